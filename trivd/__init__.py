@@ -1,0 +1,1 @@
+"""trivd: predict the future of a video with TrIVD-GAN-FP (Luc et al. 2020)."""

@@ -1,0 +1,277 @@
+"""Every setting of the system and its default: the only home of defaults.
+
+The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` holds what each experiment changes.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import dacite
+
+from trivd.errors import TrivdError
+
+Unit = Literal[
+    "conv_gru",
+    "conv_lstm",
+    "k_traj_gru",
+    "tsru_c",
+    "tsru_p",
+    "tsru_s",
+    "ptsru_c",
+    "ptsru_p",
+    "ptsru_s",
+    "dynamic_conv_lstm",
+]
+Decomposition = Literal[
+    "clip",
+    "downsampled",
+    "cropped",
+    "cropped_downsampled",
+    "mocogan_k1",
+    "mocogan_k8",
+    "dvd_gan_fp",
+    "faster",
+    "stronger",
+]
+RESOLUTIONS = (32, 64, 128, 256)
+FIRST_RESOLUTION = 8  # of G's first features (appendix A)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise TrivdError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The generator G, with its encoder E: all that is needed to rebuild a saved model (appendix A, F)."""
+
+    resolution: int = 64  # height and width of a frame, in pixels: 32, 64, 128 or 256
+    image_channels: int = 3  # 3 (RGB) or 1 (grey)
+    conditioning_frames: int = 5  # C frames that are given
+    predicted_frames: int = 11  # T frames that are drawn
+    classes: int = 0  # number of classes to condition on; 0 stands for one constant zero class
+    generator_channels: int = 48  # ch of G: 8ch features at 8 and 16 pixels, 4ch at 32, 2ch at 64, ...
+    discriminator_channels: int = 48  # ch_D of every critic and of E: ch_D x (1, 2, 4, 8, 16)
+    latent_dim: int = 128  # of z ~ N(0, I)
+    embedding_dim: int = 128  # of the class
+    unit: Unit = "tsru_p"  # recurrent unit
+    recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
+    kernel_size: int = 3  # k of the unit's convolutions
+    warp_size: int = 3  # k of the warping kernels; the factorized warp mixes N = k^2 of them
+    links: int = 1  # L warped copies of the hidden state, k_traj_gru only
+    read_gate: bool = False  # gate what the new content reads of the past, TSRUs only (F.2, future work)
+    activation: Literal["paper", "relu", "tanh"] = "paper"  # rho; "paper": tanh for k_traj_gru (F.2), else ReLU (F.1)
+
+    def __post_init__(self) -> None:
+        _require(self.resolution in RESOLUTIONS, f"model.resolution is {self.resolution}; choose 32, 64, 128 or 256.")
+        _require(self.image_channels in (1, 3), f"model.image_channels is {self.image_channels}; choose 1 or 3.")
+        for name in (
+            "conditioning_frames",
+            "predicted_frames",
+            "generator_channels",
+            "discriminator_channels",
+            "latent_dim",
+            "embedding_dim",
+            "links",
+        ):
+            _require(getattr(self, name) >= 1, f"model.{name} is {getattr(self, name)}; it must be at least 1.")
+        _require(self.classes >= 0, f"model.classes is {self.classes}; use 0 for no class, or their number.")
+        for name in ("kernel_size", "warp_size"):
+            size = getattr(self, name)
+            _require(size >= 1 and size % 2 == 1, f"model.{name} is {size}; it must be an odd number of pixels.")
+        allowed = self.generator_resolutions
+        _require(
+            len(self.recurrent_resolutions) > 0 and set(self.recurrent_resolutions) <= set(allowed),
+            f"model.recurrent_resolutions is {self.recurrent_resolutions}; choose one or more of {allowed}.",
+        )
+        _require(
+            len(set(self.recurrent_resolutions)) == len(self.recurrent_resolutions),
+            f"model.recurrent_resolutions names a resolution twice: {self.recurrent_resolutions}.",
+        )
+        _require(
+            self.resolution < 256 or self.generator_channels % 2 == 0,
+            "model.generator_channels must be even at 256 pixels, where features have ch/2 channels.",
+        )
+        _require(
+            self.links == 1 or self.unit == "k_traj_gru",
+            f"model.links is a setting of k_traj_gru; {self.unit} takes 1.",
+        )
+        _require(
+            not self.read_gate or "tsru" in self.unit,
+            f"model.read_gate is a setting of the TSRUs; {self.unit} has none.",
+        )
+
+    @property
+    def frames(self) -> int:
+        """Frames of a whole clip, C + T."""
+        return self.conditioning_frames + self.predicted_frames
+
+    @property
+    def generator_resolutions(self) -> tuple[int, ...]:
+        """Resolutions of G's features, first to output: 8, 16, ..., resolution."""
+        sizes = [FIRST_RESOLUTION]
+        while sizes[-1] < self.resolution:
+            sizes.append(2 * sizes[-1])
+        return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What the critics see and how they answer (3.1, E.1)."""
+
+    decomposition: Decomposition = "stronger"  # rows of Table 1
+    head: Literal["mixed_projection", "projection"] = "mixed_projection"  # Eq 15, or Miyato and Koyama's
+    frames: int = 8  # K frames drawn for a frame critic; mocogan_k1 takes 1 whatever this says
+    downsampling: int = 2  # s of the downsampled and cropped inputs
+
+    def __post_init__(self) -> None:
+        _require(self.frames >= 1, f"discriminator.frames is {self.frames}; it must be at least 1.")
+        _require(
+            self.downsampling in (1, 2, 4),
+            f"discriminator.downsampling is {self.downsampling}; choose 1, 2 or 4.",
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How clips are cut from videos (4.1, E.2)."""
+
+    stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video
+    validation_share: float = 0.1  # of a folder without train/ and validation/, chosen by a stable hash of each path
+    workers: int = 1  # processes that read clips; 0 reads in the training process
+    digits: int = 2  # moving-digits: how many move in a clip
+    digits_clips: int = 100_000  # moving-digits: length of the training split
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "digits", "digits_clips"):
+            _require(getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}; it must be at least 1.")
+        _require(self.workers >= 0, f"data.workers is {self.workers}; it must be 0 or more.")
+        _require(
+            0.0 < self.validation_share < 1.0,
+            f"data.validation_share is {self.validation_share}; it must lie between 0 and 1.",
+        )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The recipe (4.1, E.1, E.2)."""
+
+    steps: int = 1_000_000  # generator updates
+    batch_size: int = 512  # clips per process and forward pass
+    accumulation: int = 1  # forward passes per update; the global batch is batch_size x accumulation
+    discriminator_updates: int = 2  # per generator update
+    generator_lr: float = 1e-4
+    discriminator_lr: float = 5e-4
+    beta1: float = 0.0  # Adam
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    orthogonality: float = 1e-4  # weight of the orthogonality penalty on G and E
+    reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
+    reconstruction_samples: int = 1  # samples that the mean is taken over
+    ema_decay: float = 0.9999
+    ema_start: int = 20_000  # step whose weights begin the average
+    seed: int = 0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware gains from it
+    device: str = "auto"  # auto: cuda where there is one, else cpu
+    log_every: int = 100  # steps, as all the following
+    sample_every: int = 1_000  # a grid of samples
+    evaluate_every: int = 5_000  # scores on fixed training clips, which choose the best model, and on validation ones
+    checkpoint_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulation",
+            "discriminator_updates",
+            "reconstruction_samples",
+            "log_every",
+            "sample_every",
+            "evaluate_every",
+            "checkpoint_every",
+        ):
+            _require(getattr(self, name) >= 1, f"training.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("generator_lr", "discriminator_lr", "epsilon"):
+            _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; it must be positive.")
+        for name in ("orthogonality", "reconstruction", "ema_start", "seed"):
+            _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative.")
+        for name in ("beta1", "beta2", "ema_decay"):
+            _require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
+        _require(
+            self.reconstruction_samples == 1 or self.reconstruction > 0,
+            "training.reconstruction_samples has no effect while training.reconstruction is 0; set both or neither.",
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a model is scored and its samples are drawn (4.1, C.1, D.1, E.2)."""
+
+    clips: int = 256  # held-out clips
+    samples: int = 10  # futures per clip; the best of them is reported (Figure 5)
+    batch_size: int = 32  # futures drawn at once
+    truncation: float | None = None  # z's entries beyond it are drawn again; 0: z = 0
+    seed: int = 0
+    standing_batches: int = 100  # batches whose statistics make the standing statistics (E.2)
+    standing_batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "samples", "batch_size", "standing_batches", "standing_batch_size"):
+            _require(getattr(self, name) >= 1, f"evaluation.{name} is {getattr(self, name)}; it must be at least 1.")
+        _require(
+            self.truncation is None or self.truncation >= 0,
+            f"evaluation.truncation is {self.truncation}; use a positive threshold, 0 for z = 0, or none.",
+        )
+        _require(self.seed >= 0, f"evaluation.seed is {self.seed}; it must not be negative.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run; saved with it as config.json."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.discriminator.frames <= self.model.predicted_frames or self.discriminator.decomposition == "mocogan_k1",
+            f"discriminator.frames is {self.discriminator.frames}, but only {self.model.predicted_frames} frames are "
+            "predicted; lower it or raise model.predicted_frames.",
+        )
+
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values (tuples become lists)."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def from_dict(cls: type[T], values: dict[str, Any], source: str = "the configuration") -> T:
+    """Rebuild a configuration; missing keys take their defaults.
+
+    Raises:
+        TrivdError: a key is unknown, a value has the wrong type, or settings contradict each other; `source` is named.
+    """
+    try:
+        return dacite.from_dict(cls, values, config=dacite.Config(strict=True, cast=[tuple]))  # type: ignore[type-var]
+    except dacite.DaciteError as error:
+        raise TrivdError(f"{source} does not fit this version of trivd: {error}.") from error
+    except TrivdError as error:
+        raise TrivdError(f"{source}: {error}") from error
+
+
+def override(config: T, changes: dict[str, dict[str, Any]], source: str) -> T:
+    """`config` with the settings of `changes` (section -> setting -> value) in place of its own."""
+    values = to_dict(config)
+    for section, settings in changes.items():
+        values.setdefault(section, {}).update(settings)
+    return from_dict(type(config), values, source)
