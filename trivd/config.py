@@ -240,7 +240,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(
-            self.discriminator.frames <= self.model.predicted_frames or self.discriminator.decomposition == "mocogan_k1",
+            self.discriminator.frames <= self.model.predicted_frames
+            or self.discriminator.decomposition == "mocogan_k1",
             f"discriminator.frames is {self.discriminator.frames}, but only {self.model.predicted_frames} frames are "
             "predicted; lower it or raise model.predicted_frames.",
         )

@@ -1,0 +1,143 @@
+"""The critics: what each one sees, how it answers, and their decompositions (3.1, Table 1, A, E.1)."""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
+from trivd.models.blocks import critic_blocks
+from trivd.models.layers import ClassEmbedding, SNLinear
+
+View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
+
+DECOMPOSITIONS: dict[Decomposition, tuple[View, ...]] = {
+    "clip": ("clip",),
+    "downsampled": ("small_clip",),
+    "cropped": ("crop",),
+    "cropped_downsampled": ("crop", "small_clip"),
+    "mocogan_k1": ("frames", "clip"),
+    "mocogan_k8": ("frames", "clip"),
+    "dvd_gan_fp": ("frames", "small_clip"),
+    "faster": ("small_frames", "crop"),
+    "stronger": ("small_frames", "crop", "small_clip"),
+}
+assert set(DECOMPOSITIONS) == set(get_args(Decomposition))
+
+BLOCKS = 5  # of every critic; the first four pool (A)
+TEMPORAL_BLOCKS = 2  # of those that see clips: 3D convolutions (A)
+
+
+class Scores(NamedTuple):
+    """A critic's answers for each sample b and time step t, before they are combined (E.1)."""
+
+    video: Tensor  # r_x (B, T), from the video alone
+    joint: Tensor  # r_xy (B, T), from the video and its class
+
+    def split(self, first: int) -> tuple["Scores", "Scores"]:
+        """The first samples, and the rest."""
+        return Scores(self.video[:first], self.joint[:first]), Scores(self.video[first:], self.joint[first:])
+
+
+def combine(scores: Scores, head: Literal["mixed_projection", "projection"]) -> Tensor:
+    """The critic's outputs o, over which a loss is averaged.
+
+    mixed_projection: o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t'] (Eq 15), shape (B, B, T).
+    projection: one output per sample (B,), the sum over time of both (Miyato and Koyama 2018).
+    """
+    joint = scores.joint.sum(dim=1)
+    if head == "mixed_projection":
+        return scores.video[:, None, :] + joint[None, :, None]
+    return scores.video.sum(dim=1) + joint
+
+
+def draw_view(view: View, video: Tensor, conditioning: int, frames: int, scale: int, rng: torch.Generator) -> Tensor:
+    """Cut out of whole videos what a critic sees (3.1).
+
+    Args:
+        view: `frames`: K predicted frames, without replacement; `clip`: everything; `crop`: a part of height H / s and
+            width W / s at a random place, the same for all frames of a sample; `small_`: downsampled by s x s averages.
+        video: (B, C + T, channels, H, W), conditioning frames first.
+        conditioning: C.
+        frames: K.
+        scale: s.
+        rng: on the CPU, whatever the video's device: the same draws everywhere.
+
+    Returns:
+        (B, K or C + T, channels, H', W').
+    """
+    batch, length, _, height, width = video.shape
+    if view in ("frames", "small_frames"):
+        order = torch.rand(batch, length - conditioning, generator=rng).argsort(dim=1)[:, :frames] + conditioning
+        rows = torch.arange(batch).unsqueeze(1)
+        video = video[rows.to(video.device), order.to(video.device)]
+    if view in ("small_frames", "small_clip"):
+        return F.avg_pool2d(video.flatten(0, 1), scale).unflatten(0, video.shape[:2])
+    if view == "crop":
+        height, width = height // scale, width // scale
+        tops = torch.randint(video.shape[-2] - height + 1, (batch,), generator=rng).tolist()
+        lefts = torch.randint(video.shape[-1] - width + 1, (batch,), generator=rng).tolist()
+        corners = zip(tops, lefts, strict=True)
+        video = torch.stack(
+            [video[b, ..., top : top + height, left : left + width] for b, (top, left) in enumerate(corners)]
+        )
+    return video
+
+
+class Critic(nn.Module):
+    """One discriminator network: BigGAN's D on frames, or with 3D convolutions in its first blocks on clips (A).
+
+    Args:
+        image_channels: of the input.
+        width: ch_D.
+        classes: number of classes, 0 for one constant zero class.
+        temporal: whether it sees clips.
+    """
+
+    def __init__(self, image_channels: int, width: int, classes: int, temporal: bool) -> None:
+        super().__init__()
+        self.temporal = TEMPORAL_BLOCKS if temporal else 0
+        self.blocks = critic_blocks(image_channels, width, BLOCKS, self.temporal, pooled=BLOCKS - 1)
+        features = width * 2 ** (BLOCKS - 1)
+        self.score = SNLinear(features, 1)
+        self.embedding = ClassEmbedding(classes, features)
+
+    def forward(self, video: Tensor, labels: Tensor) -> Scores:
+        """(B, T, channels, H, W), (B,) -> scores (B, T)."""
+        batch, frames = video.shape[:2]
+        x = video.transpose(1, 2) if self.temporal else video.flatten(0, 1)
+        for index, block in enumerate(self.blocks):
+            if self.temporal and index == self.temporal:
+                x = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B T, C, H, W)
+            x = block(x)
+        features = F.relu(x).sum(dim=(2, 3), dtype=torch.float32).unflatten(0, (batch, frames))
+        with torch.autocast(features.device.type, enabled=False):
+            joint = (features * self.embedding(labels).unsqueeze(1)).sum(dim=2)
+            return Scores(self.score(features).squeeze(2), joint)
+
+
+class Discriminators(nn.ModuleDict):
+    """The critics of a decomposition, by the name of what each sees."""
+
+    def __init__(self, config: DiscriminatorConfig, model: ModelConfig) -> None:
+        views = DECOMPOSITIONS[config.decomposition]
+        super().__init__(
+            {
+                view: Critic(model.image_channels, model.discriminator_channels, model.classes, "frames" not in view)
+                for view in views
+            }
+        )
+        self.config = config
+        self.views = views
+        self.conditioning = model.conditioning_frames
+        self.drawn_frames = 1 if config.decomposition == "mocogan_k1" else config.frames
+
+    def draw(self, view: View, video: Tensor, rng: torch.Generator) -> Tensor:
+        """What the critic of that name sees of videos (B, C + T, channels, H, W)."""
+        return draw_view(view, video, self.conditioning, self.drawn_frames, self.config.downsampling, rng)
+
+    def pixels(self, model: ModelConfig) -> int:
+        """Pixels per video that the critics process (3.1)."""
+        video = torch.empty(1, model.frames, 1, model.resolution, model.resolution)
+        return sum(self.draw(view, video, torch.Generator()).numel() for view in self.views)

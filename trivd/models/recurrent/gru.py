@@ -1,0 +1,70 @@
+"""ConvGRU (Eq 1-5) and its kernel-based trajectory variant K-TrajGRU (F.2, Eq 16-22)."""
+
+import torch
+from torch import Tensor
+
+from trivd.models.recurrent.base import ACTIVATIONS, Activation, Gates, RecurrentUnit, Step
+from trivd.models.warping import FactorizedKernels, warp
+
+
+class ConvGRU(RecurrentUnit):
+    """Convolutional gated recurrent unit, Eq 1-5, with ReLU as in DVD-GAN (F.1)."""
+
+    def __init__(
+        self, input_channels: int, hidden_channels: int, kernel_size: int = 3, activation: Activation = "relu"
+    ) -> None:
+        super().__init__(input_channels, hidden_channels)
+        self.activation = activation
+        self.gates = Gates(hidden_channels, input_channels, {"r": hidden_channels, "u": hidden_channels}, kernel_size)
+        self.candidate = Gates(hidden_channels, input_channels, {"c": hidden_channels}, kernel_size)
+
+    def bind(self, x: Tensor, initial: Tensor) -> Step:
+        gates, candidate, rho = self.gates.bind(x), self.candidate.bind(x), ACTIVATIONS[self.activation]
+
+        def step(t: int, h: Tensor) -> tuple[Tensor, None]:
+            read = gates(t, h)
+            r = read["r"].sigmoid()  # Eq 1
+            c = rho(candidate(t, r * h)["c"])  # Eq 2, 3
+            u = read["u"].sigmoid()  # Eq 4
+            return torch.lerp(c, h, u), None  # Eq 5
+
+        return step
+
+
+class KTrajGRU(RecurrentUnit):
+    """A ConvGRU whose gates read warped copies of the past state, Eq 16-22, with tanh as in F.2.
+
+    With `links` L > 1, as in TrajGRU (Shi et al. 2017), the gates read L warped copies side by side.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        hidden_channels: int,
+        kernel_size: int = 3,
+        warp_size: int = 3,
+        links: int = 1,
+        activation: Activation = "tanh",
+    ) -> None:
+        super().__init__(input_channels, hidden_channels)
+        self.activation = activation
+        self.kernels = FactorizedKernels(hidden_channels + input_channels, warp_size, links)
+        self.first = Gates(hidden_channels, input_channels, self.kernels.reads, kernel_size)
+        warped = links * hidden_channels
+        self.gates = Gates(warped, input_channels, {"r": warped, "u": hidden_channels}, kernel_size)
+        self.candidate = Gates(warped, input_channels, {"c": hidden_channels}, kernel_size)
+
+    def bind(self, x: Tensor, initial: Tensor) -> Step:
+        first, kernels, gates = self.first.bind(x), self.kernels.bind(), self.gates.bind(x)
+        candidate, rho = self.candidate.bind(x), ACTIVATIONS[self.activation]
+
+        def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
+            weights = kernels(first(t, h))  # Eq 16
+            warped = torch.cat([warp(h, link) for link in weights.unbind(1)], dim=1)  # Eq 17
+            read = gates(t, warped)
+            r = read["r"].sigmoid()  # Eq 18
+            c = rho(candidate(t, r * warped)["c"])  # Eq 19, 20
+            u = read["u"].sigmoid()  # Eq 21
+            return torch.lerp(c, h, u), weights  # Eq 22
+
+        return step

@@ -1,0 +1,115 @@
+"""ConvLSTM (F.3) and Dynamic ConvLSTM (F.4)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trivd.models.layers import SNConv, SNLinear, compute_dtype
+from trivd.models.recurrent.base import ACTIVATIONS, Activation, Gates, RecurrentUnit, Step
+
+GATES = ("input", "forget", "output", "content")
+
+
+def lstm_update(read: dict[str, Tensor], memory: Tensor, activation: Activation) -> Tensor:
+    """[h; m] after a step, from the gates' pre-activations (Shi et al. 2015, with rho in place of tanh)."""
+    rho = ACTIVATIONS[activation]
+    memory = read["forget"].sigmoid() * memory + read["input"].sigmoid() * rho(read["content"])
+    hidden = read["output"].sigmoid() * rho(memory)
+    return torch.cat([hidden, memory], dim=1)
+
+
+class ConvLSTM(RecurrentUnit):
+    """Convolutional LSTM whose state is [hidden state; memory cell], half of the channels each (F.3)."""
+
+    def __init__(
+        self, input_channels: int, hidden_channels: int, kernel_size: int = 3, activation: Activation = "relu"
+    ) -> None:
+        super().__init__(input_channels, hidden_channels)
+        self.activation = activation
+        half = hidden_channels // 2
+        self.gates = Gates(half, input_channels, dict.fromkeys(GATES, half), kernel_size)
+
+    def bind(self, x: Tensor, initial: Tensor) -> Step:
+        gates = self.gates.bind(x)
+
+        def step(t: int, state: Tensor) -> tuple[Tensor, None]:
+            hidden, memory = state.chunk(2, dim=1)
+            return lstm_update(gates(t, hidden), memory, self.activation), None
+
+        return step
+
+
+class KernelCNN(nn.Module):
+    """Predicts full convolution kernels from differences of channels (F.4; Xu et al. 2018, section 3.3).
+
+    One small network, shared by all pairs of channels, maps the map F_t[i] - F_{t-1}[j] to the k x k kernels from input
+    channel i to output channel j: convolution -> ReLU -> adaptive max-pooling -> linear.
+
+    Args:
+        kernels: how many k x k kernels each pair gives.
+        kernel_size: k.
+    """
+
+    width = 8
+    pooled = 4
+
+    def __init__(self, kernels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.kernels = kernels
+        self.kernel_size = kernel_size
+        self.features = SNConv(1, self.width)
+        self.output = SNLinear(self.width * self.pooled**2, kernels * kernel_size**2)
+
+    def forward(self, current: Tensor, previous: Tensor) -> Tensor:
+        """(B, c, H, W) twice -> (B, kernels, out c, in c, k, k), a softmax over the input channels."""
+        batch, channels = current.shape[:2]
+        convolve = self.features.bind()
+        bias = self.features.bias
+        assert bias is not None
+        # The convolution is linear: c maps each are convolved instead of c^2 differences.
+        now = convolve(current.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, 1, channels))
+        before = convolve(previous.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, channels, 1))
+        maps = F.relu(now - before + bias.to(now.dtype).view(-1, 1, 1))  # (B, out c, in c, width, H, W)
+        pooled = F.adaptive_max_pool2d(maps.flatten(0, 2), self.pooled).flatten(1)
+        size = (self.kernels, self.kernel_size, self.kernel_size)
+        kernels = self.output(pooled).unflatten(1, size).unflatten(0, (batch, channels, channels))
+        return kernels.permute(0, 3, 1, 2, 4, 5).softmax(dim=3)
+
+
+class DynamicConvLSTM(RecurrentUnit):
+    """ConvLSTM whose eight kernels are predicted anew at every step (F.4), at a cost quadratic in the channels.
+
+    Input channels must be a multiple q of the hidden state's c = hidden_channels / 2; each difference of channels then
+    gives q + 1 kernels per gate. The features before the first step are the encoding's first c channels.
+    """
+
+    def __init__(
+        self, input_channels: int, hidden_channels: int, kernel_size: int = 3, activation: Activation = "relu"
+    ) -> None:
+        super().__init__(input_channels, hidden_channels)
+        self.activation = activation
+        self.kernel_size = kernel_size
+        self.half = hidden_channels // 2
+        if input_channels % self.half:
+            raise ValueError(f"input_channels {input_channels} is not a multiple of hidden_channels / 2 = {self.half}")
+        self.multiple = input_channels // self.half
+        self.kernel_cnn = KernelCNN(len(GATES) * (self.multiple + 1), kernel_size)
+        self.bias = nn.Parameter(torch.zeros(len(GATES) * self.half))
+
+    def bind(self, x: Tensor, initial: Tensor) -> Step:
+        dtype = compute_dtype(x)
+        padding = self.kernel_size // 2
+
+        def step(t: int, state: Tensor) -> tuple[Tensor, None]:
+            hidden, memory = state.chunk(2, dim=1)
+            batch, _, height, width = hidden.shape
+            previous = (x[t - 1] if t > 0 else initial)[:, : self.half].to(dtype)
+            kernels = self.kernel_cnn(x[t, :, : self.half].to(dtype), previous)
+            # (B, gate, q + 1, out, in, k, k) -> each sample is a group whose inputs are [h; x]
+            kernels = kernels.unflatten(1, (len(GATES), -1)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
+            both = torch.cat([hidden, x[t].to(dtype)], dim=1).reshape(1, -1, height, width)
+            read = F.conv2d(both, kernels.to(dtype), padding=padding, groups=batch).view(batch, -1, height, width)
+            gates = (read + self.bias.to(dtype).view(-1, 1, 1)).chunk(len(GATES), dim=1)
+            return lstm_update(dict(zip(GATES, gates, strict=True)), memory, self.activation), None
+
+        return step

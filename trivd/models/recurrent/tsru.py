@@ -1,0 +1,78 @@
+"""The Transformation-based Spatial Recurrent Unit, its three information flows and two warpings (3.2.2)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trivd.models.layers import SNConv
+from trivd.models.recurrent.base import ACTIVATIONS, Activation, Gates, RecurrentUnit, Step
+from trivd.models.warping import FactorizedKernels, PixelwiseKernels, warp
+
+Flow = Literal["c", "p", "s"]
+
+
+class TSRU(RecurrentUnit):
+    """Warp the past state, generate new content, and mix the two, Eq 6-10.
+
+    Args:
+        flow: "c" follows ConvGRU: the content c reads the warped state, the gate u the past one. "p" computes the warp,
+            c and u in parallel from the past state. "s" computes them in sequence: u reads the warped state and c.
+        warping: "factorized" (TSRU) or "pixelwise" (PTSRU).
+        warp_size: k of the warping kernels.
+        read_gate: a gate r = sigma(W_r * [h; x]) multiplies the state that c reads, as ConvGRU's reset gate does
+            (named as future work at the end of F.2).
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        hidden_channels: int,
+        flow: Flow = "p",
+        warping: Literal["factorized", "pixelwise"] = "factorized",
+        kernel_size: int = 3,
+        warp_size: int = 3,
+        read_gate: bool = False,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__(input_channels, hidden_channels)
+        self.flow = flow
+        self.read_gate = read_gate
+        self.activation = activation
+        channels = hidden_channels + input_channels
+        self.kernels: FactorizedKernels | PixelwiseKernels = (
+            FactorizedKernels(channels, warp_size, links=1)
+            if warping == "factorized"
+            else PixelwiseKernels(channels, warp_size)
+        )
+        first = dict(self.kernels.reads)  # everything that reads [h_{t-1}; x_t]
+        if read_gate:
+            first["r"] = hidden_channels
+        if flow != "s":
+            first["u"] = hidden_channels
+        self.candidate: Gates | None = None
+        if flow == "p" and not read_gate:
+            first["c"] = hidden_channels
+        else:
+            self.candidate = Gates(hidden_channels, input_channels, {"c": hidden_channels}, kernel_size)
+        # In the sequential flow u reads [warped; c] in place of [h; x].
+        self.update = SNConv(2 * hidden_channels, hidden_channels, kernel_size) if flow == "s" else None
+        self.first = Gates(hidden_channels, input_channels, first, kernel_size)
+
+    def bind(self, x: Tensor, initial: Tensor) -> Step:
+        first, kernels, rho = self.first.bind(x), self.kernels.bind(), ACTIVATIONS[self.activation]
+        candidate = self.candidate.bind(x) if self.candidate is not None else None
+        update = self.update.bind() if self.update is not None else None
+
+        def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
+            read = first(t, h)
+            weights = kernels(read)  # Eq 6
+            warped = warp(h, weights[:, 0])  # Eq 7
+            past = h if self.flow == "p" else warped
+            if self.read_gate:
+                past = read["r"].sigmoid() * past
+            c = rho(candidate(t, past)["c"] if candidate else read["c"])  # Eq 8
+            u = (update(torch.cat([warped, c], dim=1)) if update else read["u"]).sigmoid()  # Eq 9
+            return torch.lerp(c, warped, u), weights  # Eq 10
+
+        return step
