@@ -1,0 +1,309 @@
+"""Spectral normalisation by hand and in whole networks; per-time-step batch normalisation against torch's own."""
+
+from collections.abc import Callable
+from typing import get_args
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trivd.config import DiscriminatorConfig, ModelConfig, Unit
+from trivd.models.discriminators import Discriminators
+from trivd.models.generator import Generator
+from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv, SNLinear, SpectralNorm
+
+ModelFactory = Callable[..., ModelConfig]
+
+LAYERS: dict[str, Callable[[], SpectralNorm]] = {
+    "wide": lambda: SNLinear(7, 4),
+    "tall": lambda: SNLinear(3, 8),
+    "conv": lambda: SNConv(3, 5),
+    "1x1": lambda: SNConv(4, 4, 1),
+    "conv3d": lambda: SNConv(2, 3, 3, 3),
+    "embedding": lambda: ClassEmbedding(5, 4),
+}
+each_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+
+
+# --- Spectral normalisation
+
+
+def matrix(layer: SpectralNorm) -> Tensor:
+    return layer.weight.detach().reshape(layer.weight.shape[0], -1)
+
+
+@each_layer
+def test_training_drives_the_largest_singular_value_to_one(make: Callable[[], SpectralNorm]) -> None:
+    layer = oracles.scramble(make())
+    off = torch.linalg.svdvals(layer.normalized_weight().flatten(1))[0]
+    layer.train()
+    for _ in range(500):
+        weight = layer.normalized_weight()
+    largest = torch.linalg.svdvals(weight.flatten(1))[0]
+    torch.testing.assert_close(largest, torch.ones_like(largest), rtol=1e-9, atol=0)
+    assert abs(off - 1) > 1e-3  # it was not so before
+    torch.testing.assert_close(weight.flatten(1), matrix(layer) / torch.linalg.svdvals(matrix(layer))[0])
+
+
+@each_layer
+def test_each_training_use_is_one_power_iteration(make: Callable[[], SpectralNorm]) -> None:
+    layer = oracles.scramble(make()).train()
+    w, u = matrix(layer), layer.left.clone()
+    v = w.T @ u / (w.T @ u).norm()
+    u = w @ v / (w @ v).norm()
+    weight = layer.normalized_weight()
+    torch.testing.assert_close(weight.flatten(1), w / (u @ w @ v))
+    torch.testing.assert_close((layer.left, layer.right), (u, v))
+
+
+@each_layer
+def test_evaluation_leaves_the_estimate_alone(make: Callable[[], SpectralNorm]) -> None:
+    layer = oracles.scramble(make())
+    before = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    first, second = layer.normalized_weight(), layer.normalized_weight()
+    assert set(before) == {"left", "right"}
+    for name, buffer in layer.named_buffers():
+        assert torch.equal(buffer, before[name])
+    assert torch.equal(first, second)
+
+
+@each_layer
+def test_gradient_flows_through_sigma(make: Callable[[], SpectralNorm]) -> None:
+    """d<G, W / sigma> / dW = G / sigma - <G, W> / sigma^2 u v^T, where sigma = u^T W v."""
+    layer = oracles.scramble(make()).train()
+    direction = torch.randn_like(layer.weight)
+    functional = (layer.normalized_weight() * direction).sum()
+    layer.normalized_weight()  # a second use must not disturb the first's gradient, though it moves u and v
+    u, v = layer.left.clone(), layer.right.clone()
+    (gradient,) = torch.autograd.grad(functional, layer.weight)
+
+    again = oracles.scramble(make())
+    again.load_state_dict(layer.state_dict())
+    g, w = direction.flatten(1), matrix(layer)
+    sigma = u @ w @ v
+    expected_now = g / sigma - (g * w).sum() / sigma**2 * torch.outer(u, v)
+    (gradient_now,) = torch.autograd.grad((again.normalized_weight() * direction).sum(), again.weight)
+    torch.testing.assert_close(gradient_now.flatten(1), expected_now, rtol=1e-10, atol=1e-10)
+    assert torch.isfinite(gradient).all()
+    # Along W itself a normalised weight does not change.
+    torch.testing.assert_close((gradient * layer.weight).sum(), torch.zeros((), dtype=torch.float64))
+
+
+@each_layer
+def test_weights_start_orthogonal(make: Callable[[], SpectralNorm]) -> None:
+    w = matrix(make())
+    gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    torch.testing.assert_close(gram, torch.eye(len(gram)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "dimensions"), [(1, 2), (3, 2), (5, 2), (1, 3), (3, 3)])
+def test_convolution_keeps_the_size_and_learns_an_offset(size: int, dimensions: int) -> None:
+    layer = oracles.scramble(SNConv(3, 4, size, dimensions))
+    x = torch.randn(2, 3, *(5, 6, 7)[:dimensions], dtype=torch.float64, requires_grad=True)
+    assert layer(x).shape == (2, 4, *x.shape[2:])
+    oracles.assert_same([layer(x)], [oracles.conv(layer, x)], [x, layer.weight, layer.bias])
+
+
+def test_linear_is_affine_in_its_normalised_weight() -> None:
+    layer = oracles.scramble(SNLinear(5, 3))
+    x = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
+    oracles.assert_same([layer(x)], [oracles.linear(layer, x)], [x, layer.weight, layer.bias])
+
+
+def test_bound_layers_iterate_once() -> None:
+    layer = oracles.scramble(SNConv(3, 3)).train()
+    call = layer.bind()
+    left = layer.left.clone()
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
+    assert torch.equal(call(x), call(x))
+    assert torch.equal(layer.left, left)
+    layer(x)
+    assert not torch.equal(layer.left, left)
+
+
+def test_autocast_does_not_round_the_estimate() -> None:
+    layer = oracles.scramble(SNConv(3, 5), torch.float32).train()
+    twin = oracles.scramble(SNConv(3, 5), torch.float32).train()
+    twin.load_state_dict(layer.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer.normalized_weight()
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, twin.normalized_weight(), rtol=0, atol=0)
+
+
+def test_class_embedding_is_linear_in_the_one_hot_class() -> None:
+    layer = oracles.scramble(ClassEmbedding(5, 3))
+    labels = torch.tensor([4, 0, 2, 2])
+    one_hot = F.one_hot(labels, 5).double()
+    oracles.assert_same([layer(labels)], [one_hot @ layer.normalized_weight().T], [layer.weight])
+    assert layer.bias is None
+
+
+def test_without_classes_the_embedding_is_one_constant_vector() -> None:
+    layer = ClassEmbedding(0, 3)
+    rows = layer(torch.tensor([0, 7, -1]))
+    assert rows.shape == (3, 3)
+    assert (rows == rows[0]).all()
+    assert rows[0].norm() > 0
+
+
+# --- Whole networks: "all linear and convolutional layers in the entire model" (A)
+
+
+def generator_call(config: ModelConfig) -> tuple[nn.Module, Callable[[], Tensor]]:
+    model = Generator(config)
+    shape = (2, config.conditioning_frames, config.image_channels, config.resolution, config.resolution)
+    frames, z = torch.rand(shape) * 2 - 1, torch.randn(2, config.latent_dim)
+    labels = torch.zeros(2, dtype=torch.int64)
+    for norm in model.modules():
+        if isinstance(norm, FrameNorm):
+            norm.collect(True)
+    return model, lambda: model(frames, z, labels).video
+
+
+def critics_call(config: ModelConfig, decomposition: str) -> tuple[nn.Module, Callable[[], Tensor]]:
+    model = Discriminators(DiscriminatorConfig(decomposition=decomposition, frames=2), config)
+    video = torch.rand(2, config.frames, 3, config.resolution, config.resolution) * 2 - 1
+
+    def call() -> Tensor:
+        rng = torch.Generator().manual_seed(0)
+        labels = torch.zeros(2, dtype=torch.int64)
+        return torch.stack([torch.cat(critic(model.draw(v, video, rng), labels), 1).sum() for v, critic in model.items()])
+
+    return model, call
+
+
+NETWORKS: dict[str, Callable[[ModelFactory], tuple[nn.Module, Callable[[], Tensor]]]] = {
+    f"G-{unit}": (lambda make, unit=unit: generator_call(make(unit=unit, classes=3))) for unit in get_args(Unit)
+}
+NETWORKS["G-read_gate"] = lambda make: generator_call(make(unit="tsru_p", read_gate=True))
+NETWORKS |= {
+    f"D-{name}": (lambda make, name=name: critics_call(make(classes=3), name)) for name in ("dvd_gan_fp", "stronger")
+}
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_every_weight_of_a_network_is_normalised(
+    build: Callable[[ModelFactory], tuple[nn.Module, Callable[[], Tensor]]], tiny_model: ModelFactory
+) -> None:
+    """Every weight but G's first belongs to a spectral norm, starts orthogonal, and is used normalised."""
+    model, call = build(tiny_model)
+    model.eval()
+    for path, module in model.named_modules():
+        own = {name: p for name, p in module.named_parameters(recurse=False) if p.dim() > 1}
+        assert not own or isinstance(module, SpectralNorm) or path == "first"
+        for weight in own.values():
+            w = weight.detach().flatten(1)
+            gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+            torch.testing.assert_close(gram, torch.eye(len(gram)), rtol=0, atol=1e-4)
+
+    before = call()
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, SpectralNorm):
+                layer.weight.mul_(3)
+    torch.testing.assert_close(call(), before)
+    if isinstance(model, Generator):
+        with torch.no_grad():
+            model.first.weight.mul_(3)
+        assert (call() - before).abs().max() > 1e-4
+
+
+# --- Batch normalisation
+
+
+def run_norm(norm: FrameNorm, x: Tensor, condition: Tensor) -> Tensor:
+    norm.train()
+    for layer in norm.children():
+        layer.eval()  # the spectral norms keep their estimates
+    return norm(x, condition)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@given(
+    frames=st.integers(1, 3),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 4),
+    size=st.integers(2, 5),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=8)
+def test_frame_norm_is_batch_norm_of_each_step(
+    conditional: bool, frames: int, batch: int, channels: int, size: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    norm = oracles.scramble(FrameNorm(frames, channels, 5 if conditional else None))
+    x = torch.randn(frames, batch, channels, size, size + 1, dtype=torch.float64) * 3 + 2
+    x.requires_grad_()
+    condition = torch.randn(batch, 5, dtype=torch.float64, requires_grad=True)
+    sources = [x, *norm.parameters(), *([condition] if conditional else [])]
+    oracles.assert_same([run_norm(norm, x, condition)], [oracles.frame_norm(norm, x, condition)], sources)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_frames_do_not_share_statistics(conditional: bool) -> None:
+    norm = oracles.scramble(FrameNorm(3, 4, 5 if conditional else None))
+    x, condition = torch.randn(3, 2, 4, 5, 5, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
+    changed = x.clone()
+    changed[1] = 10 * torch.randn_like(x[1])
+    before, after = run_norm(norm, x, condition), run_norm(norm, changed, condition)
+    assert torch.equal(before[[0, 2]], after[[0, 2]])
+    assert not torch.allclose(before[1], after[1])
+
+
+def test_unconditional_norm_starts_as_plain_normalisation() -> None:
+    out = FrameNorm(2, 4, None)(5 * torch.randn(2, 8, 4, 6, 6) + 3, torch.zeros(8, 1))
+    torch.testing.assert_close(out.mean((1, 3, 4)), torch.zeros(2, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.var((1, 3, 4), correction=0), torch.ones(2, 4), rtol=0, atol=1e-4)
+
+
+def test_conditional_scale_is_one_plus_its_affine_map() -> None:
+    norm = FrameNorm(1, 4, 5).eval()
+    condition = torch.zeros(3, 5)
+    scale, offset = norm.affine(condition)
+    assert torch.equal(scale, torch.ones(3, 4))
+    assert torch.equal(offset, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_standing_statistics_are_averages_over_batches(training: bool) -> None:
+    norm = FrameNorm(2, 3, None).double().train(training)
+    batches = [torch.randn(2, 4, 3, 5, 5, dtype=torch.float64) * (i + 1) + i for i in range(5)]
+    condition = torch.zeros(4, 1, dtype=torch.float64)
+    norm.collect(True)
+    for batch in batches[:2]:
+        norm(batch, condition)
+    norm.collect(True)  # starts afresh
+    for batch in batches[2:]:
+        collected = norm(batch, condition)
+        expected = oracles.frame_norm(norm, batch, condition)  # the batch's own statistics are used meanwhile
+        torch.testing.assert_close(collected, expected)
+    norm.collect(False)
+    norm.eval()
+    mean = torch.stack([batch.mean((1, 3, 4)) for batch in batches[2:]]).mean(0)
+    variance = torch.stack([batch.var((1, 3, 4), correction=0) for batch in batches[2:]]).mean(0)
+    torch.testing.assert_close((norm.standing_mean, norm.standing_variance), (mean, variance))
+    x = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
+    normalized = (x - mean[:, None, :, None, None]) / (variance[:, None, :, None, None] + 1e-5).sqrt()
+    torch.testing.assert_close(norm(x, condition[:1]), normalized)
+    torch.testing.assert_close(norm.standing_mean, mean)  # use does not move them
+
+
+def test_evaluation_is_nan_before_statistics_were_collected() -> None:
+    norm = FrameNorm(2, 3, None)
+    x, condition = torch.randn(2, 4, 3, 5, 5), torch.zeros(4, 1)
+    assert not norm(x, condition).isnan().any()  # training does not need them, nor makes them
+    assert norm.eval()(x, condition).isnan().all()
+
+
+def test_statistics_of_bfloat16_features_are_float32() -> None:
+    norm = FrameNorm(2, 3, None)
+    x = (torch.randn(2, 16, 3, 16, 16) + 40).bfloat16()  # squares would lose everything
+    condition = torch.zeros(16, 1)
+    out = norm(x, condition)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, norm(x.float(), condition), rtol=0, atol=0)

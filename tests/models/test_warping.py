@@ -1,0 +1,117 @@
+"""Warping against Eq 11 and 12 in loops, and the sizes of the hyper-network f (F.1)."""
+
+from itertools import pairwise
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trivd.models.recurrent import TSRU, KTrajGRU
+from trivd.models.warping import FactorizedKernels, PixelwiseKernels, warp
+
+SIZES = st.integers(1, 6)
+
+
+def one_tap(size: int, row: int, column: int, height: int, width: int) -> Tensor:
+    weights = torch.zeros(1, size**2, height, width)
+    weights[:, row * size + column] = 1
+    return weights
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@given(batch=st.integers(1, 3), channels=st.integers(1, 3), height=SIZES, width=SIZES, seed=st.integers(0, 999))
+@settings(max_examples=8)
+def test_warp_is_equation_11(k: int, batch: int, channels: int, height: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    h = torch.randn(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(batch, k**2, height, width, dtype=torch.float64, requires_grad=True)
+    oracles.assert_same([warp(h, weights)], [oracles.warp(h, weights)], [h, weights])
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_warp_gradcheck(k: int) -> None:
+    h = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, k**2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(warp, (h, weights))
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 2), (1, 1), (2, 1), (4, 3)])
+def test_one_tap_shifts_and_zeros_enter(row: int, column: int) -> None:
+    h = torch.randn(1, 2, 5, 6)
+    expected = torch.zeros_like(h)
+    down, right = 2 - row, 2 - column  # reading the row above moves the content down
+    for i in range(5):
+        for j in range(6):
+            if 0 <= i - down < 5 and 0 <= j - right < 6:
+                expected[..., i, j] = h[..., i - down, j - right]
+    torch.testing.assert_close(warp(h, one_tap(5, row, column, 5, 6)), expected, rtol=0, atol=0)
+
+
+def test_warp_keeps_the_features_type() -> None:
+    assert warp(torch.ones(1, 1, 3, 3, dtype=torch.bfloat16), one_tap(3, 1, 1, 3, 3)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("links", [1, 2])
+@given(k=st.sampled_from([1, 3]), batch=st.integers(1, 3), height=SIZES, width=SIZES, seed=st.integers(0, 999))
+@settings(max_examples=6)
+def test_factorized_weights_are_equation_12(
+    links: int, k: int, batch: int, height: int, width: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    f = oracles.scramble(FactorizedKernels(6, k, links))
+    read = {
+        name: torch.randn(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
+        for name, channels in f.reads.items()
+    }
+    features, selection = read["kernel_features"], read["selection"]
+    pooled = oracles.adaptive_max(torch.relu(features), 4).flatten(1)
+    raw = oracles.linear(f.output, torch.relu(oracles.linear(f.hidden, pooled))).view(batch, links, k**2, k**2)
+    expected = [
+        oracles.factorize(
+            oracles.softmax(raw[:, link].transpose(1, 2), 1),  # w: each of the N kernels sums to one
+            oracles.softmax(selection[:, link * k**2 : (link + 1) * k**2], 1),
+        )
+        for link in range(links)
+    ]
+    oracles.assert_same([f.bind()(read)], [torch.stack(expected, 1)], [features, selection, *f.parameters()])
+
+
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("f", [FactorizedKernels, PixelwiseKernels])
+def test_weights_are_distributions(f: type[FactorizedKernels] | type[PixelwiseKernels], k: int) -> None:
+    kernels = oracles.scramble(f(12, k, links=3) if f is FactorizedKernels else f(12, k))
+    read = {name: 3 * torch.randn(2, n, 5, 7, dtype=torch.float64) for name, n in kernels.reads.items()}
+    weights = kernels.bind()(read)
+    assert weights.shape == (2, 3 if f is FactorizedKernels else 1, k**2, 5, 7)
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(2), torch.ones_like(weights.sum(2)))
+    assert weights.amax() > 2 / k**2  # far from uniform, so that the sum says something
+
+
+def layer_sizes(*layers: torch.nn.Module) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each."""
+    return [(layer.weight.shape[1], layer.weight.shape[0]) for layer in layers]
+
+
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("links", [1, 2])
+def test_factorized_hyper_network_has_the_sizes_of_f1(k: int, links: int) -> None:
+    """One convolution and one hidden linear layer, each with half its inputs; S by one convolution."""
+    unit = KTrajGRU(6, 10, 3, k, links)
+    read = unit.first.convolutions
+    features = 8 * 4 * 4  # half of [h; x]'s 16 channels, pooled to 4 x 4
+    sizes = layer_sizes(read["kernel_features"], unit.kernels.hidden, unit.kernels.output, read["selection"])
+    assert sizes == [(16, 8), (features, features // 2), (features // 2, links * k**4), (16, links * k**2)]
+    assert read["kernel_features"].weight.shape[2:] == read["selection"].weight.shape[2:] == (3, 3)
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_pixelwise_hyper_network_has_two_hidden_layers(k: int) -> None:
+    unit = TSRU(6, 10, "s", "pixelwise", warp_size=k)
+    layers = [unit.first.convolutions["kernel_features"], unit.kernels.hidden, unit.kernels.output]
+    assert layer_sizes(*layers) == [(16, 8), (8, 4), (4, k**2)]
+    assert all(before == after for (_, before), (after, _) in pairwise(layer_sizes(*layers)))
+    assert all(layer.weight.shape[2:] == (3, 3) for layer in layers)

@@ -1,0 +1,43 @@
+"""Standing statistics: what batch normalisation uses when a model is evaluated (E.2)."""
+
+from collections.abc import Iterable
+
+import torch
+
+from trivd.data.loader import Batch
+from trivd.hardware import autocast
+from trivd.models.generator import Generator
+from trivd.models.latents import draw_latents
+from trivd.models.layers import FrameNorm, SpectralNorm
+from trivd.video import to_float
+
+POWER_ITERATIONS = 20  # weights that were averaged have singular vectors of their own
+
+
+@torch.no_grad()
+def collect_standing_statistics(
+    generator: Generator, batches: Iterable[Batch], rng: torch.Generator, dtype: torch.dtype
+) -> None:
+    """Average the batch statistics of `generator` over `batches`, and leave it in evaluation mode, ready to predict.
+
+    Args:
+        generator: changed in place (statistics and singular vectors only).
+        batches: of training clips; the paper takes 100 of 256.
+        rng: of z.
+        dtype: of convolutions.
+    """
+    generator.eval()
+    for layer in generator.modules():
+        if isinstance(layer, SpectralNorm):
+            layer.power_iteration(POWER_ITERATIONS)
+    norms = [layer for layer in generator.modules() if isinstance(layer, FrameNorm)]
+    for norm in norms:
+        norm.collect(True)
+    device = next(generator.parameters()).device
+    for batch in batches:
+        frames = to_float(batch.video[:, : generator.config.conditioning_frames].to(device))
+        z = draw_latents(len(frames), generator.config.latent_dim, rng).to(device)
+        with autocast(device, dtype):
+            generator(frames, z, batch.labels.to(device))
+    for norm in norms:
+        norm.collect(False)

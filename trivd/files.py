@@ -1,0 +1,20 @@
+"""Writing files whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path`, creating its folder; nobody ever reads half a file, an interrupted write changes nothing.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder: os.replace must not cross disks
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
