@@ -11,6 +11,7 @@ from trivd.config import ModelConfig
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+torch.set_num_threads(1)  # tensors are tiny: on a busy machine two threads waiting for each other took 50 times as long
 
 
 @pytest.fixture(autouse=True)

@@ -263,7 +263,7 @@ def from_dict(cls: type[T], values: dict[str, Any], source: str = "the configura
         TrivdError: a key is unknown, a value has the wrong type, or settings contradict each other; `source` is named.
     """
     try:
-        return dacite.from_dict(cls, values, config=dacite.Config(strict=True, cast=[tuple]))  # type: ignore[type-var]
+        return dacite.from_dict(cls, values, config=dacite.Config(strict=True, cast=[tuple]))
     except dacite.DaciteError as error:
         raise TrivdError(f"{source} does not fit this version of trivd: {error}.") from error
     except TrivdError as error:

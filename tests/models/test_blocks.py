@@ -38,7 +38,7 @@ def test_g_block_is_biggans(outputs: int, up: bool, frames: int) -> None:
 
 
 @pytest.mark.parametrize(("dimensions", "outputs"), [(2, 3), (2, 6), (3, 3), (3, 6)])
-@pytest.mark.parametrize(("activate", "pool"), product([False, True], repeat=2))
+@pytest.mark.parametrize(("activate", "pool"), list(product([False, True], repeat=2)))
 def test_d_block_is_biggans_and_never_pools_time(dimensions: int, outputs: int, activate: bool, pool: bool) -> None:
     block = oracles.scramble(DBlock(3, outputs, dimensions, activate, pool))
     time = (5,) if dimensions == 3 else ()

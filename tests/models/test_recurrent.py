@@ -70,7 +70,7 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_repeated_input_may_be_expanded(name: str) -> None:
-    """The first stage of G reads the same features at every step: a stride of 0 gives the same result, gradients too."""
+    """G's first stage reads the same features at every step: a stride of 0 gives the same result, gradients too."""
     unit = oracles.scramble(UNITS[name][0](4, 4))
     _, initial = inputs(1, 2, 4, 4, 5, 6)
     once = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)

@@ -1,7 +1,5 @@
 """Warping against Eq 11 and 12 in loops, and the sizes of the hyper-network f (F.1)."""
 
-from itertools import pairwise
-
 import oracles
 import pytest
 import torch
@@ -57,9 +55,7 @@ def test_warp_keeps_the_features_type() -> None:
 @pytest.mark.parametrize("links", [1, 2])
 @given(k=st.sampled_from([1, 3]), batch=st.integers(1, 3), height=SIZES, width=SIZES, seed=st.integers(0, 999))
 @settings(max_examples=6)
-def test_factorized_weights_are_equation_12(
-    links: int, k: int, batch: int, height: int, width: int, seed: int
-) -> None:
+def test_factorized_weights_are_equation_12(links: int, k: int, batch: int, height: int, width: int, seed: int) -> None:
     torch.manual_seed(seed)
     f = oracles.scramble(FactorizedKernels(6, k, links))
     read = {
@@ -113,5 +109,4 @@ def test_pixelwise_hyper_network_has_two_hidden_layers(k: int) -> None:
     unit = TSRU(6, 10, "s", "pixelwise", warp_size=k)
     layers = [unit.first.convolutions["kernel_features"], unit.kernels.hidden, unit.kernels.output]
     assert layer_sizes(*layers) == [(16, 8), (8, 4), (4, k**2)]
-    assert all(before == after for (_, before), (after, _) in pairwise(layer_sizes(*layers)))
     assert all(layer.weight.shape[2:] == (3, 3) for layer in layers)

@@ -22,9 +22,7 @@ class Comparison(NamedTuple):
     copy: FrameScores
 
 
-def clip_latents(
-    clip: int, samples: int, dim: int, seed: int, truncation: float | None
-) -> Tensor:
+def clip_latents(clip: int, samples: int, dim: int, seed: int, truncation: float | None) -> Tensor:
     """z (samples, dim) of one clip: the same in every batch layout."""
     state = np.random.SeedSequence((seed, clip)).generate_state(1, np.uint64)[0]
     return draw_latents(samples, dim, torch.Generator().manual_seed(int(state) >> 1), truncation)

@@ -10,6 +10,7 @@ from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import critic_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear
 
+Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
 
 DECOMPOSITIONS: dict[Decomposition, tuple[View, ...]] = {
@@ -40,7 +41,7 @@ class Scores(NamedTuple):
         return Scores(self.video[:first], self.joint[:first]), Scores(self.video[first:], self.joint[first:])
 
 
-def combine(scores: Scores, head: Literal["mixed_projection", "projection"]) -> Tensor:
+def combine(scores: Scores, head: Head) -> Tensor:
     """The critic's outputs o, over which a loss is averaged.
 
     mixed_projection: o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t'] (Eq 15), shape (B, B, T).

@@ -13,7 +13,14 @@ from trivd.models.encoder import Encoder
 from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv
 from trivd.models.recurrent import build_unit
 
-WIDTHS = {8: 8, 16: 8, 32: 4, 64: 2, 128: 1, 256: Fraction(1, 2)}  # channels of G by resolution, times ch
+WIDTHS: dict[int, int | Fraction] = {
+    8: 8,
+    16: 8,
+    32: 4,
+    64: 2,
+    128: 1,
+    256: Fraction(1, 2),
+}  # channels of G by resolution, times ch
 
 
 class Prediction(NamedTuple):
@@ -71,6 +78,11 @@ class Generator(nn.Module):
         self.output_unit = build_unit(config, last) if config.resolution in config.recurrent_resolutions else None
         self.output_norm = FrameNorm(config.predicted_frames, last, None)
         self.output = SNConv(last, config.image_channels)
+
+    @property
+    def warps(self) -> bool:
+        """Whether its recurrent units warp, so that predictions have motion fields."""
+        return self.config.unit not in ("conv_gru", "conv_lstm", "dynamic_conv_lstm")
 
     def forward(
         self, frames: Tensor, z: Tensor, labels: Tensor | None = None, return_warps: bool = False

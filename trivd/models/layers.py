@@ -143,7 +143,8 @@ class FrameNorm(nn.Module):
         """Scale and offset, broadcastable to (T, B, C)."""
         if isinstance(self.scale, SNLinear) and isinstance(self.offset, SNLinear):
             return 1 + self.scale(condition), self.offset(condition)
-        assert isinstance(self.scale, Tensor) and isinstance(self.offset, Tensor)
+        assert isinstance(self.scale, Tensor)
+        assert isinstance(self.offset, Tensor)
         return self.scale, self.offset
 
     def collect(self, on: bool) -> None:

@@ -1,5 +1,7 @@
 """Recurrent units, interchangeable by name, each usable alone on (T, B, C, H, W) inputs."""
 
+from typing import Literal
+
 from trivd.config import ModelConfig
 from trivd.models.recurrent.base import Activation, RecurrentUnit
 from trivd.models.recurrent.gru import ConvGRU, KTrajGRU
@@ -12,7 +14,7 @@ FLOWS: dict[str, Flow] = {"tsru_c": "c", "tsru_p": "p", "tsru_s": "s"}
 
 
 def build_unit(config: ModelConfig, channels: int) -> RecurrentUnit:
-    """The unit `config.unit` with `channels` inputs and as many hidden channels (SPEC: the stage's input channels)."""
+    """The unit `config.unit` with `channels` inputs and as many hidden channels."""
     activation: Activation
     if config.activation == "paper":
         activation = "tanh" if config.unit == "k_traj_gru" else "relu"
@@ -28,5 +30,5 @@ def build_unit(config: ModelConfig, channels: int) -> RecurrentUnit:
     if config.unit == "k_traj_gru":
         return KTrajGRU(channels, channels, size, config.warp_size, config.links, activation)
     flow = FLOWS[config.unit.removeprefix("p")]
-    warping = "pixelwise" if config.unit.startswith("p") else "factorized"
+    warping: Literal["pixelwise", "factorized"] = "pixelwise" if config.unit.startswith("p") else "factorized"
     return TSRU(channels, channels, flow, warping, size, config.warp_size, config.read_gate, activation)

@@ -99,10 +99,11 @@ class Gates(nn.Module):
         constant = x.stride(0) == 0  # every step is the same (the first stage of G)
         steps = x[:1] if constant else x
         from_input = F.conv2d(steps.flatten(0, 1).to(dtype), input_weight, bias.to(dtype), padding=self.padding)
-        from_input = from_input.unflatten(0, (steps.shape[0], -1))  # (T or 1, B, sum of channels, H, W)
+        # Unbound once: indexing at each step would make its backward write a gradient of all steps each time.
+        by_step = from_input.unflatten(0, (steps.shape[0], -1)).unbind(0)  # T or 1 of (B, sum of channels, H, W)
 
         def evaluate(t: int, state: Tensor) -> dict[str, Tensor]:
-            both = F.conv2d(state, state_weight, padding=self.padding) + from_input[0 if constant else t]
+            both = F.conv2d(state, state_weight, padding=self.padding) + by_step[0 if constant else t]
             return dict(zip(self.outputs, both.split(list(self.outputs.values()), dim=1), strict=True))
 
         return evaluate

@@ -89,12 +89,12 @@ class DynamicConvLSTM(RecurrentUnit):
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
         self.kernel_size = kernel_size
-        self.half = hidden_channels // 2
-        if input_channels % self.half:
-            raise ValueError(f"input_channels {input_channels} is not a multiple of hidden_channels / 2 = {self.half}")
-        self.multiple = input_channels // self.half
+        self.cells = hidden_channels // 2
+        if input_channels % self.cells:
+            raise ValueError(f"input_channels {input_channels} is not a multiple of hidden_channels / 2 = {self.cells}")
+        self.multiple = input_channels // self.cells
         self.kernel_cnn = KernelCNN(len(GATES) * (self.multiple + 1), kernel_size)
-        self.bias = nn.Parameter(torch.zeros(len(GATES) * self.half))
+        self.bias = nn.Parameter(torch.zeros(len(GATES) * self.cells))
 
     def bind(self, x: Tensor, initial: Tensor) -> Step:
         dtype = compute_dtype(x)
@@ -103,8 +103,8 @@ class DynamicConvLSTM(RecurrentUnit):
         def step(t: int, state: Tensor) -> tuple[Tensor, None]:
             hidden, memory = state.chunk(2, dim=1)
             batch, _, height, width = hidden.shape
-            previous = (x[t - 1] if t > 0 else initial)[:, : self.half].to(dtype)
-            kernels = self.kernel_cnn(x[t, :, : self.half].to(dtype), previous)
+            previous = (x[t - 1] if t > 0 else initial)[:, : self.cells].to(dtype)
+            kernels = self.kernel_cnn(x[t, :, : self.cells].to(dtype), previous)
             # (B, gate, q + 1, out, in, k, k) -> each sample is a group whose inputs are [h; x]
             kernels = kernels.unflatten(1, (len(GATES), -1)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
             both = torch.cat([hidden, x[t].to(dtype)], dim=1).reshape(1, -1, height, width)

@@ -1,0 +1,5 @@
+"""`python -m trivd`, as `torchrun -m trivd` needs it."""
+
+from trivd.cli import main
+
+main()

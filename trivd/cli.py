@@ -1,0 +1,66 @@
+"""The command line `trivd`: options come from the dataclasses of `trivd.config` and `trivd.commands`."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from trivd.commands import Evaluate, Predict, Prepare, Presets, Report, Train
+from trivd.errors import TrivdError
+from trivd.presets import preset
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit status
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit; bad input prints one sentence and exits with status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _parse(arguments).run(Console())
+    except TrivdError as error:
+        Console(stderr=True).print(f"trivd: {error}", highlight=False, markup=False, soft_wrap=True)
+        status = BAD_INPUT
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _parse(arguments: list[str]) -> Any:
+    """The command with its options: defaults, then the preset's, then those of the command line."""
+    name = preset_name(arguments)
+    chosen = preset(name)
+    train = Train(
+        tyro.MISSING,
+        chosen.model,
+        chosen.discriminator,
+        chosen.data,
+        chosen.training,
+        chosen.evaluation,
+        name,
+    )
+    commands = (
+        Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        | Annotated[Predict, tyro.conf.subcommand("predict")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Presets, tyro.conf.subcommand("presets")]
+    )
+    return tyro.cli(
+        commands,
+        prog="trivd",
+        description="Predict the future of a video with TrIVD-GAN-FP.",
+        args=arguments,
+    )
+
+
+def preset_name(arguments: Sequence[str]) -> str | None:
+    """The value of --preset, which must be known before the other options: it sets their defaults."""
+    for position, argument in enumerate(arguments):
+        if argument == "--preset" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith("--preset="):
+            return argument.removeprefix("--preset=")
+    return None

@@ -1,0 +1,169 @@
+"""From a data path to uint8 clips of the model's size: random ones to train on, fixed ones to evaluate on."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivd.config import DataConfig, ModelConfig
+from trivd.data.digits import MovingDigits
+from trivd.data.folder import FolderSource
+from trivd.data.source import Split, VideoSource, span_of
+from trivd.data.store import StoreSource, is_store
+from trivd.errors import TrivdError
+
+MOVING_DIGITS = "moving-digits"
+VALIDATION_DIGITS_CLIPS = 10_000
+
+
+class Clip(NamedTuple):
+    """A clip and its class."""
+
+    video: NDArray[np.uint8]  # (T, H, W, C), H = W = the model's resolution
+    label: int  # 0 where the data have no classes
+
+
+class ClipDataset(Protocol):
+    """One split of a data set."""
+
+    classes: tuple[str, ...]  # names; empty when the data carry no labels
+    report: list[str]  # what was found, one line each, for the user
+
+    def __len__(self) -> int:
+        """Clips of an epoch."""
+        ...
+
+    @property
+    def evaluation_clips(self) -> int:
+        """How many clips `evaluation_clip` offers."""
+        ...
+
+    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
+        """A clip that `index` stands for, varied by `rng` alone."""
+        ...
+
+    def evaluation_clip(self, index: int) -> Clip:
+        """Always the same clip."""
+        ...
+
+
+class VideoClips:
+    """Clips of `frames` frames, `stride` apart, cut from videos that are at least as long.
+
+    Item i is the i-th of the non-overlapping windows of all videos, in order. In evaluation it is that window, centre
+    crop. In training it is a window of the same video at a random start, random crop: so a video counts for its length.
+    """
+
+    def __init__(self, source: VideoSource, frames: int, stride: int, resolution: int) -> None:
+        self.source = source
+        self.frames = frames
+        self.stride = stride
+        self.resolution = resolution
+        self.classes = source.classes
+        self.report = source.summary
+        self.span = span_of(frames, stride)
+        # Number of the first window of each video, and after the last one the number of all windows.
+        self._first = np.concatenate([[0], np.cumsum(np.asarray(source.lengths, np.int64) // self.span)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    @property
+    def evaluation_clips(self) -> int:
+        return len(self)
+
+    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
+        video, _ = self._locate(index)
+        start = int(rng.integers(self.source.lengths[video] - self.span + 1))
+        frames = self.source.read(video, start, self.frames, self.stride)
+        top, left = (int(rng.integers(size - self.resolution + 1)) for size in frames.shape[1:3])
+        return self._crop(frames, top, left, video)
+
+    def evaluation_clip(self, index: int) -> Clip:
+        video, window = self._locate(index)
+        frames = self.source.read(video, window * self.span, self.frames, self.stride)
+        top, left = ((size - self.resolution) // 2 for size in frames.shape[1:3])
+        return self._crop(frames, top, left, video)
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        """The video and the window in it."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        video = int(np.searchsorted(self._first, index, side="right")) - 1
+        return video, index - int(self._first[video])
+
+    def _crop(self, frames: NDArray[np.uint8], top: int, left: int, video: int) -> Clip:
+        crop = frames[:, top : top + self.resolution, left : left + self.resolution]
+        return Clip(np.ascontiguousarray(crop), self.source.labels[video])
+
+
+class DigitClips:
+    """Moving digits: clip i of the split, in training as in evaluation; each is random already."""
+
+    def __init__(self, digits: MovingDigits) -> None:
+        self.digits = digits
+        self.classes = digits.classes
+        self.report = [f"{MOVING_DIGITS}, {digits.split}: {len(digits):,} clips, {len(self.classes)} classes"]
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    @property
+    def evaluation_clips(self) -> int:
+        return len(self)
+
+    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
+        return self.evaluation_clip(index)
+
+    def evaluation_clip(self, index: int) -> Clip:
+        return Clip(self.digits.clip(index), self.digits.label(index))
+
+
+def open_clips(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) -> ClipDataset:
+    """Clips for a model, from "moving-digits", a store made by `trivd prepare`, or a folder of videos.
+
+    Raises:
+        TrivdError: there is no such data, it holds no clip of this length, or it does not fit the model.
+    """
+    dataset = _open(path, split, data, model)
+    if model.classes > 0 and model.classes != len(dataset.classes):
+        raise TrivdError(
+            f"The model has {model.classes} classes but {path} has {len(dataset.classes)}; "
+            f"set --model.classes {len(dataset.classes)}, or 0 to train without classes."
+        )
+    return dataset
+
+
+def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) -> ClipDataset:
+    if str(path) == MOVING_DIGITS:
+        clips = data.digits_clips if split == "train" else VALIDATION_DIGITS_CLIPS
+        return DigitClips(
+            MovingDigits(split, model.frames, data.stride, model.resolution, model.image_channels, data.digits, clips)
+        )
+    root = Path(path)
+    if not root.is_dir():
+        raise TrivdError(
+            f"{root} is not a folder of videos; name one, a store made by `trivd prepare`, or {MOVING_DIGITS}."
+        )
+    span = span_of(model.frames, data.stride)
+    source: VideoSource
+    if is_store(root):
+        source = _open_store(root, split, span, model)
+    else:
+        source = FolderSource(root, split, model.resolution, model.image_channels, span, data.validation_share)
+    return VideoClips(source, model.frames, data.stride, model.resolution)
+
+
+def _open_store(root: Path, split: Split, span: int, model: ModelConfig) -> StoreSource:
+    source = StoreSource(root, split, span)
+    for name, stored, wanted in (
+        ("resolution", source.resolution, model.resolution),
+        ("image_channels", source.channels, model.image_channels),
+    ):
+        if stored != wanted:
+            raise TrivdError(
+                f"{root} was prepared with {name} {stored} but the model has {wanted}; "
+                f"set --model.{name} {stored} or prepare the videos again."
+            )
+    return source

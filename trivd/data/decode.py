@@ -1,0 +1,90 @@
+"""The way to the pixels of any video: files of many formats, folders of numbered images, and arrays."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivd.data import containers, pictures
+from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
+
+__all__ = ["UnreadableVideo", "VideoInfo", "is_video", "iterate_frames", "probe", "read_frames"]
+
+# fmt: off
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class _Reader:
+    probe: Callable[[Path], VideoInfo]
+    frames: Callable[[Path, int, int, FrameConverter], Iterator[Frame]]
+
+
+_CONTAINER = _Reader(containers.probe, containers.frames)
+_IMAGES = _Reader(pictures.probe_images, pictures.image_frames)
+_ARRAY = _Reader(pictures.probe_array, pictures.array_frames)
+_BY_SUFFIX = {".npy": _ARRAY, ".npz": _ARRAY} | dict.fromkeys(VIDEO_SUFFIXES, _CONTAINER)
+
+
+def is_video(path: Path) -> bool:
+    """Whether it looks like one from outside: by its suffix; a folder, by its images and no videos or folders in it."""
+    if path.is_dir():
+        inner = [inside for inside in path.iterdir() if not inside.name.startswith(".")]
+        return not any(inside.is_dir() or is_video(inside) for inside in inner) and bool(pictures.numbered_images(path))
+    return path.suffix.lower() in _BY_SUFFIX
+
+
+def probe(path: Path) -> VideoInfo:
+    """Check a video cheaply, without decoding more than its first frame.
+
+    Raises:
+        UnreadableVideo: it cannot be used; the error says why.
+    """
+    return _reader(path).probe(path)
+
+
+def iterate_frames(
+    path: Path, start: int, stride: int, *, short_side: int | None, channels: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames start, start + stride, ... to the end, one at a time: (H, W, C) uint8. See `read_frames`."""
+    return _reader(path).frames(path, start, stride, FrameConverter(short_side, channels))
+
+
+def read_frames(
+    path: Path, start: int, count: int, stride: int, *, short_side: int | None, channels: int
+) -> NDArray[np.uint8]:
+    """`count` frames of a video, upright: (count, H, W, C) uint8.
+
+    Args:
+        path: a video file, a folder of numbered images, or a .npy / .npz array (T, H, W[, C]) of uint8.
+        start: number of the first frame, from 0.
+        count: how many.
+        stride: distance between neighbours, in frames of the video.
+        short_side: pixels of the shorter side, the other one in proportion; None keeps the video's size.
+        channels: 3 (RGB) or 1 (grey).
+
+    Raises:
+        UnreadableVideo: it cannot be decoded, or ends too early.
+    """
+    frames = iterate_frames(path, start, stride, short_side=short_side, channels=channels)
+    taken = list(itertools.islice(frames, count))
+    if len(taken) < count:
+        raise UnreadableVideo(path, "ends early", f"no frame {start + len(taken) * stride}")
+    return np.stack(taken)
+
+
+def _reader(path: Path) -> _Reader:
+    if path.is_dir():
+        return _IMAGES
+    if not path.exists():
+        raise UnreadableVideo(path, "missing")
+    reader = _BY_SUFFIX.get(path.suffix.lower())
+    if reader is None:
+        raise UnreadableVideo(path, "not a video", f"{path.suffix or 'no'} suffix")
+    return reader

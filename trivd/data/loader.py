@@ -1,0 +1,116 @@
+"""Batches of clips: an endless stream for training that resumes exactly, and a fixed pass for evaluation."""
+
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from trivd.data.clips import Clip, ClipDataset
+from trivd.errors import TrivdError
+
+
+class Batch(NamedTuple):
+    """Clips with their classes."""
+
+    video: torch.Tensor  # (B, T, H, W, C) uint8
+    labels: torch.Tensor  # (B,) int64
+
+
+class TrainingStream:
+    """Training batches for ever.
+
+    Sample n of the stream is position n % len(dataset) of the shuffled epoch n // len(dataset), with a random start and
+    crop drawn from (seed, n). So a batch depends on the seed and on its samples' numbers only: neither on the number of
+    workers, nor on where the stream was resumed.
+
+    Args:
+        dataset: where the clips come from.
+        batch_size: samples of a batch; a batch may straddle two epochs.
+        seed: of the order, the starts and the crops.
+        start: samples already consumed.
+        workers: processes that read clips; 0 reads in this one.
+    """
+
+    def __init__(self, dataset: ClipDataset, batch_size: int, seed: int, start: int, workers: int) -> None:
+        if len(dataset) == 0:
+            raise TrivdError("The training data hold no clip.")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.workers = workers
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from `start` on.
+
+        Raises:
+            TrivdError: a video cannot be read.
+        """
+        loader = DataLoader(
+            _Samples(self.dataset, self.seed),
+            batch_sampler=self._sample_numbers(),
+            num_workers=self.workers,
+            collate_fn=_collate_or_error,
+            worker_init_fn=_ignore_interrupts,
+            prefetch_factor=2 if self.workers else None,
+        )
+        for batch in loader:
+            if isinstance(batch, TrivdError):
+                raise batch
+            yield batch
+
+    def _sample_numbers(self) -> Iterator[list[tuple[int, int]]]:
+        """Of each batch: its samples' numbers n, and the data set's index that each stands for."""
+        length, n, epoch = len(self.dataset), self.start, -1
+        while True:
+            batch = []
+            for number in range(n, n + self.batch_size):
+                if number // length != epoch:
+                    epoch = number // length
+                    order = np.random.default_rng((self.seed, epoch, 1)).permutation(length)
+                batch.append((number, int(order[number % length])))
+            yield batch
+            n += self.batch_size
+
+
+class _Samples(Dataset[Clip | TrivdError]):
+    def __init__(self, dataset: ClipDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, sample: tuple[int, int]) -> Clip | TrivdError:
+        number, index = sample
+        try:
+            return self.dataset.training_clip(index, np.random.default_rng((self.seed, number)))
+        except TrivdError as error:  # a raised one would arrive wrapped in the worker's traceback
+            return error
+
+
+def evaluation_batches(dataset: ClipDataset, clips: int, batch_size: int) -> Iterator[Batch]:
+    """The same `clips` evaluation clips at every call, evenly spread over the split; all of them if there are fewer."""
+    count = min(clips, dataset.evaluation_clips)
+    chosen = [i * dataset.evaluation_clips // count for i in range(count)]
+    for first in range(0, count, batch_size):
+        yield _collate([dataset.evaluation_clip(index) for index in chosen[first : first + batch_size]])
+
+
+def _collate(clips: list[Clip]) -> Batch:
+    videos, labels = zip(*clips, strict=True)
+    return Batch(torch.from_numpy(np.stack(videos)), torch.tensor(labels, dtype=torch.int64))
+
+
+def _collate_or_error(samples: list[Clip | TrivdError]) -> Batch | TrivdError:
+    clips = []
+    for sample in samples:
+        if isinstance(sample, TrivdError):
+            return sample
+        clips.append(sample)
+    return _collate(clips)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C is for the training process, which ends its workers itself; here it would only print tracebacks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,97 @@
+"""Videos that are folders of numbered images, or NumPy arrays."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo, quarter_turns
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def numbered_images(folder: Path) -> list[Path]:
+    """The images in `folder` whose names hold a number, in natural order: 2 before 10."""
+    images = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and re.search(r"\d", path.stem) and not path.name.startswith(".")
+    ]
+    return sorted(images, key=lambda path: _natural(path.name))
+
+
+def probe_images(folder: Path) -> VideoInfo:
+    """Count the images and open the first.
+
+    Raises:
+        UnreadableVideo: there is none, or the first is damaged.
+    """
+    images = numbered_images(folder)
+    if not images:
+        raise UnreadableVideo(folder, "empty", "it holds no numbered images")
+    frame = _open_image(images[0])
+    height, width = (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
+    return VideoInfo(len(images), height, width)
+
+
+def image_frames(folder: Path, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+    """Images start, start + stride, ... to the last.
+
+    Raises:
+        UnreadableVideo: one is damaged, or differs in size from the first read.
+    """
+    size: tuple[int, int] | None = None
+    for path in numbered_images(folder)[start::stride]:
+        frame = _open_image(path)
+        size = size or (frame.height, frame.width)
+        if (frame.height, frame.width) != size:
+            raise UnreadableVideo(folder, "images of different sizes", path.name)
+        yield convert(frame)
+
+
+def probe_array(path: Path) -> VideoInfo:
+    """Check the array of a .npy or .npz file.
+
+    Raises:
+        UnreadableVideo: no array, or not one of uint8 frames.
+    """
+    count, height, width, _ = _open_array(path).shape
+    return VideoInfo(count, height, width)
+
+
+def array_frames(path: Path, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+    """Frames start, start + stride, ... to the last."""
+    return map(convert.array, _open_array(path)[start::stride])
+
+
+def _natural(name: str) -> list[str | int]:
+    """A sort key in which runs of digits count as numbers: text, number, text, ..."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def _open_image(path: Path) -> av.VideoFrame:
+    try:
+        # An open file instead of its name, in which FFmpeg would read "%d" as a pattern.
+        with path.open("rb") as file, av.open(file, "r", metadata_errors="ignore") as container:
+            return next(container.decode(video=0))
+    except (av.error.FFmpegError, StopIteration, IndexError) as error:
+        raise UnreadableVideo(path.parent, "damaged image", path.name) from error
+
+
+def _open_array(path: Path) -> NDArray[np.uint8]:
+    """(T, H, W, C) with 1 or 3 channels; a .npy file stays on disk, its frames are read as they are used."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = loaded[loaded.files[0]] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    except Exception as error:  # NumPy, zip and zlib have a dozen ways to fail on a damaged file
+        raise UnreadableVideo(path, "not an array, or damaged") from error
+    if array.dtype != np.uint8:
+        raise UnreadableVideo(path, "array is not uint8", str(array.dtype))
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
+        raise UnreadableVideo(path, "array is not (T, H, W), (T, H, W, 1) or (T, H, W, 3)", f"shape {array.shape}")
+    return np.asarray(array)

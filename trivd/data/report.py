@@ -1,0 +1,46 @@
+"""What a data set was found to hold, in lines for the user."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in the data's place that is not used."""
+
+    name: str
+    reason: str  # a few words, shared by all that are skipped for it
+    detail: str = ""  # what is particular to this one
+
+    def __str__(self) -> str:
+        return f"skipped {self.name}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What was found, used and skipped."""
+
+    title: str  # where, and which split
+    classes: tuple[str, ...]
+    lengths: tuple[int, ...]  # frames of each video that is used
+    span: int  # frames of the video that a clip reaches over; 1 if it is not about clips
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = field(default=())  # anything else worth a line
+
+    @property
+    def clips(self) -> int:
+        """Windows of `span` frames that do not overlap."""
+        return sum(length // self.span for length in self.lengths)
+
+    @property
+    def reasons(self) -> str:
+        """How many were skipped for each reason: "2 truncated, 1 zero bytes"; empty if none was."""
+        return ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
+
+    def lines(self) -> list[str]:
+        """The report, the sums first."""
+        classes = f"{len(self.classes)} classes: {', '.join(self.classes)}" if self.classes else "no classes"
+        clips = f"{self.clips:,} windows of {self.span} frames, " if self.span > 1 else ""
+        sums = f"{self.title}: {len(self.lengths):,} videos, {sum(self.lengths):,} frames, {clips}{classes}"
+        total = [f"skipped {len(self.skipped)}: {self.reasons}"] if self.skipped else []
+        return [sums, *self.notes, *map(str, self.skipped), *total]

@@ -1,0 +1,101 @@
+"""The files of `trivd predict`: videos, a grid, motion fields, arrays."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from trivd.data.decode import probe, read_frames
+from trivd.errors import TrivdError
+from trivd.files import write_atomically
+from trivd.predict import Pixels, Predictor
+from trivd.visualize import color_wheel_legend, flow_arrows, flow_to_color, sample_grid, save_gif, save_mp4, save_png
+
+FPS = 8.0  # slow enough to see the frames
+GIF_SCALE = 4
+
+
+def read_past_and_truth(predictor: Predictor, clip: Path, start: int | None, frames: int) -> tuple[Pixels, Pixels]:
+    """The given frames (C, R, R, channels) of a clip, and those of the `frames` that follow which it has.
+
+    Args:
+        predictor: whose size the frames take; they keep the stride that it was trained with.
+        clip: a video, a folder of images, or an array.
+        start: number of the first given frame; None: the last C frames of the clip, so that nothing is left for truth.
+        frames: how many frames follow at most.
+
+    Raises:
+        TrivdError: the clip cannot be read, or is too short.
+    """
+    info = probe(clip)
+    config = predictor.config
+    stride = int(predictor.history["config"]["data"]["stride"])
+    span = (config.conditioning_frames - 1) * stride + 1
+    if info.frames < span:
+        raise TrivdError(f"{clip} has {info.frames} frames; the model needs {span} to start from.")
+    first = info.frames - span if start is None else start
+    if not 0 <= first <= info.frames - span:
+        raise TrivdError(
+            f"--start {first} leaves fewer than {span} frames of {clip}; it may be 0 to {info.frames - span}."
+        )
+    count = min(config.conditioning_frames + frames, (info.frames - 1 - first) // stride + 1)
+    video = predictor.fit(
+        read_frames(clip, first, count, stride, short_side=config.resolution, channels=config.image_channels)
+    )
+    return video[: config.conditioning_frames], video[config.conditioning_frames :]
+
+
+def write_futures(
+    predictor: Predictor,
+    clip: Path,
+    out: Path,
+    samples: int,
+    truncation: float | None,
+    seed: int,
+    frames: int | None,
+    start: int | None,
+    label: int,
+    npz: bool,
+) -> Iterator[str]:
+    """Draw futures of a clip and write them into `out`; yields a sentence for each thing done. See `Predictor.draw`.
+
+    Raises:
+        TrivdError: the clip cannot be read, is too short, or an argument is out of range.
+    """
+    config = predictor.config
+    info = probe(clip)
+    if (info.height, info.width) != (config.resolution, config.resolution):
+        yield (
+            f"{clip}: {info.width} x {info.height} pixels, resized and centre-cropped to the model's "
+            f"{config.resolution} x {config.resolution}."
+        )
+    count = frames or config.predicted_frames
+    past, truth = read_past_and_truth(predictor, clip, start, count)
+    warps = predictor.generator.warps
+    futures = predictor.draw(past, samples, truncation, seed, frames, label, motion=warps)
+    rows = [(f"sample {i + 1}", np.concatenate([past, video])) for i, video in enumerate(futures.video)]
+    for name, video in rows:
+        stem = name.replace(" ", "-")
+        save_mp4(out / f"{stem}.mp4", video, FPS)
+        save_gif(out / f"{stem}.gif", video, FPS, GIF_SCALE)
+    yield f"{out}/sample-*.mp4 and .gif: {len(past)} given frames, then {count} predicted ones."
+    if len(truth):
+        missing = np.full((count - len(truth), *truth.shape[1:]), 255, np.uint8)  # white where the clip has ended
+        rows.append(("truth", np.concatenate([past, truth, missing])))
+    save_png(out / "grid.png", sample_grid(rows, len(past)))
+    yield f"{out}/grid.png: {'samples and truth' if len(truth) else 'samples'}, side by side."
+    if futures.motion is not None:
+        flow = futures.motion[:, 0]  # (T, 2, H, W) of the first sample
+        # Backward flow says where content came from; its negative, where it goes.
+        colors = flow_to_color(-flow)
+        arrows = np.stack([flow_arrows(frame, f, 4, 2) for frame, f in zip(futures.video[0], flow, strict=True)])
+        save_png(out / "motion.png", sample_grid([("sample 1", futures.video[0]), ("motion", colors)], 0))
+        save_gif(out / "motion-arrows.gif", arrows, FPS)
+        save_png(out / "motion-legend.png", color_wheel_legend(128))
+        yield f"{out}/motion.png and motion-arrows.gif: the motion field of sample 1 (colours: motion-legend.png)."
+    if npz:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, futures=futures.video, past=past)
+        write_atomically(out / "futures.npz", buffer.getvalue())
+        yield f"{out}/futures.npz: futures {futures.video.shape}, uint8."

@@ -1,0 +1,53 @@
+"""Which device to use, and in which precision and memory layout it is fastest."""
+
+import contextlib
+from typing import Literal
+
+import torch
+
+from trivd.errors import TrivdError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device `name`; "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        TrivdError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrivdError(f"training.device is {name}, which cannot be used here; choose auto, cpu or cuda.") from error
+    return device
+
+
+def gains_from_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions have hardware of their own: CUDA, or a CPU with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # torch has no public name for these yet.
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def choose_precision(setting: Literal["auto", "bfloat16", "float32"], device: torch.device) -> torch.dtype:
+    """The type of convolutions and linear layers; weights and sums stay in float32."""
+    if setting == "auto":
+        return torch.bfloat16 if gains_from_bfloat16(device) else torch.float32
+    return torch.bfloat16 if setting == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Run convolutions and linear layers in `dtype`; nothing to do for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def to_channels_last(module: torch.nn.Module) -> torch.nn.Module:
+    """Lay 4- and 5-dimensional weights out as convolutions run fastest; in place."""
+    for parameter in module.parameters():
+        if parameter.dim() in (4, 5):
+            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return module

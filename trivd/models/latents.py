@@ -1,0 +1,21 @@
+"""Latent samples z, truncated or not (A, D.1)."""
+
+import torch
+from torch import Tensor
+
+
+def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float | None = None) -> Tensor:
+    """z ~ N(0, I), (count, dim) float32 on the CPU.
+
+    Args:
+        count: samples.
+        dim: latent_dim.
+        rng: on the CPU: the same draws on every device.
+        truncation: entries beyond +-truncation are drawn again until none is left (Brock et al. 2019); 0 gives z = 0.
+    """
+    if truncation == 0:
+        return torch.zeros(count, dim)
+    z = torch.randn(count, dim, generator=rng)
+    while truncation is not None and (beyond := z.abs() > truncation).any():
+        z[beyond] = torch.randn(int(beyond.sum()), generator=rng)
+    return z

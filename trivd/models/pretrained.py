@@ -1,0 +1,62 @@
+"""Models on disk, in the Hugging Face layout: config.json and model.safetensors, nothing pickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from trivd.config import ModelConfig, from_dict, to_dict
+from trivd.errors import TrivdError
+from trivd.files import write_atomically
+from trivd.hardware import to_channels_last
+from trivd.models.generator import Generator
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = "trivd-generator"
+FORMAT_VERSION = 1
+
+
+def save_generator(generator: Generator, folder: Path, history: dict[str, Any]) -> None:
+    """Write a generator with its standing statistics.
+
+    Args:
+        generator: E and G.
+        folder: created; files of an older save of the same model are replaced, each whole or not at all.
+        history: JSON values that say where the weights come from (run's settings, data, step).
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    header = {"format": FORMAT, "version": FORMAT_VERSION, "model": to_dict(generator.config), "history": history}
+    write_atomically(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+    write_atomically(folder / CONFIG_FILE, json.dumps(header, indent=2).encode())
+
+
+def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[str, Any]]:
+    """Read what `save_generator` wrote: the generator, in evaluation mode, and its history.
+
+    Raises:
+        TrivdError: a file is missing, damaged, or of another kind.
+    """
+    config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise TrivdError(f"{folder} is not a trivd model: it has no {file.name}.")
+    try:
+        header = json.loads(config_file.read_text())
+        if header["format"] != FORMAT:
+            raise KeyError
+        version, model, history = header["version"], header["model"], header["history"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrivdError(f"{config_file} is not the description of a trivd model.") from error
+    if version != FORMAT_VERSION:
+        raise TrivdError(f"{config_file} has format version {version}, this trivd reads {FORMAT_VERSION}.")
+    generator = Generator(from_dict(ModelConfig, model, str(config_file)))
+    try:
+        generator.load_state_dict(load_file(weights_file))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise TrivdError(f"{weights_file} is damaged or belongs to another model: {error}") from error
+    to_channels_last(generator.to(device))
+    return generator.eval(), history

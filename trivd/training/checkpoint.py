@@ -1,0 +1,133 @@
+"""Checkpoints of a run: everything that its continuation needs, as safetensors and JSON."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from trivd.errors import TrivdError
+from trivd.files import write_atomically
+from trivd.training.step import Trainer
+
+STATE_FILE = "state.safetensors"
+PROGRESS_FILE = "progress.json"
+KEPT = 2  # the newest, and one before it
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int  # generator updates made
+    samples: int  # clips consumed from the training stream
+    seconds: float  # spent training
+    best_score: float | None  # SSIM on the fixed training clips of the best model so far
+    sha256: str = ""  # of the state file
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in module.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            yield f"{name}/{key}", value
+
+
+def _tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """All state of a trainer by name; random numbers are derived from the step and need none."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module, optimizer in _parts(trainer):
+        tensors |= {f"{prefix}/weights/{name}": value for name, value in module.state_dict().items()}
+        tensors |= {f"{prefix}/optimizer/{name}": value for name, value in _optimizer_tensors(optimizer, module)}
+    tensors |= {f"ema/{name}": value for name, value in trainer.ema.weights.items()}
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _parts(trainer: Trainer) -> tuple[tuple[str, nn.Module, torch.optim.Optimizer], ...]:
+    return (
+        ("generator", trainer.generator, trainer.generator_optimizer),
+        ("discriminators", trainer.discriminators, trainer.discriminator_optimizer),
+    )
+
+
+def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
+    """Write `folder`/step-N whole or not at all, then remove checkpoints older than the previous one.
+
+    Returns:
+        the checkpoint's path.
+    """
+    target = folder / f"step-{progress.step:08d}"
+    if target.exists():
+        return target  # resumed and stopped at once
+    temporary = folder / f".{target.name}.{os.getpid()}.tmp"
+    data = save(_tensors(trainer))
+    write_atomically(temporary / STATE_FILE, data)
+    complete = asdict(progress) | {"sha256": hashlib.sha256(data).hexdigest()}
+    write_atomically(temporary / PROGRESS_FILE, json.dumps(complete, indent=2).encode())
+    os.replace(temporary, target)
+    for old in list_checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[str]]:
+    """Put the newest sound checkpoint into `trainer`.
+
+    Returns:
+        its progress, None if there is no checkpoint; and a sentence about each damaged one that was passed over.
+
+    Raises:
+        TrivdError: there are checkpoints, but all are damaged.
+    """
+    damaged: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            progress = Progress(**json.loads((path / PROGRESS_FILE).read_text()))
+            digest = hashlib.sha256((path / STATE_FILE).read_bytes()).hexdigest()
+            if digest != progress.sha256:
+                raise ValueError(f"{STATE_FILE} does not have the checksum it was written with")
+            _restore(trainer, load_file(path / STATE_FILE), progress.step)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            damaged.append(f"{path} is damaged and was passed over: {error}.")
+            continue
+        return progress, damaged
+    if damaged:
+        raise TrivdError(f"No checkpoint in {folder} can be read. {' '.join(damaged)} Choose another --out.")
+    return None, []
+
+
+@torch.no_grad()
+def _restore(trainer: Trainer, tensors: dict[str, Tensor], step: int) -> None:
+    for prefix, module, optimizer in _parts(trainer):
+        start = f"{prefix}/weights/"
+        module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+        for name, parameter in module.named_parameters():
+            moments = f"{prefix}/optimizer/{name}/"
+            optimizer.state[parameter] = {
+                k.removeprefix(moments): _like(parameter, v) for k, v in tensors.items() if k.startswith(moments)
+            }
+    parameters = dict(trainer.generator.named_parameters())
+    trainer.ema.weights = {
+        name: _like(parameter, tensors[f"ema/{name}"])
+        for name, parameter in parameters.items()
+        if f"ema/{name}" in tensors
+    }
+    trainer.step = step
+
+
+def _like(parameter: Tensor, saved: Tensor) -> Tensor:
+    """`saved` where and how `parameter` lies in memory: the fused optimizer walks both as they lie."""
+    if saved.shape != parameter.shape:
+        return saved  # Adam's step count
+    return torch.empty_like(parameter).copy_(saved)

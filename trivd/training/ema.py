@@ -1,0 +1,36 @@
+"""Exponential moving average of the generator's weights (E.2)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """gamma-weighted running mean of a module's parameters, starting with their value after step `start`.
+
+    Args:
+        decay: gamma.
+        start: the first step whose weights count.
+    """
+
+    def __init__(self, decay: float, start: int) -> None:
+        self.decay = decay
+        self.start = start
+        self.weights: dict[str, Tensor] = {}  # empty until the average has started
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after `step` generator updates."""
+        if step < self.start:
+            return
+        parameters = dict(module.named_parameters())
+        if not self.weights:
+            self.weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+            return
+        torch._foreach_lerp_(list(self.weights.values()), list(parameters.values()), 1 - self.decay)
+
+    @torch.no_grad()
+    def apply_to(self, module: nn.Module) -> None:
+        """Put the average into `module`; its own weights stay where the average has not started."""
+        for name, parameter in module.named_parameters():
+            if name in self.weights:
+                parameter.copy_(self.weights[name])

@@ -1,0 +1,92 @@
+"""What a run says while it trains: a progress bar or plain lines, JSON lines and TensorBoard."""
+
+import json
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from trivd.training.run import Run
+
+
+class TrainingLog:
+    """Use as a context manager around the training loop.
+
+    Args:
+        run: where the files go; they are appended to.
+        console: on a terminal it shows a bar, else a line per logged step.
+        start: steps already made.
+        steps: of the whole run.
+    """
+
+    def __init__(self, run: Run, console: Console, start: int, steps: int) -> None:
+        self.console = console
+        self._file = run.log_file.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run.tensorboard), purge_step=start + 1)
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("train", total=steps, completed=start, losses="")
+        self._steps = steps
+
+    def __enter__(self) -> "TrainingLog":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._file.close()
+        self._board.close()
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=step)
+
+    def losses(self, step: int, values: dict[str, float], clips_per_second: float, seconds_left: float) -> None:
+        """Losses of a step, and how fast it goes."""
+        self._write(step, values | {"speed/clips_per_second": clips_per_second})
+        # D and G per critic, as "small_frames 1.2/0.3"
+        parts = [
+            f"{name.rpartition('/')[2]} D {value:.2f} G {values[name.replace('discriminator', 'generator')]:+.2f}"
+            for name, value in values.items()
+            if name.startswith("loss/discriminator/")
+        ]
+        if "loss/reconstruction" in values:
+            parts.append(f"L1 {values['loss/reconstruction']:.3f}")
+        text = f"{' | '.join(parts)} | {clips_per_second:.1f} clips/s"
+        self._progress.update(self._task, losses=text)
+        if not self.console.is_terminal:
+            left = f"{seconds_left / 60:.0f} min left"
+            self.console.print(f"step {step}/{self._steps} | {text} | {left}", highlight=False, soft_wrap=True)
+
+    def scores(self, step: int, values: dict[str, float]) -> None:
+        """Scores of an evaluation during training."""
+        self._write(step, values)
+        for split in ("train", "validation"):
+            if f"score/{split}/ssim" in values:
+                self.say(
+                    f"step {step}: {split} clips, one sample each: "
+                    f"PSNR {values[f'score/{split}/psnr']:.2f} dB (copy {values[f'score/{split}/copy_psnr']:.2f}), "
+                    f"SSIM {values[f'score/{split}/ssim']:.3f} (copy {values[f'score/{split}/copy_ssim']:.3f})"
+                )
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)

@@ -1,0 +1,185 @@
+"""The training loop: data in, checkpoints, logs, samples and models out; stops and goes on exactly."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from types import FrameType
+
+from rich.console import Console
+
+from trivd.config import Config, to_dict
+from trivd.data.clips import ClipDataset, open_clips
+from trivd.data.loader import TrainingStream
+from trivd.errors import TrivdError
+from trivd.hardware import choose_device, choose_precision
+from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
+from trivd.training.log import TrainingLog
+from trivd.training.run import Run
+from trivd.training.snapshot import averaged_generator, save_model, save_samples, score_splits
+from trivd.training.step import NonFiniteLossError, Trainer
+
+
+class StopRequest:
+    """Set by the first Ctrl-C or SIGTERM; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Within, signals to stop are noted instead of obeyed."""
+    request = StopRequest()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, request) for number in numbers]
+    try:
+        yield request
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
+    """Both splits of the data."""
+    return {
+        "train": open_clips(data, "train", config.data, config.model),
+        "validation": open_clips(data, "validation", config.data, config.model),
+    }
+
+
+def train(config: Config, data: str, run: Run, console: Console) -> bool:
+    """Train to `config.training.steps`, going on from the newest checkpoint in the run's folder.
+
+    Args:
+        config: all settings.
+        data: "moving-digits", a folder of videos, or a store.
+        run: its folder is made if there is none.
+        console: for what is said on the way.
+
+    Returns:
+        whether the run is complete; False after Ctrl-C or SIGTERM, when all is saved.
+
+    Raises:
+        TrivdError: bad data or folder, or a loss that is not finite.
+    """
+    recipe = config.training
+    device = choose_device(recipe.device)
+    dtype = choose_precision(recipe.precision, device)
+    splits = open_splits(config, data)
+    run.open(config, data)
+    trainer = Trainer(config, device, dtype)
+    for split, dataset in splits.items():
+        for line in dataset.report:
+            console.print(f"{split}: {line}", highlight=False, soft_wrap=True)
+    progress, damaged = load_latest(run.checkpoints, trainer)
+    for line in damaged:
+        console.print(f"[yellow]{line}", soft_wrap=True)
+    if progress is None:
+        progress = Progress(0, 0, 0.0, None)
+        console.print(f"Starting {run.folder} on {device} in {str(dtype).removeprefix('torch.')}.", soft_wrap=True)
+    else:
+        console.print(f"Going on with {run.folder} from step {progress.step}.", soft_wrap=True)
+    if progress.step >= recipe.steps:
+        console.print(f"{run.folder} is complete: {progress.step} steps.", soft_wrap=True)
+        return True
+    session = _Session(config, data, run, trainer, splits, progress)
+    with stop_on_signals() as stop, TrainingLog(run, console, progress.step, recipe.steps) as log:
+        try:
+            session.loop(log, stop)
+        except NonFiniteLossError as error:
+            raise TrivdError(
+                f"{error} Training stopped; the last good checkpoint is step {session.saved_step} in "
+                f"{run.checkpoints}. Lower the learning rates and start another --out."
+            ) from error
+    if trainer.step < recipe.steps:
+        console.print(f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.", soft_wrap=True)
+        return False
+    console.print(f"Done: {trainer.step} steps, {session.seconds / 60:.1f} min. Model: {run.best}", soft_wrap=True)
+    return True
+
+
+class _Session:
+    """One stretch of training between a start and a stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: str,
+        run: Run,
+        trainer: Trainer,
+        splits: dict[str, ClipDataset],
+        progress: Progress,
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.run = run
+        self.trainer = trainer
+        self.splits = splits
+        self.samples = progress.samples
+        self.before = progress.seconds
+        self.best_score = progress.best_score
+        self.saved_step = progress.step
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, over all its stretches."""
+        return self.before + time.monotonic() - self.started
+
+    def loop(self, log: TrainingLog, stop: StopRequest) -> None:
+        recipe = self.config.training
+        passes = recipe.discriminator_updates * recipe.accumulation
+        stream = iter(
+            TrainingStream(self.splits["train"], recipe.batch_size, recipe.seed, self.samples, self.config.data.workers)
+        )
+        if self.trainer.step == 0:
+            self.snapshot(log, samples=True, score=True)
+        measured, measured_step = time.monotonic(), self.trainer.step
+        while self.trainer.step < recipe.steps and not stop.received:
+            batches = list(islice(stream, passes))
+            updates = [batches[i : i + recipe.accumulation] for i in range(0, passes, recipe.accumulation)]
+            losses = self.trainer.train_step(updates)
+            self.samples += passes * recipe.batch_size
+            step = self.trainer.step
+            last = step == recipe.steps
+            log.advance(step)
+            if step % recipe.log_every == 0 or last:
+                rate = (step - measured_step) / (time.monotonic() - measured)
+                values = {name: value.item() for name, value in losses.items()}
+                log.losses(step, values, rate * passes * recipe.batch_size, (recipe.steps - step) / rate)
+            scores, samples = step % recipe.evaluate_every == 0 or last, step % recipe.sample_every == 0 or last
+            if scores or samples:
+                self.snapshot(log, samples, scores)
+            if step % recipe.checkpoint_every == 0 or last or stop.received:
+                self.checkpoint()
+            if step % recipe.log_every == 0:
+                measured, measured_step = time.monotonic(), step
+
+    def snapshot(self, log: TrainingLog, samples: bool, score: bool) -> None:
+        """Look at the averaged model, and keep it if it is the best so far."""
+        trainer, run = self.trainer, self.run
+        generator = averaged_generator(trainer, self.splits["train"])
+        evaluation = self.config.evaluation
+        if samples:
+            path = run.samples / f"step-{trainer.step:08d}.png"
+            save_samples(path, generator, self.splits["validation"], evaluation.seed, trainer.dtype)
+        if score:
+            values = score_splits(generator, self.splits, evaluation, trainer.dtype)
+            log.scores(trainer.step, values)
+            if self.best_score is None or values["score/train/ssim"] > self.best_score:
+                self.best_score = values["score/train/ssim"]
+                save_model(run.best, generator, trainer, self.data, to_dict(self.config))
+        if trainer.step == self.config.training.steps:
+            save_model(run.last, generator, trainer, self.data, to_dict(self.config))
+
+    def checkpoint(self) -> None:
+        progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score)
+        save_checkpoint(self.run.checkpoints, self.trainer, progress)
+        self.saved_step = self.trainer.step

@@ -1,0 +1,118 @@
+"""What a training step costs, without making one: sizes, FLOPs and memory (`trivd train --dry-run`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from trivd.config import Config
+from trivd.models.discriminators import Discriminators, combine
+from trivd.models.generator import Generator
+
+BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Costs of one training step of one process."""
+
+    generator_parameters: int  # with the encoder
+    critic_parameters: dict[str, int]
+    discriminator_flops: int  # of all discriminator updates
+    generator_flops: int
+    state_bytes: int  # weights, gradients, Adam's two moments, and the moving average of G
+    activation_bytes: int  # kept for the backward pass of the generator update, in float32
+    critic_pixels: int  # per video and update
+
+
+def make_plan(config: Config) -> Plan:
+    """Trace a step on the meta device, where tensors have shapes but no values: it takes seconds and no memory."""
+    model, recipe = config.model, config.training
+    with torch.device("meta"):
+        generator, critics = Generator(model), Discriminators(config.discriminator, model)
+        shape = (model.image_channels, model.resolution, model.resolution)
+
+        def video(clips: int) -> Tensor:
+            return torch.empty(clips, model.frames, *shape)
+
+        def draw(clips: int) -> Tensor:
+            z = torch.empty(clips, model.latent_dim)
+            return generator(video(clips)[:, : model.conditioning_frames], z).video
+
+        def judge(videos: Tensor) -> Tensor:
+            labels = torch.zeros(len(videos), dtype=torch.int64)
+            rng = torch.Generator(device="cpu")
+            scores = (critics[view](critics.draw(view, videos, rng), labels) for view in critics.views)
+            return torch.stack([combine(score, config.discriminator.head).mean() for score in scores]).sum()
+
+        def discriminator_update() -> None:
+            with torch.no_grad():
+                draw(recipe.batch_size)
+            judge(video(2 * recipe.batch_size)).backward()
+
+        def generator_update() -> None:
+            clips = recipe.batch_size * recipe.reconstruction_samples
+            given = video(clips)[:, : model.conditioning_frames]
+            judge(torch.cat([given, draw(clips)], dim=1)).backward()
+
+        discriminator_flops = _flops(discriminator_update) * recipe.discriminator_updates
+        critics.requires_grad_(False)
+        generator_flops = _flops(generator_update)
+        activations = _saved_bytes(generator_update)
+    parameters: dict[str, int] = {view: _count(critics[view]) for view in critics.views}
+    return Plan(
+        generator_parameters=_count(generator),
+        critic_parameters=parameters,
+        discriminator_flops=discriminator_flops * recipe.accumulation,
+        generator_flops=generator_flops * recipe.accumulation,
+        state_bytes=BYTES * (5 * _count(generator) + 4 * sum(parameters.values())),
+        activation_bytes=activations,
+        critic_pixels=critics.pixels(model),
+    )
+
+
+def print_plan(config: Config, console: Console) -> None:
+    """Show what a step costs."""
+    plan, recipe = make_plan(config), config.training
+    table = Table(title=f"{config.model.unit}, {config.discriminator.decomposition}", show_header=False)
+    table.add_row("parameters of G with E", f"{plan.generator_parameters / 1e6:,.2f} M")
+    for view, count in plan.critic_parameters.items():
+        table.add_row(f"parameters of critic {view}", f"{count / 1e6:,.2f} M")
+    table.add_row("pixels per video that the critics see", f"{plan.critic_pixels:,}")
+    table.add_row("clips per update", f"{recipe.batch_size} x {recipe.accumulation} accumulated")
+    table.add_row(f"FLOPs of {recipe.discriminator_updates} D updates", f"{plan.discriminator_flops / 1e9:,.1f} G")
+    table.add_row("FLOPs of the G update", f"{plan.generator_flops / 1e9:,.1f} G")
+    table.add_row("FLOPs of a step", f"{(plan.discriminator_flops + plan.generator_flops) / 1e9:,.1f} G")
+    table.add_row("memory of weights, gradients, Adam, EMA", f"{plan.state_bytes / 2**30:,.2f} GiB")
+    table.add_row("memory of activations, at most (float32)", f"{plan.activation_bytes / 2**30:,.2f} GiB")
+    console.print(table)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _flops(work: Callable[[], None]) -> int:
+    """Of convolutions and matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def _saved_bytes(work: Callable[[], None]) -> int:
+    """Bytes that autograd keeps for backward, each storage once."""
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        work()
+    return sum(storage.nbytes() for storage in storages.values())

@@ -1,0 +1,108 @@
+"""A run's folder: where its settings, logs, checkpoints, samples and models lie, and how it is opened again."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trivd.config import Config, from_dict, to_dict
+from trivd.errors import TrivdError
+from trivd.files import write_atomically
+
+# What may change when a run goes on; everything else decides what it computes.
+CHANGEABLE = {
+    "training.steps",
+    "training.device",
+    "training.log_every",
+    "training.sample_every",
+    "training.checkpoint_every",
+    "data.workers",
+}
+
+
+class Run(NamedTuple):
+    """The layout of a run's folder."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def best(self) -> Path:
+        """The model with the best score on the training split."""
+        return self.folder / "best"
+
+    @property
+    def last(self) -> Path:
+        """The model after the last step."""
+        return self.folder / "last"
+
+    def read(self) -> tuple[Config, str]:
+        """Settings and data path of the run.
+
+        Raises:
+            TrivdError: this is not a run's folder.
+        """
+        try:
+            values = json.loads(self.config_file.read_text())
+            return from_dict(Config, values["config"], str(self.config_file)), str(values["data"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrivdError(
+                f"{self.folder} is not the folder of a run: {self.config_file.name} is missing."
+            ) from error
+
+    def open(self, config: Config, data: str) -> None:
+        """Make the folder, or check that it holds the same run.
+
+        Raises:
+            TrivdError: the folder holds another run, or files that are not a run's.
+        """
+        if self.config_file.is_file():
+            saved, saved_data = self.read()
+            changed = [key for key in differences(saved, config) if key not in CHANGEABLE]
+            if saved_data != data:
+                changed.insert(0, f"the data ({saved_data})")
+            if changed:
+                raise TrivdError(
+                    f"{self.folder} holds a run with other settings: {', '.join(changed)}; repeat its command to go "
+                    "on with it, or choose another --out."
+                )
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
+        values = {"config": to_dict(config), "data": data}
+        write_atomically(self.config_file, json.dumps(values, indent=2).encode())
+
+    def log_rows(self) -> list[dict[str, Any]]:
+        """The log, one row per step and kind; of a step that was made again after a crash, the last."""
+        rows: dict[tuple[int, bool], dict[str, Any]] = {}
+        if self.log_file.is_file():
+            for line in self.log_file.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:  # half a line, from a crash
+                    continue
+                rows[row["step"], any(key.startswith("score/") for key in row)] = row
+        return [rows[key] for key in sorted(rows)]
+
+
+def differences(first: Config, second: Config) -> list[str]:
+    """Names (section.setting) of the settings in which two configurations differ."""
+    a, b = to_dict(first), to_dict(second)
+    return [f"{section}.{name}" for section in a for name, value in a[section].items() if b[section][name] != value]
