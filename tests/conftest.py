@@ -7,7 +7,15 @@ import pytest
 import torch
 from hypothesis import settings
 
-from trivd.config import ModelConfig
+from trivd.config import (
+    Config,
+    DataConfig,
+    DiscriminatorConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    override,
+)
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -35,5 +43,33 @@ def tiny_model() -> Callable[..., ModelConfig]:
             "recurrent_resolutions": (8, 16),
         }
         return ModelConfig(**(values | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_model: Callable[..., ModelConfig]) -> Callable[..., Config]:
+    """A factory of the settings of a run of four steps; keyword arguments (section -> settings) replace its own."""
+
+    def make(**changes: dict[str, Any]) -> Config:
+        config = Config(
+            model=tiny_model(predicted_frames=3, recurrent_resolutions=(8,)),
+            discriminator=DiscriminatorConfig(frames=2),
+            data=DataConfig(workers=0, digits_clips=16),
+            training=TrainingConfig(
+                steps=4,
+                batch_size=2,
+                ema_start=2,
+                ema_decay=0.5,
+                precision="float32",
+                device="cpu",
+                log_every=1,
+                sample_every=4,
+                evaluate_every=4,
+                checkpoint_every=2,
+            ),
+            evaluation=EvaluationConfig(clips=2, samples=2, batch_size=2, standing_batches=2, standing_batch_size=2),
+        )
+        return override(config, changes, "the test")
 
     return make

@@ -5,8 +5,9 @@ The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` 
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import dacite
 
@@ -35,7 +36,9 @@ Decomposition = Literal[
     "faster",
     "stronger",
 ]
+VIDEO_ONLY: tuple[Decomposition, ...] = ("clip", "downsampled", "cropped", "cropped_downsampled")  # no frame critic
 RESOLUTIONS = (32, 64, 128, 256)
+SMALLEST_CRITIC_INPUT = 16  # pixels: four blocks halve it (A)
 FIRST_RESOLUTION = 8  # of G's first features (appendix A)
 
 
@@ -95,6 +98,18 @@ class ModelConfig:
             self.resolution < 256 or self.generator_channels % 2 == 0,
             "model.generator_channels must be even at 256 pixels, where features have ch/2 channels.",
         )
+        _require(self.unit in get_args(Unit), f"model.unit is {self.unit}; choose one of {', '.join(get_args(Unit))}.")
+        _require(
+            self.activation in ("paper", "relu", "tanh"),
+            f"model.activation is {self.activation}; choose paper, relu or tanh.",
+        )
+        for r in self.recurrent_resolutions:
+            width = self.channels_at(r)
+            _require(
+                width % 2 == 0 or not (self.unit.endswith("lstm") or self.unit.startswith("p")),
+                f"model.unit {self.unit} needs an even number of channels, but at {r} pixels model.generator_channels "
+                f"{self.generator_channels} gives {width}; change it or model.recurrent_resolutions.",
+            )
         _require(
             self.links == 1 or self.unit == "k_traj_gru",
             f"model.links is a setting of k_traj_gru; {self.unit} takes 1.",
@@ -103,6 +118,10 @@ class ModelConfig:
             not self.read_gate or "tsru" in self.unit,
             f"model.read_gate is a setting of the TSRUs; {self.unit} has none.",
         )
+
+    def channels_at(self, resolution: int) -> int:
+        """Channels of G's features, and so of the recurrent unit there: 8ch, 8ch, 4ch, 2ch, ch, ch/2 from 8 to 256."""
+        return self.generator_channels * 8 // max(1, resolution // 16)
 
     @property
     def frames(self) -> int:
@@ -132,6 +151,10 @@ class DiscriminatorConfig:
         _require(
             self.downsampling in (1, 2, 4),
             f"discriminator.downsampling is {self.downsampling}; choose 1, 2 or 4.",
+        )
+        _require(
+            self.decomposition in get_args(Decomposition),
+            f"discriminator.decomposition is {self.decomposition}; choose one of {', '.join(get_args(Decomposition))}.",
         )
 
 
@@ -195,7 +218,9 @@ class TrainingConfig:
         ):
             _require(getattr(self, name) >= 1, f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("generator_lr", "discriminator_lr", "epsilon"):
-            _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; it must be positive.")
+            _require(
+                0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
+            )
         for name in ("orthogonality", "reconstruction", "ema_start", "seed"):
             _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("beta1", "beta2", "ema_decay"):
@@ -241,9 +266,15 @@ class Config:
     def __post_init__(self) -> None:
         _require(
             self.discriminator.frames <= self.model.predicted_frames
-            or self.discriminator.decomposition == "mocogan_k1",
+            or self.discriminator.decomposition in (*VIDEO_ONLY, "mocogan_k1"),
             f"discriminator.frames is {self.discriminator.frames}, but only {self.model.predicted_frames} frames are "
             "predicted; lower it or raise model.predicted_frames.",
+        )
+        smallest = self.model.resolution // self.discriminator.downsampling
+        _require(
+            smallest >= SMALLEST_CRITIC_INPUT,
+            f"discriminator.downsampling {self.discriminator.downsampling} leaves critics {smallest} of "
+            f"{self.model.resolution} pixels; they need {SMALLEST_CRITIC_INPUT}, so lower it.",
         )
 
 

@@ -70,7 +70,9 @@ def write_futures(
             f"{clip}: {info.width} x {info.height} pixels, resized and centre-cropped to the model's "
             f"{config.resolution} x {config.resolution}."
         )
-    count = frames or config.predicted_frames
+    count = config.predicted_frames if frames is None else frames
+    if count < 1:
+        raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
     past, truth = read_past_and_truth(predictor, clip, start, count)
     warps = predictor.generator.warps
     futures = predictor.draw(past, samples, truncation, seed, frames, label, motion=warps)

@@ -130,6 +130,8 @@ class Predictor:
             raise TrivdError(f"The model needs {given} frames to start from, but there are {len(past)}.")
         if samples < 1 or count < 1:
             raise TrivdError(f"Cannot draw {samples} samples of {count} frames; both must be at least 1.")
+        if seed < 0 or (truncation is not None and truncation < 0):
+            raise TrivdError(f"Seed {seed} and truncation {truncation} must not be negative.")
         if not 0 <= label < max(1, self.config.classes):
             raise TrivdError(f"Class {label} is unknown: the model has {self.config.classes} classes.")
         seen = to_float(self.fit(past[-given:])).to(self.device)

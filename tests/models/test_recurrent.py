@@ -107,12 +107,7 @@ def test_bfloat16_autocast_agrees_with_float32(name: str) -> None:
     assert 0 < error < 0.02  # 8 bits of mantissa round to within 0.4 %, several times over
 
 
-ONCE_PER_STEP = pytest.mark.xfail(strict=True, reason="its small network is normalised anew at every step")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=ONCE_PER_STEP if "dynamic" in name else ()) for name in UNITS]
-)
+@pytest.mark.parametrize("name", UNITS)
 def test_one_power_iteration_per_training_pass(name: str) -> None:
     """Weights are normalised once for all time steps, not once per step."""
     unit = oracles.scramble(UNITS[name][0](4, 4))

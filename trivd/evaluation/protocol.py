@@ -157,10 +157,11 @@ def motion_score(
     device = next(generator.parameters()).device
     errors, zeros = [], []
     for clip in range(min(MOTION_CLIPS, digits.evaluation_clips)):
-        video = to_float(digits.evaluation_clip(clip).video).to(device)[None]
+        shown, label = digits.evaluation_clip(clip)
+        video, labels = to_float(shown).to(device)[None], torch.tensor([label], device=device)
         z = clip_latents(clip, 1, generator.config.latent_dim, settings.seed, settings.truncation).to(device)
         with autocast(device, dtype):
-            warps = generator(video[:, :given], z, return_warps=True).warps
+            warps = generator(video[:, :given], z, labels, return_warps=True).warps
         if not warps:
             return None
         flow = motion_field({r: w.float() for r, w in warps.items()}, generator.config.resolution)[:, 0].cpu()

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import critic_blocks
-from trivd.models.layers import ClassEmbedding, SNLinear
+from trivd.models.layers import ClassEmbedding, SNLinear, full_precision
 
 Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
@@ -70,15 +70,15 @@ def draw_view(view: View, video: Tensor, conditioning: int, frames: int, scale: 
     """
     batch, length, _, height, width = video.shape
     if view in ("frames", "small_frames"):
-        order = torch.rand(batch, length - conditioning, generator=rng).argsort(dim=1)[:, :frames] + conditioning
-        rows = torch.arange(batch).unsqueeze(1)
-        video = video[rows.to(video.device), order.to(video.device)]
+        keys = torch.rand(batch, length - conditioning, generator=rng, device="cpu")
+        order = keys.argsort(dim=1)[:, :frames].to(video.device) + conditioning
+        video = video[torch.arange(batch, device=video.device).unsqueeze(1), order]
     if view in ("small_frames", "small_clip"):
         return F.avg_pool2d(video.flatten(0, 1), scale).unflatten(0, video.shape[:2])
     if view == "crop":
         height, width = height // scale, width // scale
-        tops = torch.randint(video.shape[-2] - height + 1, (batch,), generator=rng).tolist()
-        lefts = torch.randint(video.shape[-1] - width + 1, (batch,), generator=rng).tolist()
+        tops = torch.randint(video.shape[-2] - height + 1, (batch,), generator=rng, device="cpu").tolist()
+        lefts = torch.randint(video.shape[-1] - width + 1, (batch,), generator=rng, device="cpu").tolist()
         corners = zip(tops, lefts, strict=True)
         video = torch.stack(
             [video[b, ..., top : top + height, left : left + width] for b, (top, left) in enumerate(corners)]
@@ -113,7 +113,7 @@ class Critic(nn.Module):
                 x = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B T, C, H, W)
             x = block(x)
         features = F.relu(x).sum(dim=(2, 3), dtype=torch.float32).unflatten(0, (batch, frames))
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features):
             joint = (features * self.embedding(labels).unsqueeze(1)).sum(dim=2)
             return Scores(self.score(features).squeeze(2), joint)
 

@@ -35,6 +35,10 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Tensor) -> dict[int, Tensor]:
         """(B, C, channels, R, R) in [-1, 1] -> {resolution: state (B, channels there, r, r)}."""
+        config = self.config
+        expected = (config.conditioning_frames, config.image_channels, config.resolution, config.resolution)
+        if frames.shape[1:] != expected:
+            raise ValueError(f"E takes frames (B, {', '.join(map(str, expected))}), not {tuple(frames.shape)}")
         x = frames.flatten(0, 1)
         states: dict[int, Tensor] = {}
         for block in self.blocks:

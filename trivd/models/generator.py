@@ -1,6 +1,5 @@
 """The generator G with its encoder E: frames and noise in, future frames out (A)."""
 
-from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -12,15 +11,6 @@ from trivd.models.blocks import GBlock
 from trivd.models.encoder import Encoder
 from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv
 from trivd.models.recurrent import build_unit
-
-WIDTHS: dict[int, int | Fraction] = {
-    8: 8,
-    16: 8,
-    32: 4,
-    64: 2,
-    128: 1,
-    256: Fraction(1, 2),
-}  # channels of G by resolution, times ch
 
 
 class Prediction(NamedTuple):
@@ -64,7 +54,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         resolutions = config.generator_resolutions
-        width = {r: int(WIDTHS[r] * config.generator_channels) for r in resolutions}
+        width = {r: config.channels_at(r) for r in resolutions}
         self.first_channels = width[FIRST_RESOLUTION]
         self.encoder = Encoder(config, {r: width[r] for r in config.recurrent_resolutions})
         self.embedding = ClassEmbedding(config.classes, config.embedding_dim)

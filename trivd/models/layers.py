@@ -1,6 +1,8 @@
 """Spectrally normalised layers and per-time-step batch normalisation, the small parts every network is made of."""
 
+import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,17 @@ from torch.nn import functional as F
 
 def compute_dtype(x: Tensor) -> torch.dtype:
     """The type in which convolutions of `x` run: autocast's where it is on, else that of `x`."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
     return x.dtype
+
+
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Keep autocast away from sums that bfloat16 would spoil; shape-only devices have none."""
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 class SpectralNorm(nn.Module):
@@ -41,8 +51,7 @@ class SpectralNorm(nn.Module):
     def power_iteration(self, iterations: int) -> None:
         """Improve the estimate of the singular vectors, in place."""
         matrix = self.weight.flatten(1)
-        # Outside autocast: bfloat16 would spoil the estimate.
-        with torch.autocast(matrix.device.type, enabled=False):
+        with full_precision(matrix):
             left, right = self.left, self.right
             for _ in range(iterations):
                 right = F.normalize(matrix.mT @ left, dim=0)
@@ -54,7 +63,7 @@ class SpectralNorm(nn.Module):
         """The weight with largest singular value about 1; differentiable, in the weight's own type."""
         if self.training:
             self.power_iteration(1)
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with full_precision(self.weight):
             # Clones, since the next use overwrites the buffers that backward will read.
             sigma = self.left.clone() @ (self.weight.flatten(1) @ self.right.clone())
             return self.weight / sigma
@@ -108,6 +117,49 @@ class ClassEmbedding(SNLinear):
         return F.embedding(labels, self.normalized_weight().mT)  # the linear map of a one-hot vector
 
 
+def _per_channel(values: Tensor) -> Tensor:
+    """(T, C) or (T, B, C), to broadcast over features (T, B, C, H, W)."""
+    return (values.unsqueeze(1) if values.dim() == 2 else values)[..., None, None]
+
+
+class _BatchNormalize(torch.autograd.Function):
+    """Normalisation with the batch's own statistics, in fewer passes over the features than autograd's backward.
+
+    With xhat = (x - mean) rstd and the gradient g of the output, the gradient of x is
+    rstd (scale g - <scale g> - xhat <scale g xhat>), <> the mean over batch and space; both means follow from the
+    gradients of offset and scale.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+        """x (T, B, C, H, W), scale and offset (B, C) or (C,) -> the same shape; mean and variance (T, C)."""
+        features = x.float() if x.dtype == torch.bfloat16 else x
+        mean = features.mean(dim=(1, 3, 4))
+        centred = features - _per_channel(mean)
+        variance = (centred * centred).mean(dim=(1, 3, 4))
+        rstd = torch.rsqrt(variance + epsilon)
+        gain = scale * rstd.unsqueeze(1)  # (T, B or 1, C)
+        ctx.save_for_backward(centred, rstd, scale)
+        ctx.dtype = x.dtype
+        ctx.mark_non_differentiable(mean, variance)
+        y = torch.addcmul(offset.expand_as(gain)[..., None, None], centred, gain[..., None, None])
+        return y.to(x.dtype), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *statistics: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        centred, rstd, scale = ctx.saved_tensors
+        gradient = gradient.to(centred.dtype)
+        _, batch, _, height, width = centred.shape
+        for_offset = gradient.sum(dim=(3, 4))  # (T, B, C)
+        for_scale = (gradient * centred).sum(dim=(3, 4)) * rstd.unsqueeze(1)
+        count = batch * height * width
+        mean = (scale * for_offset).sum(dim=1) / count  # <scale g>, (T, C)
+        projection = (scale * for_scale).sum(dim=1) / count  # <scale g xhat>, (T, C)
+        for_x = torch.addcmul(_per_channel(-rstd * mean), centred, _per_channel(-rstd * rstd * projection))
+        for_x = torch.addcmul(for_x, gradient, (scale * rstd.unsqueeze(1))[..., None, None])
+        return for_x.to(ctx.dtype), for_scale.sum_to_size(scale.shape), for_offset.sum_to_size(scale.shape), None
+
+
 class FrameNorm(nn.Module):
     """Batch normalisation with statistics of its own for each time step (A).
 
@@ -140,9 +192,10 @@ class FrameNorm(nn.Module):
             self.offset = SNLinear(condition_dim, channels)
 
     def affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and offset, broadcastable to (T, B, C)."""
+        """Scale and offset, (B, C) or (C,)."""
         if isinstance(self.scale, SNLinear) and isinstance(self.offset, SNLinear):
-            return 1 + self.scale(condition), self.offset(condition)
+            with full_precision(condition):
+                return 1 + self.scale(condition), self.offset(condition)
         assert isinstance(self.scale, Tensor)
         assert isinstance(self.offset, Tensor)
         return self.scale, self.offset
@@ -153,23 +206,16 @@ class FrameNorm(nn.Module):
         if on:
             self.collected = 0
 
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (T, C) to normalise x (T, B, C, H, W) with."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(T, B, C, H, W), (B, condition_dim) -> (T, B, C, H, W)."""
+        scale, offset = self.affine(condition)
         if not self.training and not self.collecting:
-            return self.standing_mean, self.standing_variance
-        variance, mean = torch.var_mean(x, dim=(1, 3, 4), correction=0)
+            gain = scale * torch.rsqrt(self.standing_variance + self.epsilon).unsqueeze(1)  # (T, B or 1, C)
+            shift = offset - self.standing_mean.unsqueeze(1) * gain
+            return torch.addcmul(_per_channel(shift), x, _per_channel(gain)).to(x.dtype)
+        y, mean, variance = _BatchNormalize.apply(x, scale, offset, self.epsilon)
         if self.collecting:
             self.collected += 1
             for standing, batch in ((self.standing_mean, mean), (self.standing_variance, variance)):
                 standing.copy_(batch if self.collected == 1 else torch.lerp(standing, batch, 1 / self.collected))
-        return mean, variance
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(T, B, C, H, W), (B, condition_dim) -> (T, B, C, H, W)."""
-        if x.dtype == torch.bfloat16:
-            x = x.float()
-        mean, variance = self.statistics(x)
-        scale, offset = self.affine(condition)
-        gain = scale * torch.rsqrt(variance + self.epsilon).unsqueeze(1)  # (T, B or 1, C)
-        shift = offset - mean.unsqueeze(1) * gain
-        return torch.addcmul(shift[..., None, None], x, gain[..., None, None])
+        return y

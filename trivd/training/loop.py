@@ -157,10 +157,12 @@ class _Session:
             scores, samples = step % recipe.evaluate_every == 0 or last, step % recipe.sample_every == 0 or last
             if scores or samples:
                 self.snapshot(log, samples, scores)
-            if step % recipe.checkpoint_every == 0 or last or stop.received:
+            if step % recipe.checkpoint_every == 0 or last:
                 self.checkpoint()
             if step % recipe.log_every == 0:
                 measured, measured_step = time.monotonic(), step
+        if self.saved_step < self.trainer.step:  # stopped
+            self.checkpoint()
 
     def snapshot(self, log: TrainingLog, samples: bool, score: bool) -> None:
         """Look at the averaged model, and keep it if it is the best so far."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.layers import ClassEmbedding, SpectralNorm
+from trivd.models.layers import ClassEmbedding, SpectralNorm, full_precision
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def orthogonality_penalty(module: nn.Module) -> Tensor:
     rows are not meant to be orthogonal. Returns a scalar.
     """
     penalty = torch.zeros((), device=next(module.parameters()).device)
-    with torch.autocast(penalty.device.type, enabled=False):
+    with full_precision(penalty):
         for layer in module.modules():
             if isinstance(layer, (SpectralNorm, nn.Linear)) and not isinstance(layer, ClassEmbedding):
                 weight = layer.weight.flatten(1)

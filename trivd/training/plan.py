@@ -41,8 +41,9 @@ def make_plan(config: Config) -> Plan:
             return torch.empty(clips, model.frames, *shape)
 
         def draw(clips: int) -> Tensor:
-            z = torch.empty(clips, model.latent_dim)
-            return generator(video(clips)[:, : model.conditioning_frames], z).video
+            z, labels = torch.empty(clips, model.latent_dim), torch.zeros(clips, dtype=torch.int64)
+            labels = torch.zeros(clips, dtype=torch.int64)
+            return generator(video(clips)[:, : model.conditioning_frames], z, labels).video
 
         def judge(videos: Tensor) -> Tensor:
             labels = torch.zeros(len(videos), dtype=torch.int64)

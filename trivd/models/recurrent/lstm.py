@@ -1,5 +1,7 @@
 """ConvLSTM (F.3) and Dynamic ConvLSTM (F.4)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,20 +62,23 @@ class KernelCNN(nn.Module):
         self.features = SNConv(1, self.width)
         self.output = SNLinear(self.width * self.pooled**2, kernels * kernel_size**2)
 
-    def forward(self, current: Tensor, previous: Tensor) -> Tensor:
-        """(B, c, H, W) twice -> (B, kernels, out c, in c, k, k), a softmax over the input channels."""
-        batch, channels = current.shape[:2]
-        convolve = self.features.bind()
-        bias = self.features.bias
+    def bind(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """A function (B, c, H, W) twice -> (B, kernels, out c, in c, k, k), a softmax over the input channels."""
+        convolve, output, bias = self.features.bind(), self.output.bind(), self.features.bias
         assert bias is not None
-        # The convolution is linear: c maps each are convolved instead of c^2 differences.
-        now = convolve(current.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, 1, channels))
-        before = convolve(previous.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, channels, 1))
-        maps = F.relu(now - before + bias.to(now.dtype).view(-1, 1, 1))  # (B, out c, in c, width, H, W)
-        pooled = F.adaptive_max_pool2d(maps.flatten(0, 2), self.pooled).flatten(1)
         size = (self.kernels, self.kernel_size, self.kernel_size)
-        kernels = self.output(pooled).unflatten(1, size).unflatten(0, (batch, channels, channels))
-        return kernels.permute(0, 3, 1, 2, 4, 5).softmax(dim=3)
+
+        def predict(current: Tensor, previous: Tensor) -> Tensor:
+            batch, channels = current.shape[:2]
+            # The convolution is linear: c maps each are convolved instead of c^2 differences.
+            now = convolve(current.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, 1, channels))
+            before = convolve(previous.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, channels, 1))
+            maps = F.relu(now - before + bias.to(now.dtype).view(-1, 1, 1))  # (B, out c, in c, width, H, W)
+            pooled = F.adaptive_max_pool2d(maps.flatten(0, 2), self.pooled).flatten(1)
+            kernels = output(pooled).unflatten(1, size).unflatten(0, (batch, channels, channels))
+            return kernels.permute(0, 3, 1, 2, 4, 5).softmax(dim=3)
+
+        return predict
 
 
 class DynamicConvLSTM(RecurrentUnit):
@@ -99,12 +104,13 @@ class DynamicConvLSTM(RecurrentUnit):
     def bind(self, x: Tensor, initial: Tensor) -> Step:
         dtype = compute_dtype(x)
         padding = self.kernel_size // 2
+        predict = self.kernel_cnn.bind()
 
         def step(t: int, state: Tensor) -> tuple[Tensor, None]:
             hidden, memory = state.chunk(2, dim=1)
             batch, _, height, width = hidden.shape
             previous = (x[t - 1] if t > 0 else initial)[:, : self.cells].to(dtype)
-            kernels = self.kernel_cnn(x[t, :, : self.cells].to(dtype), previous)
+            kernels = predict(x[t, :, : self.cells].to(dtype), previous)
             # (B, gate, q + 1, out, in, k, k) -> each sample is a group whose inputs are [h; x]
             kernels = kernels.unflatten(1, (len(GATES), -1)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
             both = torch.cat([hidden, x[t].to(dtype)], dim=1).reshape(1, -1, height, width)
