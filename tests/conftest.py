@@ -1,11 +1,14 @@
 """What all tests share: repeatable randomness and tiny models."""
 
+import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from rich.console import Console
 
 from trivd.config import (
     Config,
@@ -16,6 +19,12 @@ from trivd.config import (
     TrainingConfig,
     override,
 )
+from trivd.data.loader import Batch
+from trivd.evaluation.standing import collect_standing_statistics
+from trivd.hardware import to_channels_last
+from trivd.models.generator import Generator
+from trivd.training.loop import train
+from trivd.training.run import Run
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -73,3 +82,28 @@ def tiny_config(tiny_model: Callable[..., ModelConfig]) -> Callable[..., Config]
         return override(config, changes, "the test")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_generator(tiny_config: Callable[..., Config]) -> Callable[..., Generator]:
+    """A factory of generators that are ready to predict: initial weights, standing statistics of random clips."""
+
+    def make(**model: Any) -> Generator:
+        torch.manual_seed(0)
+        generator = Generator(tiny_config(model=model).model)
+        to_channels_last(generator)  # as trained and loaded ones are
+        config = generator.config
+        shape = (4, config.frames, config.resolution, config.resolution, config.image_channels)
+        batch = Batch(torch.randint(256, shape, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+        collect_standing_statistics(generator, [batch], torch.Generator().manual_seed(0), torch.float32)
+        return generator.requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., Config]) -> Path:
+    """The folder of a complete run of four steps on moving-digits, not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert train(tiny_config(), "moving-digits", Run(folder), Console(file=io.StringIO()))
+    return folder

@@ -1,10 +1,5 @@
 """trivd: predict the future of a video with TrIVD-GAN-FP (Luc et al. 2020)."""
 
-import os
-
-# Threads that spin while they wait starve the loader's processes on small machines; read when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from trivd.errors import TrivdError
 from trivd.predict import Predictor
 

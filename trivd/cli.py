@@ -9,6 +9,7 @@ from rich.console import Console
 
 from trivd.commands import Evaluate, Predict, Prepare, Presets, Report, Train
 from trivd.errors import TrivdError
+from trivd.hardware import keep_freed_memory
 from trivd.presets import preset
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit status
@@ -16,6 +17,7 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit status
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit; bad input prints one sentence and exits with status 2."""
+    keep_freed_memory()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = _parse(arguments).run(Console())

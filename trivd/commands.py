@@ -123,7 +123,7 @@ class Evaluate:
     truncation: float | None = None
     """Truncation of z; none if not given."""
     out: Path | None = None
-    """The JSON file to write; report.json in the model's folder if not given."""
+    """The JSON file to write; report.json in the model's folder if not given (here, for a model of the hub)."""
 
     def run(self, console: Console) -> int:
         predictor = Predictor.from_pretrained(self.model)
@@ -145,7 +145,8 @@ class Evaluate:
                 predictor.dtype,
                 lambda clips: progress.advance(task, clips),
             )
-        out = self.out or Path(self.model) / "report.json"
+        folder = Path(self.model)
+        out = self.out or (folder if folder.is_dir() else Path()) / "report.json"
         evaluation.save(out)
         print_evaluation(evaluation, console)
         console.print(f"Written: {out}", soft_wrap=True)

@@ -118,17 +118,22 @@ PRESETS: dict[str, Preset] = {
         "a folder of your own videos at 64 pixels on a CPU or a small GPU",
         _small(
             {
-                "model": {"generator_channels": 8, "discriminator_channels": 8},
+                # A unit at the output resolution too: it can carry a still or textured background by warping it.
+                "model": {
+                    "generator_channels": 6,
+                    "discriminator_channels": 8,
+                    "recurrent_resolutions": (8, 16, 32, 64),
+                },
                 "discriminator": {"frames": 4},
                 "training": {
                     "steps": 20_000,
-                    "batch_size": 8,
+                    "batch_size": 4,
                     "log_every": 50,
-                    "sample_every": 500,
-                    "evaluate_every": 500,
+                    "sample_every": 250,
+                    "evaluate_every": 250,
                     "checkpoint_every": 250,
                 },
-                "evaluation": {"clips": 64, "standing_batches": 8, "standing_batch_size": 32},
+                "evaluation": {"clips": 32, "standing_batches": 8, "standing_batch_size": 16},
             }
         ),
     ),

@@ -1,7 +1,9 @@
 """Batches of clips: an endless stream for training that resumes exactly, and a fixed pass for evaluation."""
 
+import atexit
 import signal
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -43,18 +45,23 @@ class TrainingStream:
         self.start = start
         self.workers = workers
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches from `start` on.
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """Batches from `start` on; `close` the generator to end its workers.
 
         Raises:
             TrivdError: a video cannot be read.
         """
+        batches = self._batches()
+        atexit.register(_close, weakref.ref(batches))
+        return batches
+
+    def _batches(self) -> Generator[Batch, None, None]:
         loader = DataLoader(
             _Samples(self.dataset, self.seed),
             batch_sampler=self._sample_numbers(),
             num_workers=self.workers,
             collate_fn=_collate_or_error,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_ignore_stop_signals,
             prefetch_factor=2 if self.workers else None,
         )
         for batch in loader:
@@ -111,6 +118,14 @@ def _collate_or_error(samples: list[Clip | TrivdError]) -> Batch | TrivdError:
     return _collate(clips)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is for the training process, which ends its workers itself; here it would only print tracebacks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_stop_signals(worker: int) -> None:
+    """Ctrl-C, and SIGTERM from `timeout` or a batch system, go to the whole process group, but are for the training
+    process: it saves its state and ends its workers itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _close(stream: weakref.ref[Generator[Batch, None, None]]) -> None:
+    """End a stream's workers at exit, where Python itself would wait for them for ever: they ignore its SIGTERM."""
+    if (generator := stream()) is not None:
+        generator.close()

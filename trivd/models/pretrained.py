@@ -49,6 +49,7 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[
         if header["format"] != FORMAT:
             raise KeyError
         version, model, history = header["version"], header["model"], header["history"]
+        _ = history["config"], history["data"], history["step"]  # what prediction and evaluation read
     except (ValueError, KeyError, TypeError) as error:
         raise TrivdError(f"{config_file} is not the description of a trivd model.") from error
     if version != FORMAT_VERSION:

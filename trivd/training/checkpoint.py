@@ -63,13 +63,13 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
         the checkpoint's path.
     """
     target = folder / f"step-{progress.step:08d}"
-    if target.exists():
-        return target  # resumed and stopped at once
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
     data = save(_tensors(trainer))
     write_atomically(temporary / STATE_FILE, data)
     complete = asdict(progress) | {"sha256": hashlib.sha256(data).hexdigest()}
     write_atomically(temporary / PROGRESS_FILE, json.dumps(complete, indent=2).encode())
+    if target.exists():
+        shutil.rmtree(target)  # damaged: a sound one would have been gone on from
     os.replace(temporary, target)
     for old in list_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from types import FrameType
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from trivd.config import Config, to_dict
 from trivd.data.clips import ClipDataset, open_clips
-from trivd.data.loader import TrainingStream
+from trivd.data.loader import Batch, TrainingStream
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device, choose_precision
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
@@ -127,6 +127,7 @@ class _Session:
         self.best_score = progress.best_score
         self.saved_step = progress.step
         self.started = time.monotonic()
+        self.pace: list[float] = []  # seconds of the steps since the last log row
 
     @property
     def seconds(self) -> float:
@@ -134,35 +135,43 @@ class _Session:
         return self.before + time.monotonic() - self.started
 
     def loop(self, log: TrainingLog, stop: StopRequest) -> None:
+        """Train until the last step or a signal."""
         recipe = self.config.training
-        passes = recipe.discriminator_updates * recipe.accumulation
-        stream = iter(
-            TrainingStream(self.splits["train"], recipe.batch_size, recipe.seed, self.samples, self.config.data.workers)
+        stream = TrainingStream(
+            self.splits["train"], recipe.batch_size, recipe.seed, self.samples, self.config.data.workers
         )
         if self.trainer.step == 0:
             self.snapshot(log, samples=True, score=True)
-        measured, measured_step = time.monotonic(), self.trainer.step
-        while self.trainer.step < recipe.steps and not stop.received:
-            batches = list(islice(stream, passes))
-            updates = [batches[i : i + recipe.accumulation] for i in range(0, passes, recipe.accumulation)]
-            losses = self.trainer.train_step(updates)
-            self.samples += passes * recipe.batch_size
-            step = self.trainer.step
-            last = step == recipe.steps
-            log.advance(step)
-            if step % recipe.log_every == 0 or last:
-                rate = (step - measured_step) / (time.monotonic() - measured)
-                values = {name: value.item() for name, value in losses.items()}
-                log.losses(step, values, rate * passes * recipe.batch_size, (recipe.steps - step) / rate)
-            scores, samples = step % recipe.evaluate_every == 0 or last, step % recipe.sample_every == 0 or last
-            if scores or samples:
-                self.snapshot(log, samples, scores)
-            if step % recipe.checkpoint_every == 0 or last:
-                self.checkpoint()
-            if step % recipe.log_every == 0:
-                measured, measured_step = time.monotonic(), step
+        with closing(iter(stream)) as batches:  # ends the loader's processes, however the loop ends
+            while self.trainer.step < recipe.steps and not stop.received:
+                self.step(batches, log)
+                if self._due(recipe.checkpoint_every):
+                    self.checkpoint()
         if self.saved_step < self.trainer.step:  # stopped
             self.checkpoint()
+
+    def step(self, batches: Iterator[Batch], log: TrainingLog) -> None:
+        """One training step, and what is due after it."""
+        recipe, started = self.config.training, time.monotonic()
+        updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+        losses = self.trainer.train_step(updates)
+        clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size
+        self.samples += clips
+        self.pace.append(time.monotonic() - started)
+        step = self.trainer.step
+        log.advance(step)
+        if self._due(recipe.log_every):
+            pace = sum(self.pace) / len(self.pace)
+            self.pace.clear()
+            values = {name: value.item() for name, value in losses.items()}
+            log.losses(step, values, clips / pace, (recipe.steps - step) * pace)
+        samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
+        if samples or scores:
+            self.snapshot(log, samples, scores)
+
+    def _due(self, every: int) -> bool:
+        """Whether something is done after this step that is done every so many steps, and after the last."""
+        return self.trainer.step % every == 0 or self.trainer.step == self.config.training.steps
 
     def snapshot(self, log: TrainingLog, samples: bool, score: bool) -> None:
         """Look at the averaged model, and keep it if it is the best so far."""

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trivd.config import Config
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
+from trivd.training.losses import orthogonality_penalty
 
 BYTES = 4  # of a float32
 
@@ -40,10 +41,12 @@ def make_plan(config: Config) -> Plan:
         def video(clips: int) -> Tensor:
             return torch.empty(clips, model.frames, *shape)
 
-        def draw(clips: int) -> Tensor:
+        def draw(copies: int) -> Tensor:
+            """`copies` samples of each clip, whose frames are encoded once."""
+            clips = recipe.batch_size * copies
             z, labels = torch.empty(clips, model.latent_dim), torch.zeros(clips, dtype=torch.int64)
-            labels = torch.zeros(clips, dtype=torch.int64)
-            return generator(video(clips)[:, : model.conditioning_frames], z, labels).video
+            states = generator.encoder(video(recipe.batch_size)[:, : model.conditioning_frames])
+            return generator.decode({r: s.repeat(copies, 1, 1, 1) for r, s in states.items()}, z, labels).video
 
         def judge(videos: Tensor) -> Tensor:
             labels = torch.zeros(len(videos), dtype=torch.int64)
@@ -53,13 +56,13 @@ def make_plan(config: Config) -> Plan:
 
         def discriminator_update() -> None:
             with torch.no_grad():
-                draw(recipe.batch_size)
+                draw(1)
             judge(video(2 * recipe.batch_size)).backward()
 
         def generator_update() -> None:
-            clips = recipe.batch_size * recipe.reconstruction_samples
-            given = video(clips)[:, : model.conditioning_frames]
-            judge(torch.cat([given, draw(clips)], dim=1)).backward()
+            fake = draw(recipe.reconstruction_samples)
+            given = video(len(fake))[:, : model.conditioning_frames]
+            (judge(torch.cat([given, fake], dim=1)) + orthogonality_penalty(generator)).backward()
 
         discriminator_flops = _flops(discriminator_update) * recipe.discriminator_updates
         critics.requires_grad_(False)

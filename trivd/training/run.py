@@ -60,13 +60,13 @@ class Run(NamedTuple):
         Raises:
             TrivdError: this is not a run's folder.
         """
+        if not self.config_file.is_file():
+            raise TrivdError(f"{self.folder} is not the folder of a run: it has no {self.config_file.name}.")
         try:
             values = json.loads(self.config_file.read_text())
             return from_dict(Config, values["config"], str(self.config_file)), str(values["data"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrivdError(
-                f"{self.folder} is not the folder of a run: {self.config_file.name} is missing."
-            ) from error
+            raise TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.") from error
 
     def open(self, config: Config, data: str) -> None:
         """Make the folder, or check that it holds the same run.

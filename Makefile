@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`. Both make .venv once and reuse it.
+# Without a GPU, PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" spares a download of CUDA libraries.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+RUN ?= runs/quickstart
+
+.PHONY: quickstart test lint setup
+
+quickstart: .venv/run.stamp
+	$(BIN)/trivd train moving-digits --preset quickstart --out $(RUN)
+	$(BIN)/trivd evaluate $(RUN)
+	$(BIN)/trivd report $(RUN)
+	@echo "Open $(RUN)/index.html in a browser."
+
+test: .venv/dev.stamp
+	$(BIN)/pytest --cov=trivd --cov-report=term:skip-covered
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: .venv/dev.stamp
+
+.venv/run.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install $(PIP_ARGS) --quiet -c constraints.txt -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(BIN)/pip install $(PIP_ARGS) --quiet -c constraints.txt -e ".[dev]"
+	@touch $@

@@ -1,0 +1,61 @@
+"""The choice of device and precision, and layouts that keep every value."""
+
+import pytest
+import torch
+from torch import nn
+
+from trivd import hardware
+from trivd.errors import TrivdError
+from trivd.hardware import autocast, choose_device, choose_precision, to_channels_last
+from trivd.models.layers import SNConv
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, kind in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert choose_device("auto").type == kind
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "cpu "])
+def test_a_device_that_is_not_here_is_refused(name: str) -> None:
+    with pytest.raises(TrivdError, match="cannot be used here; choose auto, cpu or cuda"):
+        choose_device(name)
+
+
+def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gains, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(hardware, "gains_from_bfloat16", lambda device, gains=gains: gains)
+        assert choose_precision("auto", CPU) == dtype
+        assert choose_precision("float32", CPU) == torch.float32
+        assert choose_precision("bfloat16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(False, False), (True, False), (False, True)])
+def test_a_cpu_gains_from_either_extension(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert hardware.gains_from_bfloat16(CPU) == (amx or avx512)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_sets_the_type_of_convolutions(dtype: torch.dtype) -> None:
+    layer = SNConv(2, 3)
+    with autocast(CPU, dtype):
+        assert layer(torch.rand(1, 2, 5, 5)).dtype == dtype
+    assert layer(torch.rand(1, 2, 5, 5)).dtype == torch.float32
+    assert layer.weight.dtype == torch.float32
+
+
+def test_layouts_change_and_values_do_not() -> None:
+    module = nn.Sequential(SNConv(4, 6), SNConv(4, 6, 3, 3), nn.Linear(3, 5))
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    parameters = list(module.parameters())
+    assert to_channels_last(module) is module
+    for parameter, old, same in zip(module.parameters(), before, parameters, strict=True):
+        assert parameter is same  # optimizers keep their hold of it
+        assert torch.equal(parameter, old)
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)

@@ -1,0 +1,123 @@
+"""Models on disk: bit for bit the same when read again, and a sentence for every way in which they can be broken."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from trivd.errors import TrivdError
+from trivd.models.generator import Generator
+from trivd.models.pretrained import load_generator, save_generator
+
+CPU = torch.device("cpu")
+HISTORY = {"data": "moving-digits", "step": 12, "config": {"training": {"seed": 3}}}
+UNITS = ["tsru_p", "conv_lstm", "ptsru_s", "k_traj_gru", "dynamic_conv_lstm"]
+
+
+@pytest.fixture(scope="module")
+def saved(make_generator: Callable[..., Generator], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save_generator(make_generator(), folder, HISTORY)
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_model_comes_back_bit_for_bit(make_generator: Callable[..., Generator], tmp_path: Path, unit: str) -> None:
+    generator = make_generator(unit=unit, classes=2, image_channels=1)
+    save_generator(generator, tmp_path / "a" / "model", HISTORY)
+    loaded, history = load_generator(tmp_path / "a" / "model", CPU)
+    assert history == HISTORY
+    assert loaded.config == generator.config
+    assert not loaded.training
+    tensors, again = generator.state_dict(), loaded.state_dict()
+    assert tensors.keys() == again.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, again[name]), name
+    frames, z, labels = torch.rand(2, 2, 1, 32, 32) * 2 - 1, torch.randn(2, 4), torch.tensor([1, 0])
+    with torch.no_grad():
+        assert torch.equal(generator(frames, z, labels).video, loaded(frames, z, labels).video)
+
+
+def test_the_files_are_the_hubs_and_need_no_trivd(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    tensors = load_file(saved / "model.safetensors")
+    assert tensors["output_norm.standing_mean"].isfinite().all()
+    header = json.loads((saved / "config.json").read_text())
+    assert header["format"] == "trivd-generator"
+    assert header["model"]["predicted_frames"] == 3
+    assert header["history"] == HISTORY
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    with pytest.raises(TrivdError, match=f"not a trivd model: it has no {name}"):
+        load_generator(copied, CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"format": "other"}', b'{"version": 1}'])
+def test_a_description_of_something_else_is_refused(copied: Path, content: bytes) -> None:
+    (copied / "config.json").write_bytes(content)
+    with pytest.raises(TrivdError, match=r"config\.json is not the description of a trivd model"):
+        load_generator(copied, CPU)
+
+
+def change(folder: Path, **entries: Any) -> None:
+    header = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(header | entries))
+
+
+def test_a_later_format_is_refused(copied: Path) -> None:
+    change(copied, version=2)
+    with pytest.raises(TrivdError, match="format version 2, this trivd reads 1"):
+        load_generator(copied, CPU)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("unit", "gru"), ("colour", 3), ("resolution", 33), ("links", "1")])
+def test_settings_that_do_not_fit_are_named(copied: Path, setting: str, value: Any) -> None:
+    header = json.loads((copied / "config.json").read_text())
+    change(copied, model=header["model"] | {setting: value})
+    with pytest.raises(TrivdError, match=rf"config\.json.*{setting}"):
+        load_generator(copied, CPU)
+
+
+@pytest.mark.parametrize("model", [3, None, [], "tsru_p", {"recurrent_resolutions": 8}])
+def test_settings_that_are_none_are_refused(copied: Path, model: Any) -> None:
+    change(copied, model=model)
+    with pytest.raises(TrivdError, match=r"config\.json does not fit this version of trivd"):
+        load_generator(copied, CPU)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-50])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def drop_a_tensor(file: Path) -> None:
+    tensors = load_file(file)
+    tensors.pop("output.weight")
+    save_file(tensors, file)
+
+
+def resize_a_tensor(file: Path) -> None:
+    save_file(load_file(file) | {"output.weight": torch.zeros(1)}, file)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, drop_a_tensor, resize_a_tensor])
+def test_damaged_weights_are_refused(copied: Path, damage: Callable[[Path], None]) -> None:
+    damage(copied / "model.safetensors")
+    with pytest.raises(TrivdError, match=r"model\.safetensors is damaged or belongs to another model"):
+        load_generator(copied, CPU)

@@ -1,0 +1,95 @@
+"""The page of a run: every section, from the run's own files, with or without an evaluation."""
+
+import base64
+import io
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from trivd.config import Config
+from trivd.errors import TrivdError
+from trivd.evaluation.protocol import Evaluation, MotionScore, Protocol
+from trivd.run_report import write_run_report
+from trivd.training.loop import train
+from trivd.training.run import Run
+
+CURVE = {"single": [20.0, 18.0, 16.0], "best": [21.0, 19.0, 17.5], "mean_prediction": [22.0, 20.0, 18.5]}
+
+
+def evaluation(motion: MotionScore | None) -> Evaluation:
+    protocol = Protocol(
+        "moving-digits", "validation", 2, 2, 3, 10, 0.8, 0, "standing statistics 2 x 2", "ab" * 32, 4, 0.0
+    )
+    copy = {"psnr": [23.0, 21.0, 19.0], "ssim": [0.9, 0.8, 0.7]}
+    return Evaluation(protocol, {"psnr": CURVE, "ssim": CURVE}, copy, motion)
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Run:
+    return Run(Path(shutil.copytree(trained_run, tmp_path / "run")))
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
+
+
+def test_the_page_of_a_run_without_evaluation(run: Run) -> None:
+    path = write_run_report(run)
+    assert path == run.folder / "index.html"
+    page = path.read_text()
+    assert headings(page) == ["Predicted futures", "Motion fields", "Training"]
+    assert "trained on moving-digits for 4 steps; 2 frames given, 3 predicted at 32 x 32 pixels" in page
+    assert "adversarial losses alone" in page
+    assert "Samples at step 0" in page
+    assert "Samples at step 4" in page
+    assert "http" not in re.sub(r"data:[^\"]*|xmlns[^\s>]*|http://www\.w3\.org\S*", "", page)  # needs no network
+
+
+def test_pictures_are_pictures(run: Run) -> None:
+    page = write_run_report(run).read_text()
+    sources = re.findall(r'src="data:image/(png|gif);base64,([^"]*)"', page)
+    sizes = []
+    for kind, data in sources:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert image.format == kind.upper()
+            sizes.append(getattr(image, "n_frames", 1))
+    assert sizes.count(5) == 4  # of each of four clips, an animation of given and predicted frames
+    assert len(sizes) == 4 + 4 + 4 + 2  # grids, animations, motion, training samples
+    assert page.count("<svg") + page.count("data:image/svg+xml") >= 2  # losses and scores
+
+
+@pytest.mark.parametrize("motion", [MotionScore(1.25, 1.5), None])
+def test_the_evaluation_is_shown_with_its_protocol(run: Run, motion: MotionScore | None) -> None:
+    evaluation(motion).save(run.folder / "report.json")
+    page = write_run_report(run).read_text()
+    assert headings(page) == ["Predicted futures", "Motion fields", "Scores on held-out clips", "Training"]
+    assert str(evaluation(motion).protocol) in page
+    for text in ("copy the last frame", "one sample", "mean of 10 samples", "best of 10", "21.00", "0.800", "17.50"):
+        assert text in page, text
+    assert ("end-point error against the true flow: 1.25 pixels" in page) == (motion is not None)
+
+
+def test_units_that_do_not_warp_have_no_motion_section(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:
+    run = Run(tmp_path / "run")
+    config = tiny_config(
+        model={"unit": "conv_gru", "classes": 10},
+        training={"reconstruction": 30.0, "steps": 1},
+        discriminator={"decomposition": "mocogan_k1"},
+    )
+    assert train(config, "moving-digits", run, Console(file=io.StringIO()))
+    page = write_run_report(run).read_text()
+    assert headings(page) == ["Predicted futures", "Training"]
+    assert "L1 reconstruction, weight 30" in page
+
+
+def test_what_is_no_run_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(TrivdError, match="is not the folder of a run"):
+        write_run_report(Run(tmp_path / "nothing"))
+    shutil.rmtree(run.best)
+    with pytest.raises(TrivdError, match="has no model yet"):
+        write_run_report(run)

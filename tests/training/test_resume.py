@@ -1,0 +1,383 @@
+"""Stopping and going on: bit for bit the run that was never stopped; nothing of the user's is overwritten."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trivd.cli import main
+from trivd.config import Config, to_dict
+from trivd.data.loader import Batch
+from trivd.errors import TrivdError
+from trivd.training import loop
+from trivd.training.loop import train
+from trivd.training.run import Run
+from trivd.training.step import Losses, Trainer
+
+DATA = "moving-digits"
+MakeConfig = Callable[..., Config]
+TrainStep = Callable[[Trainer, Sequence[Sequence[Batch]]], Losses]
+
+
+def run_to(folder: Path, config: Config) -> tuple[bool, str]:
+    """Train, and return whether it is complete and what was said."""
+    console = Console(file=io.StringIO(), width=500)
+    complete = train(config, DATA, Run(folder), console)
+    return complete, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def state(folder: Path, step: int) -> dict[str, Tensor]:
+    """Weights, buffers, moments and the average, of a checkpoint."""
+    return load_file(folder / "checkpoints" / f"step-{step:08d}" / "state.safetensors")
+
+
+def assert_same_state(folder: Path, expected: Path, step: int) -> None:
+    """Bit for bit."""
+    tensors, wanted = state(folder, step), state(expected, step)
+    assert set(tensors) == set(wanted)
+    for name, tensor in tensors.items():
+        assert tensor.dtype == wanted[name].dtype
+        assert tensor.numpy().tobytes() == wanted[name].numpy().tobytes(), name
+
+
+def assert_same_run(folder: Path, expected: Path, step: int) -> None:
+    assert_same_state(folder, expected, step)
+    for model in ("last", "best"):
+        file = Path(model, "model.safetensors")
+        assert (folder / file).read_bytes() == (expected / file).read_bytes()
+    rows, wanted_rows = (
+        [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in Run(path).log_rows()]
+        for path in (folder, expected)
+    )
+    assert rows == wanted_rows
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[tuple[int, bytes]]]:
+    """A function that makes a run end itself with SIGTERM after a step; it returns what is trained on, as it comes."""
+    original: TrainStep = Trainer.train_step
+
+    def install(last: int | None) -> list[tuple[int, bytes]]:
+        seen: list[tuple[int, bytes]] = []
+
+        def step(trainer: Trainer, updates: Sequence[Sequence[Batch]]) -> Losses:
+            seen.extend((trainer.step, batch.video.numpy().tobytes()) for batches in updates for batch in batches)
+            losses = original(trainer, updates)
+            if trainer.step == last:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return losses
+
+        monkeypatch.setattr(Trainer, "train_step", step)
+        return seen
+
+    return install
+
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "everything": {
+        "model": {"classes": 10, "unit": "conv_lstm", "image_channels": 1},
+        "discriminator": {"decomposition": "dvd_gan_fp", "head": "projection"},
+        "data": {"workers": 1, "digits_clips": 5},  # epochs end in the middle of a batch
+        "training": {
+            "accumulation": 2,
+            "discriminator_updates": 1,
+            "reconstruction": 30.0,
+            "reconstruction_samples": 2,
+            "precision": "bfloat16",
+            "beta1": 0.5,
+        },
+    },
+}
+
+
+# Before and after the moving average has started.
+@pytest.mark.parametrize(("variant", "first"), [("default", 1), ("default", 3), ("everything", 3)])
+def test_a_stopped_run_goes_on_bit_for_bit(
+    tmp_path: Path,
+    tiny_config: MakeConfig,
+    stop_after: Callable[[int | None], list[tuple[int, bytes]]],
+    variant: str,
+    first: int,
+) -> None:
+    config = tiny_config(**VARIANTS[variant])
+    whole = stop_after(None)
+    assert run_to(tmp_path / "whole", config)[0]
+    before = stop_after(first)
+    complete, said = run_to(tmp_path / "parts", config)
+    assert not complete
+    assert f"Stopped at step {first}; all is saved. Repeat the command to go on." in said
+    after = stop_after(None)
+    complete, said = run_to(tmp_path / "parts", config)
+    assert complete
+    assert f"Going on with {tmp_path / 'parts'} from step {first}." in said
+    assert next(step for step, _ in after) == first
+    assert before + after == whole  # the same clips in the same order
+    assert_same_run(tmp_path / "parts", tmp_path / "whole", 4)
+    names = {name.partition("/")[0] for name in state(tmp_path / "parts", 4)}
+    assert names == {"generator", "discriminators", "ema"}
+    assert any(name.endswith("exp_avg_sq") for name in state(tmp_path / "parts", 4))
+
+
+def test_a_stop_between_two_looks_is_saved_too(
+    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateRequest(loop.StopRequest):
+        """Noticed when the loop asks whether to make another step, and not before."""
+
+        asked = 0
+
+        @property
+        def received(self) -> bool:
+            self.asked += 1
+            return self.asked > 2
+
+        @received.setter
+        def received(self, value: bool) -> None: ...
+
+    monkeypatch.setattr(loop, "StopRequest", LateRequest)
+    config = tiny_config(training={"checkpoint_every": 100})
+    complete, said = run_to(tmp_path / "run", config)
+    assert not complete
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert f"Stopped at step {int(checkpoint.name.removeprefix('step-'))}; all is saved." in said
+
+
+def test_a_second_signal_interrupts_at_once() -> None:
+    with loop.stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def options(config: Config) -> list[str]:
+    """The settings of a run as options of the command line."""
+    words = []
+    for section, settings in to_dict(config).items():
+        for name, value in settings.items():
+            values = value if isinstance(value, list) else [value]
+            if isinstance(value, bool):
+                continue
+            words += [f"--{section}.{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    """To the whole process group, as Ctrl-C, `timeout` and batch systems send them, with a process that reads clips."""
+    config = tiny_config(
+        training={"steps": 30, "checkpoint_every": 1000, "sample_every": 1000, "evaluate_every": 1000},
+        data={"workers": 1},
+    )
+    command = ["train", DATA, *options(config)]
+    parts = tmp_path / "parts"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "trivd", *command, "--out", str(parts)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def steps_made() -> int:
+        return max((row["step"] for row in Run(parts).log_rows()), default=0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        target = steps_made() + 3
+        process = start()
+        deadline = time.monotonic() + 120
+        while steps_made() < target and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 3, err
+        assert f"Stopped at step {steps_made()}; all is saved. Repeat the command to go on." in out
+        assert steps_made() < 30
+        assert "Traceback" not in err
+    process = start()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Going on with" in out
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--out", str(tmp_path / "whole")])
+    assert ended.value.code == 0
+    assert_same_run(parts, tmp_path / "whole", 30)
+
+
+@pytest.fixture
+def copied(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+def test_two_checkpoints_are_kept(trained_run: Path, tmp_path: Path, tiny_config: MakeConfig) -> None:
+    assert sorted(path.name for path in (trained_run / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
+    run_to(tmp_path / "run", tiny_config(training={"checkpoint_every": 1}))
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000003", "step-00000004"]
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(copied: Path, tiny_config: MakeConfig) -> None:
+    def content() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+
+    before = content()
+    complete, said = run_to(copied, tiny_config())
+    assert complete
+    assert f"{copied} is complete: 4 steps." in said
+    assert content() == before
+
+
+def test_a_longer_training_is_allowed(copied: Path, tmp_path: Path, tiny_config: MakeConfig) -> None:
+    longer = tiny_config(training={"steps": 6})
+    assert run_to(copied, longer)[0]
+    assert run_to(tmp_path / "whole", longer)[0]
+    assert_same_state(copied, tmp_path / "whole", 6)
+    assert Run(copied).read()[0].training.steps == 6
+
+
+def flip_a_byte(checkpoint: Path) -> None:
+    file = checkpoint / "state.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+
+
+def cut_off(checkpoint: Path) -> None:
+    file = checkpoint / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def empty_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").write_text("")
+
+
+def other_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").write_text('{"epoch": 3}')
+
+
+def remove_state(checkpoint: Path) -> None:
+    (checkpoint / "state.safetensors").unlink()
+
+
+DAMAGES = [flip_a_byte, cut_off, empty_progress, other_progress, remove_state]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over(
+    copied: Path, trained_run: Path, tiny_config: MakeConfig, damage: Callable[[Path], None]
+) -> None:
+    newest = copied / "checkpoints" / "step-00000004"
+    damage(newest)
+    complete, said = run_to(copied, tiny_config())
+    assert complete
+    assert f"{newest} is damaged and was passed over: " in said
+    assert f"Going on with {copied} from step 2." in said
+    assert_same_run(copied, trained_run, 4)
+    assert "is complete" in run_to(copied, tiny_config())[1]  # a sound checkpoint stands in its place
+
+
+def test_without_a_sound_checkpoint_nothing_is_started_over(copied: Path, tiny_config: MakeConfig) -> None:
+    for checkpoint in (copied / "checkpoints").iterdir():
+        flip_a_byte(checkpoint)
+    with pytest.raises(TrivdError, match=r"No checkpoint in .* can be read.*checksum.*Choose another --out"):
+        run_to(copied, tiny_config())
+    assert len(list((copied / "checkpoints").iterdir())) == 2
+
+
+def test_half_a_checkpoint_from_a_crash_is_not_seen(copied: Path, tiny_config: MakeConfig) -> None:
+    (copied / "checkpoints" / ".step-00000006.77.tmp").mkdir()
+    assert "is complete: 4 steps" in run_to(copied, tiny_config())[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"generator_lr": 1e-3}},
+        {"model": {"unit": "conv_gru"}},
+        {"discriminator": {"head": "projection"}},
+        {"data": {"digits": 1}},
+        {"evaluation": {"clips": 3}},
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    copied: Path, tiny_config: MakeConfig, changes: dict[str, dict[str, Any]]
+) -> None:
+    ((section, settings),) = changes.items()
+    (setting,) = settings
+    with pytest.raises(TrivdError, match=rf"holds a run with other settings: {section}\.{setting};"):
+        run_to(copied, tiny_config(**changes))
+    assert Run(copied).read()[0] == tiny_config()
+
+
+def test_settings_that_compute_nothing_may_change(copied: Path, trained_run: Path, tiny_config: MakeConfig) -> None:
+    shutil.rmtree(copied / "checkpoints" / "step-00000004")
+    quieter = tiny_config(training={"log_every": 3, "checkpoint_every": 4}, data={"workers": 1})
+    assert run_to(copied, quieter)[0]
+    assert_same_state(copied, trained_run, 4)
+
+
+def test_other_data_are_refused(copied: Path, tiny_config: MakeConfig) -> None:
+    values = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(values | {"data": "/videos"}))
+    with pytest.raises(TrivdError, match=r"other settings: the data \(/videos\)"):
+        run_to(copied, tiny_config())
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(TrivdError, match="not empty and holds no run"):
+        run_to(tmp_path, tiny_config())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_bad_data_leave_no_folder_behind(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    with pytest.raises(TrivdError, match="is not a folder of videos"):
+        train(tiny_config(), str(tmp_path / "nowhere"), Run(tmp_path / "run"), Console(file=io.StringIO()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_names_the_last_good_checkpoint(
+    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original: TrainStep = Trainer.train_step
+
+    def poisoned(trainer: Trainer, updates: Sequence[Sequence[Batch]]) -> Losses:
+        if trainer.step == 3:
+            with torch.no_grad():
+                trainer.discriminators["crop"].score.bias.fill_(float("inf"))
+        return original(trainer, updates)
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    with pytest.raises(TrivdError, match=r"discriminator loss is inf at step 4\..* checkpoint is step 2 in .*--out"):
+        run_to(tmp_path / "run", tiny_config())
+    good = state(tmp_path / "run", 2)
+    assert all(value.isfinite().all() for name, value in good.items() if "standing" not in name)
+
+
+def test_the_log_survives_half_a_line(copied: Path) -> None:
+    run = Run(copied)
+    rows = run.log_rows()
+    with run.log_file.open("a") as file:
+        file.write(json.dumps({"step": 4, "loss/discriminator/crop": 9.0}) + '\n{"step": 5, "lo')
+    again = run.log_rows()
+    assert len(again) == len(rows)
+    assert {"step": 4, "loss/discriminator/crop": 9.0} in again  # made again: the last counts
