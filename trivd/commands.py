@@ -154,20 +154,15 @@ class Evaluate:
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Per-frame table, and the protocol."""
-    for score, unit in (("psnr", " (dB)"), ("ssim", "")):
-        model, copy = evaluation.model[score], evaluation.copy[score]
-        rows = {
-            "copy the last frame": copy,
-            "one sample": model["single"],
-            f"mean of {evaluation.protocol.samples} samples": model["mean_prediction"],
-            f"best of {evaluation.protocol.samples}": model["best"],
-        }
-        table = Table("predicted frame", *map(str, range(1, len(copy) + 1)), "mean", title=f"{score.upper()}{unit}")
-        digits = 1 if score == "psnr" else 3
-        for name, values in rows.items():
-            table.add_row(name, *(f"{v:.{digits}f}" for v in values), f"{sum(values) / len(values):.{digits + 1}f}")
-        console.print(table)
+    """Table of frames, and the protocol."""
+    psnr, ssim = evaluation.series("psnr"), evaluation.series("ssim")
+    table = Table("frame", *(f"PSNR, {name}" for name in psnr), *(f"SSIM, {name}" for name in ssim))
+    columns = [(values, 1) for values in psnr.values()] + [(values, 3) for values in ssim.values()]
+    for frame in range(evaluation.protocol.predicted_frames):
+        table.add_row(str(frame + 1), *(f"{values[frame]:.{digits}f}" for values, digits in columns))
+    table.add_section()
+    table.add_row("mean", *(f"{sum(values) / len(values):.{digits + 1}f}" for values, digits in columns))
+    console.print(table)
     if evaluation.motion:
         console.print(
             f"Motion: end-point error {evaluation.motion.model:.2f} px against the true flow "

@@ -102,24 +102,16 @@ def _motion(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation 
 
 
 def _scores(evaluation: Evaluation) -> Section:
-    samples = evaluation.protocol.samples
+    psnr, ssim = evaluation.series("psnr"), evaluation.series("ssim")
     tables = []
-    curves: dict[str, dict[str, list[float]]] = {}
-    for score, unit, digits in (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3)):
-        series = {
-            "copy the last frame": evaluation.copy[score],
-            "one sample": evaluation.model[score]["single"],
-            f"mean of {samples} samples": evaluation.model[score]["mean_prediction"],
-            f"best of {samples}": evaluation.model[score]["best"],
-        }
-        curves[score] = series
-        header = [f"{unit}, frame", *map(str, range(1, len(evaluation.copy[score]) + 1)), "mean"]
+    for title, series, digits in (("PSNR (dB), frame", psnr, 2), ("SSIM, frame", ssim, 3)):
+        header = [title, *map(str, range(1, evaluation.protocol.predicted_frames + 1)), "mean"]
         rows = [
             [name, *(f"{v:.{digits}f}" for v in values), f"{sum(values) / len(values):.{digits}f}"]
             for name, values in series.items()
         ]
         tables.append(Table(header, rows, str(evaluation.protocol)))
-    figure = frame_curves(curves["ssim"], curves["psnr"])
+    figure = frame_curves(ssim, psnr)
     plot = Picture("Scores by predicted frame", to_svg(figure).encode(), "image/svg+xml")
     return Section("Scores on held-out clips", "Higher is better.", [*tables, plot])
 

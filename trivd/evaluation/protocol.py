@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -69,6 +69,16 @@ class Evaluation:
     model: dict[str, dict[str, list[float]]]  # psnr, ssim -> single, best, mean_prediction -> one value per frame
     copy: dict[str, list[float]]  # psnr, ssim -> one value per frame
     motion: MotionScore | None
+
+    def series(self, score: Literal["psnr", "ssim"]) -> dict[str, list[float]]:
+        """What is compared, by name: one value per predicted frame."""
+        model, samples = self.model[score], self.protocol.samples
+        return {
+            "copy the last frame": self.copy[score],
+            "one sample": model["single"],
+            f"mean of {samples} samples": model["mean_prediction"],
+            f"best of {samples}": model["best"],
+        }
 
     def save(self, path: Path) -> None:
         """Write as JSON, the protocol in words among it."""

@@ -1,6 +1,7 @@
 """Kernel-based warping (paper B) and the hyper-networks f that predict its weights (F.1)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,41 @@ from torch.nn import functional as F
 from trivd.models.layers import SNConv, SNLinear
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
+
+
+class _Warp(torch.autograd.Function):
+    """Eq 11, whose backward gathers like its forward: autograd's own would write nine padded gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(h, weights)
+        taps = weights.unsqueeze(2).unbind(1)  # k^2 of (B, 1, H, W)
+        neighbours = _neighbours(h, len(taps))
+        result = taps[0] * neighbours[0]
+        for tap, neighbour in zip(taps[1:], neighbours[1:], strict=True):
+            result.addcmul_(tap, neighbour)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        h, weights = ctx.saved_tensors
+        taps = weights.shape[1]
+        for_weights = torch.stack([(gradient * neighbour).sum(dim=1) for neighbour in _neighbours(h, taps)], dim=1)
+        # Position p is read through tap q by the position that lies opposite: p - offset(q), the tap counted backwards.
+        readers = _neighbours(gradient, taps)[::-1]
+        reading = _neighbours(weights, taps)[::-1]  # all taps of each reader; the one that reads p is needed
+        for_h = reading[0][:, :1] * readers[0]
+        for q in range(1, taps):
+            for_h.addcmul_(reading[q][:, q : q + 1], readers[q])
+        return for_h, for_weights
+
+
+def _neighbours(x: Tensor, taps: int) -> list[Tensor]:
+    """x (B, C, H, W) seen from each tap of a k x k kernel, zeros outside: k^2 views (B, C, H, W)."""
+    height, width = x.shape[-2:]
+    size = round(taps**0.5)
+    padded = F.pad(x, (size // 2,) * 4)
+    return [padded[..., m : m + height, n : n + width] for m in range(size) for n in range(size)]
 
 
 def warp(h: Tensor, weights: Tensor) -> Tensor:
@@ -21,15 +57,8 @@ def warp(h: Tensor, weights: Tensor) -> Tensor:
     Returns:
         warped features (B, C, H, W).
     """
-    height, width = h.shape[-2:]
-    size = round(weights.shape[1] ** 0.5)
-    padded = F.pad(h, (size // 2,) * 4)
-    shifted = (padded[..., m : m + height, n : n + width] for m in range(size) for n in range(size))
-    taps = weights.to(h.dtype).unsqueeze(2).unbind(1)  # k^2 of (B, 1, H, W)
-    result = taps[0] * next(shifted)
-    for tap, neighbour in zip(taps[1:], shifted, strict=True):
-        result = torch.addcmul(result, tap, neighbour)
-    return result
+    warped: Tensor = _Warp.apply(h, weights.to(h.dtype))
+    return warped
 
 
 class FactorizedKernels(nn.Module):
