@@ -37,7 +37,7 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
     "training": {
         "generator_lr": 2e-3,
         "discriminator_lr": 5e-4,
-        "reconstruction": 30.0,
+        "reconstruction": 300.0,
         "ema_decay": 0.99,
         "ema_start": 100,
     },
@@ -103,12 +103,12 @@ PRESETS: dict[str, Preset] = {
                     "recurrent_resolutions": (16, 32),
                 },
                 "discriminator": {"frames": 4},
-                # Few steps: a stronger L1 brings the content into place sooner.
+                # Few steps: a strong L1 brings the content into place sooner.
                 "training": {
                     "steps": 500,
                     "batch_size": 8,
                     "generator_lr": 1.5e-3,
-                    "reconstruction": 100.0,
+                    "reconstruction": 1000.0,
                     "log_every": 20,
                     "sample_every": 50,
                     "evaluate_every": 100,
