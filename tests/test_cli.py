@@ -269,7 +269,7 @@ def test_training_says_what_it_does(trivd_command: Command) -> None:
         "train: moving-digits, train: 16 clips, 10 classes",
         "Starting runs/moving-digits-default on cpu in float32.",
         "step 3/3",
-        "clips/s",
+        "images/s",
         "Done: 3 steps",
     ):
         assert text in out, text

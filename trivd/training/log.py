@@ -53,9 +53,9 @@ class TrainingLog:
         """Move the bar."""
         self._progress.update(self._task, completed=step)
 
-    def losses(self, step: int, values: dict[str, float], clips_per_second: float, seconds_left: float) -> None:
+    def losses(self, step: int, values: dict[str, float], images_per_second: float, seconds_left: float) -> None:
         """Losses of a step, and how fast it goes."""
-        self._write(step, values | {"speed/clips_per_second": clips_per_second})
+        self._write(step, values | {"speed/images_per_second": images_per_second})
         # D and G per critic, as "small_frames 1.2/0.3"
         parts = [
             f"{name.rpartition('/')[2]} D {value:.2f} G {values[name.replace('discriminator', 'generator')]:+.2f}"
@@ -64,7 +64,7 @@ class TrainingLog:
         ]
         if "loss/reconstruction" in values:
             parts.append(f"L1 {values['loss/reconstruction']:.3f}")
-        text = f"{' | '.join(parts)} | {clips_per_second:.1f} clips/s"
+        text = f"{' | '.join(parts)} | {images_per_second:.0f} images/s"
         self._progress.update(self._task, losses=text)
         if not self.console.is_terminal:
             left = f"{seconds_left / 60:.0f} min left"

@@ -164,7 +164,7 @@ class _Session:
             pace = sum(self.pace) / len(self.pace)
             self.pace.clear()
             values = {name: value.item() for name, value in losses.items()}
-            log.losses(step, values, clips / pace, (recipe.steps - step) * pace)
+            log.losses(step, values, clips * self.config.model.frames / pace, (recipe.steps - step) * pace)
         samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
         if samples or scores:
             self.snapshot(log, samples, scores)
