@@ -3,8 +3,10 @@
 import json
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
 from trivd.training.run import Run
@@ -31,21 +33,21 @@ class TrainingLog:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
-            console=console,
-            disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("train", total=steps, completed=start, losses="")
+        self._task = self._progress.add_task("train", total=steps, completed=start)
+        self._losses = Text()  # below the bar: a narrow terminal has no room for both in a line
+        self._live = Live(Group(self._progress, self._losses), console=console)
         self._steps = steps
 
     def __enter__(self) -> "TrainingLog":
-        self._progress.start()
+        if self.console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
         self._file.close()
         self._board.close()
 
@@ -65,7 +67,7 @@ class TrainingLog:
         if "loss/reconstruction" in values:
             parts.append(f"L1 {values['loss/reconstruction']:.3f}")
         text = f"{' | '.join(parts)} | {images_per_second:.0f} images/s"
-        self._progress.update(self._task, losses=text)
+        self._losses.plain = text
         if not self.console.is_terminal:
             left = f"{seconds_left / 60:.0f} min left"
             self.console.print(f"step {step}/{self._steps} | {text} | {left}", highlight=False, soft_wrap=True)
