@@ -1,7 +1,6 @@
 """An evaluation that can be repeated: the model's scores on held-out clips, with all that they depend on."""
 
 import hashlib
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,10 +11,10 @@ import torch
 
 from trivd.config import EvaluationConfig
 from trivd.data.clips import ClipDataset, DigitClips
-from trivd.data.loader import TrainingStream, evaluation_batches
+from trivd.data.loader import evaluation_batches
 from trivd.evaluation.frames import FrameCurves
 from trivd.evaluation.scores import clip_latents, compare_with_copy
-from trivd.evaluation.standing import collect_standing_statistics
+from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.files import write_atomically
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
@@ -123,9 +122,7 @@ def evaluate(
         dtype: of convolutions.
         advance: called with the number of clips done after each batch.
     """
-    stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, workers=0)
-    rng = torch.Generator().manual_seed(settings.seed)
-    collect_standing_statistics(generator, itertools.islice(stream, settings.standing_batches), rng, dtype)
+    refresh_standing_statistics(generator, train, settings, dtype)
     batches = evaluation_batches(held_out, settings.clips, settings.batch_size)
     result = compare_with_copy(generator, batches, settings.samples, settings.truncation, settings.seed, dtype, advance)
     protocol = Protocol(

@@ -1,10 +1,13 @@
 """Standing statistics: what batch normalisation uses when a model is evaluated (E.2)."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 import torch
 
-from trivd.data.loader import Batch
+from trivd.config import EvaluationConfig
+from trivd.data.clips import ClipDataset
+from trivd.data.loader import Batch, TrainingStream
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents
@@ -12,6 +15,15 @@ from trivd.models.layers import FrameNorm, SpectralNorm
 from trivd.video import to_float
 
 POWER_ITERATIONS = 20  # weights that were averaged have singular vectors of their own
+
+
+def refresh_standing_statistics(
+    generator: Generator, train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
+) -> None:
+    """Collect standing statistics on as many clips of the training split as `settings` says; in place."""
+    stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, workers=0)
+    rng = torch.Generator().manual_seed(settings.seed)
+    collect_standing_statistics(generator, islice(stream, settings.standing_batches), rng, dtype)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from trivd.config import Config, to_dict
+from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import Batch, TrainingStream
 from trivd.errors import TrivdError
@@ -186,9 +186,9 @@ class _Session:
             log.scores(trainer.step, values)
             if self.best_score is None or values["score/train/ssim"] > self.best_score:
                 self.best_score = values["score/train/ssim"]
-                save_model(run.best, generator, trainer, self.data, to_dict(self.config))
+                save_model(run.best, generator, trainer, self.data)
         if trainer.step == self.config.training.steps:
-            save_model(run.last, generator, trainer, self.data, to_dict(self.config))
+            save_model(run.last, generator, trainer, self.data)
 
     def checkpoint(self) -> None:
         progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score)

@@ -1,19 +1,17 @@
 """What a run looks like from outside while it trains: its averaged model, scores on fixed clips, sample grids."""
 
 import copy
-import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from trivd.config import EvaluationConfig
+from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import ClipDataset
-from trivd.data.loader import TrainingStream, evaluation_batches
+from trivd.data.loader import evaluation_batches
 from trivd.evaluation.scores import clip_latents, compare_with_copy
-from trivd.evaluation.standing import collect_standing_statistics
+from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
@@ -25,20 +23,12 @@ GRID_CLIPS = 4
 GRID_SAMPLES = 2
 
 
-def standing_batches(dataset: ClipDataset, settings: EvaluationConfig) -> TrainingStream:
-    """Training clips for standing statistics, without end."""
-    return TrainingStream(dataset, settings.standing_batch_size, settings.seed, 0, workers=0)
-
-
 def averaged_generator(trainer: Trainer, dataset: ClipDataset) -> Generator:
     """A copy of the generator with the moving average's weights and fresh standing statistics, ready to predict."""
     generator = copy.deepcopy(trainer.generator)
     generator.requires_grad_(False)
     trainer.ema.apply_to(generator)
-    settings = trainer.config.evaluation
-    batches = itertools.islice(standing_batches(dataset, settings), settings.standing_batches)
-    rng = torch.Generator().manual_seed(settings.seed)
-    collect_standing_statistics(generator, batches, rng, trainer.dtype)
+    refresh_standing_statistics(generator, dataset, trainer.config.evaluation, trainer.dtype)
     return generator
 
 
@@ -81,6 +71,6 @@ def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: i
     save_png(path, sample_grid(rows, given))
 
 
-def save_model(folder: Path, generator: Generator, trainer: Trainer, data: str, config: dict[str, Any]) -> None:
+def save_model(folder: Path, generator: Generator, trainer: Trainer, data: str) -> None:
     """Write the averaged model, with where it comes from."""
-    save_generator(generator, folder, {"data": data, "step": trainer.step, "config": config})
+    save_generator(generator, folder, {"data": data, "step": trainer.step, "config": to_dict(trainer.config)})
