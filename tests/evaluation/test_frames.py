@@ -98,3 +98,11 @@ def test_batches_are_joined() -> None:
         best_of.update(prediction[b : b + 1])
         parts.append(best_of.scores())
     torch.testing.assert_close(concatenate(parts).psnr.best, psnr(prediction, truth))
+
+
+def test_scores_keep_their_precision_under_autocast() -> None:
+    truth = torch.rand(2, 3, 3, 24, 24) * 0.2
+    prediction = (truth + 0.02 * torch.randn_like(truth)).clamp(-1, 1)
+    exact = psnr(prediction, truth), ssim(prediction, truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close((psnr(prediction, truth), ssim(prediction, truth)), exact, rtol=0, atol=0)

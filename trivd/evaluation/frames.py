@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from trivd.errors import TrivdError
+from trivd.hardware import autocast
 
 DATA_RANGE = 2.0  # of frames in [-1, 1]
 RANGE_TOLERANCE = 1e-3  # what rounding may add beyond [-1, 1]
@@ -59,17 +60,18 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
             f"SSIM needs frames of at least {SSIM_WINDOW} pixels, but these are {tuple(truth.shape[-2:])}."
         )
     # SSIM compares means, so black has to be 0: in [-1, 1] a dark and a light frame would have opposite signs.
-    _, image = structural_similarity_index_measure(
-        prediction.float().flatten(0, 1) + 1,  # (B*T, C, H, W) in [0, 2]
-        truth.float().flatten(0, 1) + 1,
-        kernel_size=SSIM_WINDOW,
-        sigma=SSIM_SIGMA,
-        data_range=DATA_RANGE,
-        k1=0.01,
-        k2=0.03,
-        reduction="none",
-        return_full_image=True,
-    )
+    with autocast(truth.device, torch.float32):  # variances as differences of moments: bfloat16 would leave noise
+        _, image = structural_similarity_index_measure(
+            prediction.float().flatten(0, 1) + 1,  # (B*T, C, H, W) in [0, 2]
+            truth.float().flatten(0, 1) + 1,
+            kernel_size=SSIM_WINDOW,
+            sigma=SSIM_SIGMA,
+            data_range=DATA_RANGE,
+            k1=0.01,
+            k2=0.03,
+            reduction="none",
+            return_full_image=True,
+        )
     border = SSIM_WINDOW // 2  # torchmetrics also scores windows that hang over the border, on mirrored pixels
     inside = image[..., border:-border, border:-border]  # (B*T, C, H-10, W-10)
     similarity: Tensor = inside.mean(dim=(1, 2, 3)).unflatten(0, truth.shape[:2])  # (B, T)

@@ -55,21 +55,22 @@ def compare_with_copy(
     copies: list[FrameScores] = []
     first = 0  # number of the batch's first clip
     for batch in batches:
-        video, labels = to_float(batch.video.to(device)), batch.labels.to(device)
-        conditioning, truth = video[:, :given], video[:, given:]
-        clips = range(first, first + len(video))
+        clip, labels = to_float(batch.video.to(device)), batch.labels.to(device)
+        conditioning, truth = clip[:, :given], clip[:, given:]
+        numbers = range(first, first + len(clip))
         latents = torch.stack(
-            [clip_latents(clip, samples, generator.config.latent_dim, seed, truncation) for clip in clips], dim=1
+            [clip_latents(number, samples, generator.config.latent_dim, seed, truncation) for number in numbers], dim=1
         ).to(device)  # (samples, B, latent_dim)
         with autocast(device, dtype):
             states = generator.encoder(conditioning)
         best, copy = BestOf(truth), BestOf(truth)
         for z in latents:
             with autocast(device, dtype):
-                best.update(generator.decode(states, z, labels).video)
+                video = generator.decode(states, z, labels).video
+            best.update(video)
         copy.update(conditioning[:, -1:].expand_as(truth))
         scores.append(best.scores())
         copies.append(copy.scores())
-        first += len(video)
-        advance(len(video))
+        first += len(labels)
+        advance(len(labels))
     return Comparison(concatenate(scores), concatenate(copies))
