@@ -91,7 +91,7 @@ PRESETS: dict[str, Preset] = {
         {"model": {"generator_channels": 92, "discriminator_channels": 92}},
     ),
     "quickstart": Preset(
-        "moving-digits at 32 pixels in about four minutes on two CPU cores",
+        "moving-digits at 32 pixels in four to five minutes on two CPU cores",
         _small(
             {
                 "model": {
