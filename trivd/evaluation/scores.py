@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from trivd.data.loader import Batch
 from trivd.evaluation.frames import BestOf, FrameScores, concatenate
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
-from trivd.models.latents import draw_latents
+from trivd.models.latents import draw_latents, seeded_generator
 from trivd.video import to_float
 
 
@@ -24,8 +23,7 @@ class Comparison(NamedTuple):
 
 def clip_latents(clip: int, samples: int, dim: int, seed: int, truncation: float | None) -> Tensor:
     """z (samples, dim) of one clip: the same in every batch layout."""
-    state = np.random.SeedSequence((seed, clip)).generate_state(1, np.uint64)[0]
-    return draw_latents(samples, dim, torch.Generator().manual_seed(int(state) >> 1), truncation)
+    return draw_latents(samples, dim, seeded_generator(seed, clip), truncation)
 
 
 @torch.no_grad()

@@ -1,7 +1,14 @@
 """Latent samples z, truncated or not (A, D.1)."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def seeded_generator(*key: int) -> torch.Generator:
+    """Random numbers on the CPU that depend on `key` alone, independent of those of any other key."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float | None = None) -> Tensor:

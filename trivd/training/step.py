@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from trivd.errors import TrivdError
 from trivd.hardware import autocast, to_channels_last
 from trivd.models.discriminators import Discriminators, Head, Scores, View, combine
 from trivd.models.generator import Generator
-from trivd.models.latents import draw_latents
+from trivd.models.latents import draw_latents, seeded_generator
 from trivd.training.ema import Ema
 from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
 from trivd.video import to_float
@@ -26,8 +25,7 @@ class NonFiniteLossError(TrivdError):
 
 def update_rng(seed: int, step: int, update: int) -> torch.Generator:
     """The random numbers of one update: they depend on nothing else, so a resumed run draws the same."""
-    state = np.random.SeedSequence((seed, step, update)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) >> 1)
+    return seeded_generator(seed, step, update)
 
 
 class Trainer:
