@@ -36,6 +36,7 @@ Decomposition = Literal[
     "faster",
     "stronger",
 ]
+Layout = Literal["auto", "folder", "kinetics600", "ucf101", "bair"]
 VIDEO_ONLY: tuple[Decomposition, ...] = ("clip", "downsampled", "cropped", "cropped_downsampled")  # no frame critic
 RESOLUTIONS = (32, 64, 128, 256)
 SMALLEST_CRITIC_INPUT = 16  # pixels: four blocks halve it (A)
@@ -163,7 +164,12 @@ class DataConfig:
     """How clips are cut from videos (4.1, E.2)."""
 
     stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video
+    layout: Layout = "auto"  # how the data's folder is arranged; auto recognises each
     validation_share: float = 0.1  # of a folder without train/ and validation/, chosen by a stable hash of each path
+    balanced_split: bool = False  # train on the first 70% of train alone, hold out its rest with the test videos (C.1)
+    ucf101_fold: int = 1  # 1, 2 or 3: which trainlist0N.txt and testlist0N.txt
+    bair_camera: Literal["image_aux1", "image_main"] = "image_aux1"  # the field reports image_aux1
+    evaluation_step: int | None = None  # frames between the starts of evaluation clips; None: clips do not overlap
     workers: int = 1  # processes that read clips; 0 reads in the training process
     digits: int = 2  # moving-digits: how many move in a clip
     digits_clips: int = 100_000  # moving-digits: length of the training split
@@ -172,6 +178,16 @@ class DataConfig:
         for name in ("stride", "digits", "digits_clips"):
             _require(getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}; it must be at least 1.")
         _require(self.workers >= 0, f"data.workers is {self.workers}; it must be 0 or more.")
+        _require(self.layout in get_args(Layout), f"data.layout is {self.layout}; choose one of {get_args(Layout)}.")
+        _require(self.ucf101_fold in (1, 2, 3), f"data.ucf101_fold is {self.ucf101_fold}; choose 1, 2 or 3.")
+        _require(
+            self.bair_camera in ("image_aux1", "image_main"),
+            f"data.bair_camera is {self.bair_camera}; choose image_aux1 or image_main.",
+        )
+        _require(
+            self.evaluation_step is None or self.evaluation_step >= 1,
+            f"data.evaluation_step is {self.evaluation_step}; it must be at least 1, or none.",
+        )
         _require(
             0.0 < self.validation_share < 1.0,
             f"data.validation_share is {self.validation_share}; it must lie between 0 and 1.",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import VideoClips, open_clips
-from trivd.data.source import span_of
+from trivd.data.source import Split, span_of
 from trivd.data.store import write_store
 from trivd.errors import TrivdError
 
@@ -21,6 +21,7 @@ DATA = DataConfig(validation_share=0.3)
 class MadeUp:
     """Videos whose pixels tell where they come from: video, frame, row, column."""
 
+    split: Split = "train"
     classes = ("a", "b")
     summary = ("made up",)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from video_files import LEVEL, numbered_frames, write_video
 
 from trivd.data import containers
-from trivd.data.decode import UnreadableVideo, VideoInfo, iterate_frames, probe, read_frames
-from trivd.data.frames import resized
+from trivd.data.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
+from trivd.data.frames import FrameConverter, resized
 
 COUNT = 40
 B_FRAMES = {"bf": "3", "g": "12"}
@@ -43,7 +43,7 @@ def read(path: Path, start: int = 0, count: int = 1, stride: int = 1, channels: 
 def test_every_format_is_exact_to_the_frame(tmp_path: Path, name: str) -> None:
     path = write_video(tmp_path / name, numbered_frames(COUNT), **ENCODINGS[name])
     assert probe(path) == VideoInfo(COUNT, 48, 64)
-    whole = np.stack(list(iterate_frames(path, 0, 1, short_side=None, channels=3)))
+    whole = np.stack(list(VideoFile(path).frames(0, 1, FrameConverter(None, 3))))
     assert whole.shape == (COUNT, 48, 64, 3)
     brightness = whole[:, 24:, :, 1].mean(axis=(1, 2))
     tolerance = 25 if name.endswith("gif") else 3  # its palette has eight greens
@@ -255,5 +255,5 @@ def test_arrays_that_are_no_videos(tmp_path: Path) -> None:
 
 def test_closing_early_is_no_error(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(10))
-    frames = iterate_frames(path, 0, 1, short_side=16, channels=1)
+    frames = VideoFile(path).frames(0, 1, FrameConverter(16, 1))
     assert len(list(itertools.islice(frames, 2))) == 2

@@ -1,5 +1,6 @@
 """Folders of videos: splits, classes, what is skipped and why; nothing in them is touched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from video_files import numbered_frames, write_video
 
-from trivd.data.folder import Entry, FolderSource, _split_by_hash, find_videos
+from trivd.data.decode import VideoFile
+from trivd.data.folder import _split_by_hash, find_videos
+from trivd.data.listing import Entry, ListedVideos
 from trivd.errors import TrivdError
 
 WEIZMANN = Path(__file__).parents[3] / "shared" / "data" / "weizmann"
 
 
-def open_folder(root: Path, split: str = "all", span: int = 8) -> FolderSource:
-    return FolderSource(root, split, 32, 3, span, 0.3)  # type: ignore[arg-type]
+def open_folder(root: Path, split: str = "all", span: int = 8) -> ListedVideos:
+    found = find_videos(root, 0.3)
+    if split == "all":
+        found = replace(found, entries=tuple(replace(entry, split="train") for entry in found.entries))
+    return ListedVideos(found, "train" if split == "all" else split, 32, 3, span)  # type: ignore[arg-type]
 
 
 def state(root: Path) -> dict[str, tuple[int, int]]:
@@ -55,12 +61,12 @@ def test_hashed_splits_are_disjoint_complete_and_stable(action_folder: Path) -> 
 
 @given(count=st.integers(2, 60), share=st.floats(0.01, 0.99), start=st.integers(0, 1000))
 def test_both_splits_have_a_video_where_there_are_two(count: int, share: float, start: int) -> None:
-    entries = [Entry(Path(str(n)), str(n), "train", None) for n in range(start, start + count)]
+    entries = [Entry(VideoFile(Path(str(n))), str(n), "train", None) for n in range(start, start + count)]
     assert {entry.split for entry in _split_by_hash(entries, share)} == {"train", "validation"}
 
 
 def test_hashed_splits_keep_to_the_share() -> None:
-    entries = [Entry(Path(str(n)), str(n), "train", None) for n in range(4000)]
+    entries = [Entry(VideoFile(Path(str(n))), str(n), "train", None) for n in range(4000)]
     held_out = {entry.name for entry in _split_by_hash(entries, 0.2) if entry.split == "validation"}
     assert abs(len(held_out) / 4000 - 0.2) < 0.03
     fewer = {entry.name for entry in _split_by_hash(entries[::2], 0.2) if entry.split == "validation"}
@@ -159,8 +165,8 @@ def test_a_single_video_leaves_validation_empty(tmp_path: Path) -> None:
 def test_real_videos() -> None:
     if not WEIZMANN.is_dir():
         pytest.skip(f"needs the development data in {WEIZMANN}")
-    train = FolderSource(WEIZMANN, "train", 64, 3, 16, 0.1)
-    validation = FolderSource(WEIZMANN, "validation", 64, 3, 16, 0.1)
+    found = find_videos(WEIZMANN, 0.1)
+    train, validation = ListedVideos(found, "train", 64, 3, 16), ListedVideos(found, "validation", 64, 3, 16)
     assert len(train.names) + len(validation.names) == 56
     assert len(train.classes) == 4
     assert train.classes == validation.classes

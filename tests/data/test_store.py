@@ -12,7 +12,8 @@ from rich.console import Console
 from video_files import numbered_frames, write_video
 
 from trivd.data import store as store_module
-from trivd.data.folder import FolderSource
+from trivd.data.folder import find_videos
+from trivd.data.listing import ListedVideos
 from trivd.data.report import ScanReport
 from trivd.data.store import StoreSource, is_store, verify_store, write_store
 from trivd.errors import TrivdError
@@ -35,7 +36,7 @@ def test_a_store_holds_the_folder_pixel_for_pixel(action_folder: Path, tmp_path:
     assert len(report.lengths) == 6
     for split in ("train", "validation"):
         stored = StoreSource(tmp_path / "new" / "store", split, 8)
-        folder = FolderSource(action_folder, split, 32, channels, 8, 0.3)
+        folder = ListedVideos(find_videos(action_folder, 0.3), split, 32, channels, 8)
         assert (stored.classes, stored.names, stored.labels) == (folder.classes, folder.names, folder.labels)
         assert stored.lengths == folder.lengths
         for video, length in enumerate(stored.lengths):

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.digits import MovingDigits
-from trivd.data.folder import FolderSource
-from trivd.data.source import Split, VideoSource, span_of
+from trivd.data.folder import find_videos
+from trivd.data.listing import ListedVideos
+from trivd.data.source import Split, VideoSource, existing_split, span_of
 from trivd.data.store import StoreSource, is_store
 from trivd.errors import TrivdError
 
@@ -27,6 +28,7 @@ class Clip(NamedTuple):
 class ClipDataset(Protocol):
     """One split of a data set."""
 
+    split: Split
     classes: tuple[str, ...]  # names; empty when the data carry no labels
     report: list[str]  # what was found, one line each, for the user
 
@@ -51,51 +53,59 @@ class ClipDataset(Protocol):
 class VideoClips:
     """Clips of `frames` frames, `stride` apart, cut from videos that are at least as long.
 
-    Item i is the i-th of the non-overlapping windows of all videos, in order. In evaluation it is that window, centre
-    crop. In training it is a window of the same video at a random start, random crop: so a video counts for its length.
+    Training clip i stands for the i-th of the non-overlapping windows of all videos, in order: it is a window of the
+    same video at a random start, random crop, so a video counts for its length. Evaluation clip i is the i-th of the
+    windows that start `evaluation_step` frames apart (None: that do not overlap), centre crop.
     """
 
-    def __init__(self, source: VideoSource, frames: int, stride: int, resolution: int) -> None:
+    def __init__(
+        self, source: VideoSource, frames: int, stride: int, resolution: int, evaluation_step: int | None = None
+    ) -> None:
         self.source = source
         self.frames = frames
         self.stride = stride
         self.resolution = resolution
+        self.split = source.split
         self.classes = source.classes
         self.report = source.summary
         self.span = span_of(frames, stride)
         # Number of the first window of each video, and after the last one the number of all windows.
-        self._first = np.concatenate([[0], np.cumsum(np.asarray(source.lengths, np.int64) // self.span)])
+        lengths = np.asarray(source.lengths, np.int64)
+        self._first = np.concatenate([[0], np.cumsum(lengths // self.span)])
+        self._step = evaluation_step or self.span
+        self._first_evaluated = np.concatenate([[0], np.cumsum((lengths - self.span) // self._step + 1)])
 
     def __len__(self) -> int:
         return int(self._first[-1])
 
     @property
     def evaluation_clips(self) -> int:
-        return len(self)
+        return int(self._first_evaluated[-1])
 
     def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        video, _ = self._locate(index)
+        video, _ = _locate(self._first, index)
         start = int(rng.integers(self.source.lengths[video] - self.span + 1))
         frames = self.source.read(video, start, self.frames, self.stride)
         top, left = (int(rng.integers(size - self.resolution + 1)) for size in frames.shape[1:3])
         return self._crop(frames, top, left, video)
 
     def evaluation_clip(self, index: int) -> Clip:
-        video, window = self._locate(index)
-        frames = self.source.read(video, window * self.span, self.frames, self.stride)
+        video, window = _locate(self._first_evaluated, index)
+        frames = self.source.read(video, window * self._step, self.frames, self.stride)
         top, left = ((size - self.resolution) // 2 for size in frames.shape[1:3])
         return self._crop(frames, top, left, video)
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        """The video and the window in it."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
-        video = int(np.searchsorted(self._first, index, side="right")) - 1
-        return video, index - int(self._first[video])
 
     def _crop(self, frames: NDArray[np.uint8], top: int, left: int, video: int) -> Clip:
         crop = frames[:, top : top + self.resolution, left : left + self.resolution]
         return Clip(np.ascontiguousarray(crop), self.source.labels[video])
+
+
+def _locate(first: NDArray[np.int64], index: int) -> tuple[int, int]:
+    """The video and the window in it, given the number of each video's first window and, last, of all windows."""
+    if not 0 <= index < first[-1]:
+        raise IndexError(f"clip {index} of {first[-1]}")
+    video = int(np.searchsorted(first, index, side="right")) - 1
+    return video, index - int(first[video])
 
 
 class DigitClips:
@@ -103,6 +113,7 @@ class DigitClips:
 
     def __init__(self, digits: MovingDigits) -> None:
         self.digits = digits
+        self.split = digits.split
         self.classes = digits.classes
         self.report = [f"{MOVING_DIGITS}, {digits.split}: {len(digits):,} clips, {len(self.classes)} classes"]
 
@@ -137,6 +148,7 @@ def open_clips(path: str | Path, split: Split, data: DataConfig, model: ModelCon
 
 def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) -> ClipDataset:
     if str(path) == MOVING_DIGITS:
+        split = existing_split(("train", "validation"), split)
         clips = data.digits_clips if split == "train" else VALIDATION_DIGITS_CLIPS
         return DigitClips(
             MovingDigits(split, model.frames, data.stride, model.resolution, model.image_channels, data.digits, clips)
@@ -151,8 +163,9 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
     if is_store(root):
         source = _open_store(root, split, span, model)
     else:
-        source = FolderSource(root, split, model.resolution, model.image_channels, span, data.validation_share)
-    return VideoClips(source, model.frames, data.stride, model.resolution)
+        found = find_videos(root, data.validation_share)
+        source = ListedVideos(found, split, model.resolution, model.image_channels, span)
+    return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 
 def _open_store(root: Path, split: Split, span: int, model: ModelConfig) -> StoreSource:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from trivd.data import containers, pictures
 from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
 
-__all__ = ["UnreadableVideo", "VideoInfo", "is_video", "iterate_frames", "probe", "read_frames"]
+__all__ = ["UnreadableVideo", "Video", "VideoFile", "VideoInfo", "first_frames", "is_video", "probe", "read_frames"]
 
 # fmt: off
 VIDEO_SUFFIXES = (
@@ -49,17 +50,53 @@ def probe(path: Path) -> VideoInfo:
     return _reader(path).probe(path)
 
 
-def iterate_frames(
-    path: Path, start: int, stride: int, *, short_side: int | None, channels: int
-) -> Iterator[NDArray[np.uint8]]:
-    """Frames start, start + stride, ... to the end, one at a time: (H, W, C) uint8. See `read_frames`."""
-    return _reader(path).frames(path, start, stride, FrameConverter(short_side, channels))
+class Video(Protocol):
+    """A video somewhere on disk, not yet opened."""
+
+    def probe(self) -> VideoInfo:
+        """Check it cheaply. Raises UnreadableVideo, which says why it cannot be used."""
+        ...
+
+    def frames(self, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+        """Frames start, start + stride, ... to the end, one at a time: (H, W, C) uint8. Raises UnreadableVideo."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The file or folder, for messages."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video that has a file, or a folder of numbered images, of its own."""
+
+    path: Path
+
+    def probe(self) -> VideoInfo:
+        """See `probe`."""
+        return probe(self.path)
+
+    def frames(self, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+        """See `Video.frames`."""
+        return _reader(self.path).frames(self.path, start, stride, convert)
+
+
+def first_frames(
+    video: Video, start: int, count: int, stride: int, short_side: int | None, channels: int
+) -> NDArray[np.uint8]:
+    """`count` frames of a video; see `read_frames`."""
+    frames = video.frames(start, stride, FrameConverter(short_side, channels))
+    taken = list(itertools.islice(frames, count))
+    if len(taken) < count:
+        raise UnreadableVideo(video.path, "ends early", f"no frame {start + len(taken) * stride}")
+    return np.stack(taken)
 
 
 def read_frames(
     path: Path, start: int, count: int, stride: int, *, short_side: int | None, channels: int
 ) -> NDArray[np.uint8]:
-    """`count` frames of a video, upright: (count, H, W, C) uint8.
+    """`count` frames of a video file, upright: (count, H, W, C) uint8.
 
     Args:
         path: a video file, a folder of numbered images, or a .npy / .npz array (T, H, W[, C]) of uint8.
@@ -72,11 +109,7 @@ def read_frames(
     Raises:
         UnreadableVideo: it cannot be decoded, or ends too early.
     """
-    frames = iterate_frames(path, start, stride, short_side=short_side, channels=channels)
-    taken = list(itertools.islice(frames, count))
-    if len(taken) < count:
-        raise UnreadableVideo(path, "ends early", f"no frame {start + len(taken) * stride}")
-    return np.stack(taken)
+    return first_frames(VideoFile(path), start, count, stride, short_side, channels)
 
 
 def _reader(path: Path) -> _Reader:

@@ -1,18 +1,19 @@
 """What a collection of videos must offer so that clips can be cut from it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = ("train", "validation")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class VideoSource(Protocol):
     """Videos of one split, their short side already at the wanted resolution."""
 
+    split: Split
     classes: tuple[str, ...]  # names; empty when the videos carry no labels
     summary: list[str]  # what was found, one line each, for the user
 
@@ -39,3 +40,11 @@ class VideoSource(Protocol):
 def span_of(frames: int, stride: int) -> int:
     """Frames of the video that a clip of `frames` frames, `stride` apart, reaches over."""
     return (frames - 1) * stride + 1
+
+
+def existing_split(available: Collection[Split], wanted: Split) -> Split:
+    """`wanted`, or the held-out split that there is where a data set calls its only one the other name."""
+    other: dict[Split, Split] = {"validation": "test", "test": "validation"}
+    if wanted not in available and other.get(wanted) in available:
+        return other[wanted]
+    return wanted

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from trivd.data.decode import UnreadableVideo, VideoInfo, iterate_frames
-from trivd.data.folder import Entry, find_videos, nothing_usable, probe_all
-from trivd.data.frames import resized
+from trivd.data.decode import UnreadableVideo, VideoInfo
+from trivd.data.folder import find_videos
+from trivd.data.frames import FrameConverter, resized
+from trivd.data.listing import Entry, nothing_usable, probe_all
 from trivd.data.report import ScanReport, Skipped
-from trivd.data.source import Split
+from trivd.data.source import Split, existing_split
 from trivd.data.store_index import (
     FORMAT,
     FRAMES,
@@ -56,7 +57,8 @@ class StoreSource:
         self.resolution = self.index.resolution
         self.channels = self.index.channels
         self.classes = tuple(self.index.classes)
-        wanted = [video for video in self.index.videos if video.split == split]
+        self.split = existing_split({video.split for video in self.index.videos}, split)
+        wanted = [video for video in self.index.videos if video.split == self.split]
         self._videos = [video for video in wanted if video.frames >= span]
         self.names = [video.name for video in self._videos]
         self.labels = [video.label for video in self._videos]
@@ -66,11 +68,13 @@ class StoreSource:
             for video in wanted
             if video.frames < span
         ]
-        self.report = ScanReport(f"{root} (store), {split}", self.classes, tuple(self.lengths), span, tuple(skipped))
+        self.report = ScanReport(
+            f"{root} (store), {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped)
+        )
         self.summary = self.report.lines()
         self._bytes: NDArray[np.uint8] | None = None
         if not self._videos:
-            raise nothing_usable(root, split, self.report)
+            raise nothing_usable(root, self.split, self.report)
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video, a read-only view of the file: (count, H, W, C). See `VideoSource.read`."""
@@ -170,13 +174,13 @@ def _append(file: BinaryIO, entry: Entry, label: int, resolution: int, channels:
     """Decode one video to the end of the file, a frame at a time."""
     offset, count, checksum = file.tell(), 0, 0
     shape: tuple[int, ...] = ()
-    for frame in iterate_frames(entry.path, 0, 1, short_side=resolution, channels=channels):
+    for frame in entry.video.frames(0, 1, FrameConverter(resolution, channels)):
         shape = frame.shape
         file.write(frame.data)
         checksum = zlib.crc32(frame.data, checksum)
         count += 1
     if not count:
-        raise UnreadableVideo(entry.path, "empty", "no frame could be decoded")
+        raise UnreadableVideo(entry.video.path, "empty", "no frame could be decoded")
     return StoredVideo(entry.name, label, entry.split, count, shape[0], shape[1], offset, checksum)
 
 
