@@ -172,7 +172,20 @@ def _check(prediction: Tensor, truth: Tensor) -> None:
         raise TrivdError(
             f"Predictions {tuple(prediction.shape)} and true frames {tuple(truth.shape)} must both be (B, T, C, H, W)."
         )
-    for name, frames in (("Predictions", prediction), ("True frames", truth)):
-        low, high = (float(value) for value in frames.aminmax())
-        if not (low >= -1 - RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # also true of NaN
-            raise TrivdError(f"{name} span [{low:.3g}, {high:.3g}]; frame scores need values in [-1, 1].")
+    check_frames("Predictions", prediction)
+    check_frames("True frames", truth)
+
+
+def check_frames(name: str, frames: Tensor) -> None:
+    """Refuse frames that are not in [-1, 1].
+
+    Args:
+        name: of the frames, as the message begins.
+        frames: of any shape.
+
+    Raises:
+        TrivdError: values lie outside, or are NaN.
+    """
+    low, high = (float(value) for value in frames.aminmax())
+    if not (low >= -1 - RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # also true of NaN
+        raise TrivdError(f"{name} span [{low:.3g}, {high:.3g}]; frame scores need values in [-1, 1].")
