@@ -1,0 +1,88 @@
+"""Speed of I3D against the plain way: one clip at a time, channels first, nothing folded or fused.
+
+python benchmarks/i3d.py --clips 4 --repeats 3 [--json result.json]
+"""
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from trivd.evaluation.i3d import I3D, Identity
+from trivd.hardware import keep_freed_memory
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "evaluation"))
+
+from i3d_plain import plain_logits, random_variables
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    clips: int = 4  # in the batch
+    frames: int = 16  # per clip
+    side: int = 64  # pixels of the frames before they are resized to 224
+    channels: int = 3
+    repeats: int = 3
+    threads: int = 1
+    json: Path | None = None  # where the result is written
+
+
+def main(settings: Settings) -> None:
+    """Time both ways in turn, and print clips per second."""
+    torch.set_num_threads(settings.threads)
+    keep_freed_memory()
+    variables = random_variables(0)
+    network = I3D.from_tensorflow(variables, Identity("", "", "random weights"))
+    shape = (settings.clips, settings.frames, settings.side, settings.side, settings.channels)
+    video = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ways: dict[str, Callable[[], torch.Tensor]] = {
+        "plain": lambda: plain_logits(video, variables),
+        "ours": lambda: network(video).logits,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    logits: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for name, way in ways.items():
+            logits[name] = way()  # also warms up
+        for _ in range(settings.repeats):  # in turn, so that another load of the machine meets both
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                seconds[name].append(time.perf_counter() - start)
+    speed = {name: settings.clips / statistics.median(times) for name, times in seconds.items()}
+    result = {
+        "settings": {**asdict(settings), "json": None},
+        "clips_per_second": speed,
+        "ratio": speed["ours"] / speed["plain"],
+        "largest_relative_difference": float(
+            (logits["ours"] - logits["plain"]).abs().max() / logits["plain"].abs().max()
+        ),
+        "seconds": seconds,
+        "hardware": f"{processor()}, {settings.threads} thread(s), torch {torch.__version__}",
+    }
+    for name, clips in speed.items():
+        print(f"{name:>5}: {clips:.2f} clips/s")
+    print(f"ratio: {result['ratio']:.2f}; logits differ by {result['largest_relative_difference']:.1e}")
+    print(result["hardware"])
+    if settings.json is not None:
+        settings.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def processor() -> str:
+    """The processor's model, where Linux names it."""
+    listing = Path("/proc/cpuinfo")
+    names = [line for line in listing.read_text().splitlines() if "model name" in line] if listing.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
