@@ -1,7 +1,7 @@
 """What all tests share: repeatable randomness and tiny models."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ torch.set_num_threads(1)  # tensors are tiny: on a busy machine two threads wait
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Weights that the user of this machine has imported do not change the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIVD_HOME", str(tmp_path_factory.mktemp("library")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +85,9 @@ def tiny_config(tiny_model: Callable[..., ModelConfig]) -> Callable[..., Config]
                 evaluate_every=4,
                 checkpoint_every=2,
             ),
-            evaluation=EvaluationConfig(clips=2, samples=2, batch_size=2, standing_batches=2, standing_batch_size=2),
+            evaluation=EvaluationConfig(
+                clips=4, best_of_clips=2, samples=2, batch_size=2, standing_batches=2, standing_batch_size=2
+            ),
         )
         return override(config, changes, "the test")
 

@@ -34,8 +34,8 @@ TINY_OPTIONS = """
 --discriminator.frames 2 --data.workers 0 --data.digits-clips 16
 --training.steps 3 --training.batch-size 2 --training.precision float32 --training.device cpu --training.ema-start 2
 --training.log-every 1 --training.sample-every 3 --training.evaluate-every 3 --training.checkpoint-every 3
---evaluation.clips 2 --evaluation.samples 2 --evaluation.batch-size 2 --evaluation.standing-batches 1
---evaluation.standing-batch-size 2
+--evaluation.clips 4 --evaluation.best-of-clips 2 --evaluation.samples 2 --evaluation.batch-size 2
+--evaluation.standing-batches 1 --evaluation.standing-batch-size 2
 """
 TINY = TINY_OPTIONS.split()
 
@@ -282,18 +282,22 @@ def test_training_says_what_it_does(trivd_command: Command) -> None:
 
 
 def test_train_evaluate_report(trivd_command: Command, run: Path) -> None:
-    status, out, err = trivd_command("evaluate", run, "--samples", "3", "--clips", "4", "--truncation", "0.8")
+    status, out, err = trivd_command("evaluate", run, "--samples", "3", "--clips", "5", "--truncation", "0.8")
     assert status == 0
     assert err == ""
-    assert "moving-digits, validation split, 4 clips" in out
+    assert "moving-digits, validation split, 32 pixels" in out
+    assert "FVD (moving-digits)" in out
+    assert "FVD (moving-digits) of 5 clips is biased upwards" in out
     assert "copy the last frame" in out
-    assert "Motion: end-point error" in out
+    assert "end-point error" in out
     values = json.loads((run / "report.json").read_text())
-    assert values["protocol"]["clips"] == 4
+    assert values["protocol"]["clips"] == 5
     assert values["protocol"]["samples"] == 3
     assert values["protocol"]["truncation"] == 0.8
     assert values["protocol_line"] in out
-    assert len(values["model"]["ssim"]["best"]) == len(values["copy"]["psnr"]) == 3
+    assert len(values["curves"]["ssim"]["best of 3"]) == len(values["curves"]["psnr"]["copy the last frame"]) == 3
+    assert values["protocol_line"] in (run / "report.md").read_text()
+    assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
 
     status, out, _ = trivd_command("report", run)
     assert status == 0
@@ -331,7 +335,7 @@ def test_a_folder_of_videos_and_its_store_train_alike(trivd_command: Command, vi
     # Models with classes predict and are scored without a word about flow, which videos do not have.
     status, out, _ = trivd_command("evaluate", "from-folder")
     assert status == 0
-    assert "Motion:" not in out
+    assert "end-point" not in out
     assert json.loads(Path("from-folder", "report.json").read_text())["motion"] is None
     clip = next(videos.rglob("*.mp4"))
     assert trivd_command("predict", clip, "--model", "from-folder", "--label", "1", "--samples", "1")[0] == 0

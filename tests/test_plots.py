@@ -47,8 +47,15 @@ def test_scores_stand_beside_the_copy() -> None:
     assert {axis.get_xlabel() for axis in figure.axes} == {"step"}
 
 
+def test_distances_have_a_panel_where_they_were_measured() -> None:
+    *_, distance = lines(score_curves([*LOG, {"step": 150, "score/train/distance": 7.0}]))
+    assert distance == {"training clips": ([150], [7.0])}
+
+
 def test_frames_count_from_one() -> None:
-    figure = frame_curves({"best of 10": [0.9, 0.8]}, {"best of 10": [30.0, 25.0], "copy": [20.0, 15.0]})
+    figure = frame_curves(
+        {"ssim": {"best of 10": [0.9, 0.8]}, "psnr": {"best of 10": [30.0, 25.0], "copy": [20.0, 15.0]}}
+    )
     ssim, psnr = lines(figure)
     assert ssim == {"best of 10": ([1, 2], [0.9, 0.8])}
     assert psnr["copy"] == ([1, 2], [20.0, 15.0])
@@ -70,5 +77,5 @@ def test_figures_are_encoded_repeatably() -> None:
 
 
 def test_tensors_and_arrays_may_be_drawn() -> None:
-    figure = frame_curves({"one": np.array([0.5, 0.4])}, {"one": np.array([20.0, 19.0])})
+    figure = frame_curves({"ssim": {"one": np.array([0.5, 0.4])}})
     assert lines(figure)[0] == {"one": ([1, 2], [0.5, 0.4])}

@@ -13,20 +13,40 @@ from rich.console import Console
 
 from trivd.config import Config
 from trivd.errors import TrivdError
-from trivd.evaluation.protocol import Evaluation, MotionScore, Protocol
+from trivd.evaluation.motion import MotionScore
+from trivd.evaluation.protocol import Evaluation, Figure, Protocol, Spread
 from trivd.run_report import write_run_report
 from trivd.training.loop import train
 from trivd.training.run import Run
 
-CURVE = {"single": [20.0, 18.0, 16.0], "best": [21.0, 19.0, 17.5], "mean_prediction": [22.0, 20.0, 18.5]}
+CURVES = {
+    "psnr": {"copy the last frame": [23.0, 21.0, 19.0], "best of 10": [21.0, 19.0, 17.5]},
+    "ssim": {"copy the last frame": [0.9, 0.8, 0.7], "one sample": [0.6, 0.5, 0.4]},
+}
 
 
 def evaluation(motion: MotionScore | None) -> Evaluation:
     protocol = Protocol(
-        "moving-digits", "validation", 2, 2, 3, 10, 0.8, 0, "standing statistics 2 x 2", "ab" * 32, 4, 0.0
+        data="moving-digits",
+        split="validation",
+        clips=2,
+        best_of_clips=2,
+        resolution=32,
+        stride=1,
+        conditioning_frames=2,
+        predicted_frames=3,
+        compared_frames=5,
+        samples=10,
+        runs=2,
+        truncation=0.8,
+        seed=0,
+        standing_statistics="standing statistics 2 x 2",
+        features="means",
+        inception_splits=1,
+        subject="somebody",
     )
-    copy = {"psnr": [23.0, 21.0, 19.0], "ssim": [0.9, 0.8, 0.7]}
-    return Evaluation(protocol, {"psnr": CURVE, "ssim": CURVE}, copy, motion)
+    figures = [Figure("FVD (means)", "lower", 2, Spread.of([5.0, 6.0]), 7.25, 0.125)]
+    return Evaluation(protocol, figures, CURVES, motion, ["few clips"])
 
 
 @pytest.fixture
@@ -63,13 +83,24 @@ def test_pictures_are_pictures(run: Run) -> None:
     assert page.count("<svg") + page.count("data:image/svg+xml") >= 2  # losses and scores
 
 
-@pytest.mark.parametrize("motion", [MotionScore(1.25, 1.5), None])
+@pytest.mark.parametrize("motion", [MotionScore(1.25, 1.5, 64), None])
 def test_the_evaluation_is_shown_with_its_protocol(run: Run, motion: MotionScore | None) -> None:
     evaluation(motion).save(run.folder / "report.json")
     page = write_run_report(run).read_text()
     assert headings(page) == ["Predicted futures", "Motion fields", "Scores on held-out clips", "Training"]
     assert str(evaluation(motion).protocol) in page
-    for text in ("copy the last frame", "one sample", "mean of 10 samples", "best of 10", "21.00", "0.800", "17.50"):
+    shown = (
+        "copy the last frame",
+        "one sample",
+        "best of 10",
+        "21.00",
+        "0.800",
+        "17.50",
+        "5.50 ± 0.71",
+        "7.25",
+        "few clips",
+    )
+    for text in shown:
         assert text in page, text
     assert ("end-point error against the true flow: 1.25 pixels" in page) == (motion is not None)
 

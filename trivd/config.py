@@ -251,22 +251,41 @@ class TrainingConfig:
 class EvaluationConfig:
     """How a model is scored and its samples are drawn (4.1, C.1, D.1, E.2)."""
 
-    clips: int = 256  # held-out clips
-    samples: int = 10  # futures per clip; the best of them is reported (Figure 5)
+    clips: int = 2_048  # held-out clips that get one future each: distances, inception score, sharpness
+    best_of_clips: int = 256  # held-out clips that get several: frame scores, best of l (Figure 5), diversity
+    samples: int = 100  # futures of each of these
+    runs: int = 1  # evaluations with seeds of their own, whose mean and standard deviation are reported
     batch_size: int = 32  # futures drawn at once
     truncation: float | None = None  # z's entries beyond it are drawn again; 0: z = 0
     seed: int = 0
+    features: Literal["auto", "i3d", "moving-digits", "none"] = "auto"  # auto: by the data; I3D if it was imported
+    i3d_weights: str | None = None  # file; none: what `trivd weights import` left
+    count_conditioning: bool = True  # whether the given frames count in the Fréchet distance, as in published FVDs
+    inception_splits: int = 1  # parts of the clips that the inception score is averaged over
     standing_batches: int = 100  # batches whose statistics make the standing statistics (E.2)
     standing_batch_size: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("clips", "samples", "batch_size", "standing_batches", "standing_batch_size"):
+        for name in (
+            "clips",
+            "best_of_clips",
+            "samples",
+            "runs",
+            "batch_size",
+            "inception_splits",
+            "standing_batches",
+            "standing_batch_size",
+        ):
             _require(getattr(self, name) >= 1, f"evaluation.{name} is {getattr(self, name)}; it must be at least 1.")
         _require(
             self.truncation is None or self.truncation >= 0,
             f"evaluation.truncation is {self.truncation}; use a positive threshold, 0 for z = 0, or none.",
         )
         _require(self.seed >= 0, f"evaluation.seed is {self.seed}; it must not be negative.")
+        _require(
+            self.features in ("auto", "i3d", "moving-digits", "none"),
+            f"evaluation.features is {self.features}; choose auto, i3d, moving-digits or none.",
+        )
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ def choose_precision(setting: Literal["auto", "bfloat16", "float32"], device: to
     return torch.bfloat16 if setting == "bfloat16" else torch.float32
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "bfloat16" or "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
     """Run convolutions and linear layers in `dtype`; nothing to do for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

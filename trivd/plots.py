@@ -21,6 +21,8 @@ BASELINE_COLOR = "#666666"
 PANEL = (5.2, 3.4)  # inches
 DOTS_PER_INCH = 110
 METRICS = {"ssim": "SSIM", "psnr": "PSNR [dB]"}
+FRAME_METRICS = METRICS | {"sharpness": "Sharpness [grey levels / pixel]"}
+DISTANCE = "distance"  # the series of the Fréchet distance in a training log
 
 
 def loss_curves(rows: Iterable[Row]) -> Figure:
@@ -54,11 +56,11 @@ def loss_curves(rows: Iterable[Row]) -> Figure:
 
 
 def score_curves(rows: Iterable[Row]) -> Figure:
-    """SSIM and PSNR by step, on training and validation clips, beside the copy of the last frame that was given.
+    """SSIM, PSNR and Fréchet distance by step, on training and validation clips, beside copying the last given frame.
 
     Args:
         rows: the training log, with "score/train/ssim", "score/validation/ssim", "score/validation/copy_ssim" and the
-            same of "psnr".
+            same of "psnr" and, where a feature network was used, of "distance".
 
     Raises:
         TrivdError: the log holds no score.
@@ -72,31 +74,31 @@ def score_curves(rows: Iterable[Row]) -> Figure:
     scores = _below(series, "score/")
     if not scores:
         raise TrivdError("The training log holds no scores yet; train for training.evaluate_every steps or more.")
-    figure, axes = _panels(len(METRICS))
-    for axis, (metric, unit) in zip(axes, METRICS.items(), strict=True):
+    metrics = METRICS | ({DISTANCE: "Fréchet distance"} if f"train/{DISTANCE}" in scores else {})
+    figure, axes = _panels(len(metrics))
+    for axis, (metric, unit) in zip(axes, metrics.items(), strict=True):
         for name, label, color, style in lines:
             if name.format(metric) in scores:
                 steps, values = scores[name.format(metric)]
                 axis.plot(steps, values, style, color=color, label=label, markersize=4)
-        _label(axis, f"{unit.split()[0]} of predicted frames", x="step", y=unit)
+        _label(axis, f"{unit.split(' [')[0]} while training", x="step", y=unit)
         axis.legend()
     return figure
 
 
-def frame_curves(ssim: Mapping[str, Sequence[float]], psnr: Mapping[str, Sequence[float]]) -> Figure:
-    """SSIM and PSNR by predicted frame, one line per series, such as "best of 10", "one sample" or "copy" (Figure 5).
+def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Scores by predicted frame, one line per series, such as "best of 10", "one sample" or "copy" (Figure 5).
 
     Args:
-        ssim: name -> one value per predicted frame.
-        psnr: the same, in dB.
+        curves: "psnr" (dB), "ssim" or "sharpness" (grey levels / pixel) -> series -> one value per predicted frame.
     """
-    figure, axes = _panels(len(METRICS))
-    for axis, (metric, lines) in zip(axes, (("ssim", ssim), ("psnr", psnr)), strict=True):
+    figure, axes = _panels(len(curves))
+    for axis, (metric, lines) in zip(axes, curves.items(), strict=True):
         for index, (name, values) in enumerate(lines.items()):
             color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
             axis.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, label=name)
-        unit = METRICS[metric]
-        _label(axis, f"{unit.split()[0]} by time", x="predicted frame", y=unit)
+        unit = FRAME_METRICS[metric]
+        _label(axis, f"{unit.split(' [')[0]} by time", x="predicted frame", y=unit)
         axis.legend()
     return figure
 

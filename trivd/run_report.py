@@ -8,9 +8,10 @@ import torch
 from trivd.data.clips import ClipDataset, DigitClips
 from trivd.errors import TrivdError
 from trivd.evaluation.protocol import Evaluation, read_evaluation
+from trivd.evaluation.tables import tables
 from trivd.plots import frame_curves, loss_curves, score_curves, to_svg
 from trivd.predict import Predictor
-from trivd.report import Picture, Report, Section, Table, write_report
+from trivd.report import Picture, Report, Section, write_report
 from trivd.training.loop import open_splits
 from trivd.training.run import Run
 from trivd.visualize import encode_gif, encode_png, flow_to_color, sample_grid
@@ -43,7 +44,7 @@ def write_run_report(run: Run) -> Path:
         f"{rows[-1]['step'] if rows else 0} steps; {config.model.conditioning_frames} frames given, "
         f"{config.model.predicted_frames} predicted at {config.model.resolution} x {config.model.resolution} pixels.",
         f"The generator has {parameters / 1e6:.1f} million parameters; the model shown is that of step "
-        f"{predictor.history['step']}, chosen by SSIM on training clips.",
+        f"{predictor.history['step']}, chosen by its score on training clips.",
         f"Besides the adversarial losses it was trained with L1 reconstruction, weight {regulariser:g}."
         if regulariser
         else "It was trained by the adversarial losses alone.",
@@ -102,18 +103,8 @@ def _motion(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation 
 
 
 def _scores(evaluation: Evaluation) -> Section:
-    psnr, ssim = evaluation.series("psnr"), evaluation.series("ssim")
-    tables = []
-    for title, series, digits in (("PSNR (dB), frame", psnr, 2), ("SSIM, frame", ssim, 3)):
-        header = [title, *map(str, range(1, evaluation.protocol.predicted_frames + 1)), "mean"]
-        rows = [
-            [name, *(f"{v:.{digits}f}" for v in values), f"{sum(values) / len(values):.{digits}f}"]
-            for name, values in series.items()
-        ]
-        tables.append(Table(header, rows, str(evaluation.protocol)))
-    figure = frame_curves(ssim, psnr)
-    plot = Picture("Scores by predicted frame", to_svg(figure).encode(), "image/svg+xml")
-    return Section("Scores on held-out clips", "Higher is better.", [*tables, plot])
+    plot = Picture("Scores by predicted frame", to_svg(frame_curves(evaluation.curves)).encode(), "image/svg+xml")
+    return Section("Scores on held-out clips", " ".join(evaluation.warnings), [*tables(evaluation), plot])
 
 
 def _training(run: Run, rows: list[dict[str, float]]) -> Section:

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 
-def to_uint8(video: Tensor) -> npt.NDArray[np.uint8]:
-    """Float (..., C, H, W) in [-1, 1] to uint8 (..., H, W, C): rounded, values beyond the range clipped.
-
-    The inverse of `to_float` on all 256 values.
-    """
+def to_pixels(video: Tensor) -> Tensor:
+    """Float (..., C, H, W) in [-1, 1] to uint8 (..., H, W, C) on the same device: rounded, values beyond it clipped."""
     pixels = (video.detach().float().add(1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    array: npt.NDArray[np.uint8] = pixels.movedim(-3, -1).contiguous().cpu().numpy()
+    return pixels.movedim(-3, -1).contiguous()
+
+
+def to_uint8(video: Tensor) -> npt.NDArray[np.uint8]:
+    """`to_pixels` as an array; the inverse of `to_float` on all 256 values."""
+    array: npt.NDArray[np.uint8] = to_pixels(video).cpu().numpy()
     return array
 
 

@@ -1,118 +1,232 @@
-"""An evaluation says all that its figures depend on, survives its file, and measures motion against the true one."""
+"""An evaluation says all that its figures depend on, survives its file, and goes on after a stop."""
 
 import dataclasses
 import json
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from stand_ins import Means
 
 from trivd.config import Config, to_dict
-from trivd.data.clips import DigitClips, open_clips
-from trivd.data.loader import evaluation_batches
-from trivd.evaluation import protocol as protocol_module
-from trivd.evaluation.protocol import Evaluation, evaluate, motion_score, read_evaluation, weights_hash
-from trivd.evaluation.scores import clip_latents, compare_with_copy
+from trivd.data.clips import ClipDataset, open_clips
+from trivd.data.loader import evaluation_numbers
+from trivd.errors import TrivdError
+from trivd.evaluation.evaluate import evaluate, model_subject
+from trivd.evaluation.features import FeatureNetwork
+from trivd.evaluation.frechet import bias_estimate, frechet_distance
+from trivd.evaluation.inception import inception_score
+from trivd.evaluation.protocol import Evaluation, Spread, read_evaluation
+from trivd.evaluation.scores import Columns, ModelForecaster, Scorer
+from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
-from trivd.motion import motion_field
-from trivd.video import to_float
+from trivd.models.pretrained import weights_hash
 
 DATA = "moving-digits"
+CPU = torch.device("cpu")
 MakeConfig = Callable[..., Config]
 MakeGenerator = Callable[..., Generator]
 
 
-def splits(config: Config) -> tuple[DigitClips, DigitClips]:
+def splits(config: Config) -> tuple[ClipDataset, ClipDataset]:
     train, held_out = (open_clips(DATA, split, config.data, config.model) for split in ("train", "validation"))
-    assert isinstance(train, DigitClips)
-    assert isinstance(held_out, DigitClips)
     return train, held_out
 
 
-def score(config: Config, generator: Generator) -> Evaluation:
+def score(
+    config: Config,
+    generator: Generator,
+    report: Path,
+    network: FeatureNetwork | None = None,
+    steps: list[str] | None = None,
+) -> Evaluation:
     history = {"data": DATA, "step": 77, "config": to_dict(config)}
     train, held_out = splits(config)
-    return evaluate(generator, history, DATA, train, held_out, config.evaluation, torch.float32, lambda clips: None)
+    subject = model_subject(generator, history, train, config.evaluation, torch.float32)
 
+    def progress(what: str, done: int, total: int) -> None:
+        if steps is not None:
+            steps.append(f"{what} {done}/{total}")
 
-@pytest.fixture(scope="module", autouse=True)
-def few_motion_clips() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol_module, "MOTION_CLIPS", 3)
-        yield
+    return evaluate(subject, DATA, 1, held_out, config.evaluation, network, CPU, report, progress)
 
 
 @pytest.fixture(scope="module")
 def config(tiny_config: MakeConfig) -> Config:
     return tiny_config(
-        evaluation={"clips": 3, "truncation": 0.8, "seed": 5}, training={"reconstruction": 30.0}, model={"links": 1}
+        evaluation={"clips": 5, "best_of_clips": 3, "runs": 2, "truncation": 0.8, "seed": 5},
+        training={"reconstruction": 30.0},
     )
 
 
 @pytest.fixture(scope="module")
-def evaluation(config: Config, make_generator: MakeGenerator) -> Evaluation:
-    return score(config, make_generator())
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluated") / "new" / "report.json"
+
+
+@pytest.fixture(scope="module")
+def evaluation(config: Config, make_generator: MakeGenerator, report: Path) -> Evaluation:
+    return score(config, make_generator(), report, Means())
 
 
 def test_the_protocol_names_what_figures_depend_on(evaluation: Evaluation, make_generator: MakeGenerator) -> None:
     line = str(evaluation.protocol)
     for part in (
-        "moving-digits",
-        "validation split",
-        "3 clips",
-        "2 frames given",
-        "3 predicted and counted",
-        "2 samples",
+        "moving-digits, validation split, 32 pixels, stride 1",
+        "2 frames given, 3 predicted and counted",
+        "3 clips x 2 samples",
+        "distances of 5 clips x 1 sample against the same 5 true clips, 5 frames compared (given ones included)",
+        "features means",
+        "2 runs from seed 5",
         "truncation 0.8",
-        "seed 5",
         "standing statistics 2 x 2",
-        f"weights {weights_hash(make_generator())[:12]}",
-        "after 77 steps",
+        f"weights {weights_hash(make_generator())[:12]} after 77 steps",
         "L1 x 30",
+        "float32",
     ):
         assert part in line, part
-    plain = dataclasses.replace(evaluation.protocol, truncation=None, reconstruction_weight=0.0)
-    assert "no truncation" in str(plain)
-    assert "adversarial alone" in str(plain)
-    assert "truncation 0," in str(dataclasses.replace(evaluation.protocol, truncation=0))
+    plain = dataclasses.replace(evaluation.protocol, truncation=None, compared_frames=3, runs=1, inception_splits=4)
+    for part in ("no truncation", "3 frames compared (given ones left out)", "1 run from", "in 4 splits"):
+        assert part in str(plain)
+    assert "inception" not in str(dataclasses.replace(plain, features=""))
 
 
-def test_figures_are_means_over_clips(evaluation: Evaluation, config: Config, make_generator: MakeGenerator) -> None:
-    generator = make_generator()
-    score(config, generator)  # leaves its standing statistics behind
-    batches = evaluation_batches(splits(config)[1], 3, 1)
-    result = compare_with_copy(generator, batches, 2, 0.8, 5, torch.float32)
-    for name, curves in (("psnr", result.model.psnr), ("ssim", result.model.ssim)):
-        for kind in ("single", "best", "mean_prediction"):
-            expected = [sum(column) / 3 for column in getattr(curves, kind).T.tolist()]
-            assert evaluation.model[name][kind] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-        copies = getattr(result.copy, name).single
-        assert evaluation.copy[name] == pytest.approx([sum(c) / 3 for c in copies.T.tolist()], rel=1e-4)
-        assert len(evaluation.copy[name]) == 3
+def test_figures_are_those_of_each_run(evaluation: Evaluation, config: Config, make_generator: MakeGenerator) -> None:
+    generator, (train, held_out) = make_generator(), splits(config)
+    scorer = Scorer(held_out, 2, Means(), True, CPU)
+    reference = scorer.reference(evaluation_numbers(held_out, 5))
+    distances, inceptions, ssims, diversities = [], [], [], []
+    for run in range(2):
+        settings = dataclasses.replace(config.evaluation, seed=5 + run)
+        refresh_standing_statistics(generator, train, settings, torch.float32)
+        model = ModelForecaster(generator, torch.float32, 5, 0.8)
+        single = scorer.single(model, run, evaluation_numbers(held_out, 5))
+        several = scorer.several(model, run, 2, evaluation_numbers(held_out, 3))
+        distances.append(frechet_distance(reference["truth/embedding"], single["model/embedding"]))
+        inceptions.append(inception_score(single["model/logits"], 1)[0])
+        ssims.append(float(several["ssim/best 2"].mean()))
+        diversities.append(float(several["diversity"].mean()))
+    loose = {"rel": 2e-3, "abs": 1e-3}
+    fvd, inception = evaluation.figure("FVD (means)"), evaluation.figure("IS (means)")
+    assert fvd.model.runs == pytest.approx(distances, **loose)
+    assert fvd.model.mean == pytest.approx(sum(distances) / 2, **loose)
+    assert fvd.model.std == pytest.approx(statistics.stdev(distances), **loose)
+    assert fvd.copy == pytest.approx(frechet_distance(reference["truth/embedding"], reference["copy/embedding"]))
+    assert fvd.truth == pytest.approx(bias_estimate(reference["truth/embedding"]))
+    assert inception.model.runs == pytest.approx(inceptions, **loose)
+    assert evaluation.figure("SSIM, best of 2").model.runs == pytest.approx(ssims, **loose)
+    assert evaluation.figure("diversity [grey levels]").model.runs == pytest.approx(diversities, **loose)
+    with pytest.raises(KeyError):
+        evaluation.figure("FVD")
+
+
+def test_curves_average_to_the_figures(evaluation: Evaluation) -> None:
+    for score, title in (("psnr", "PSNR [dB]"), ("ssim", "SSIM")):
+        assert set(evaluation.curves[score]) == {"copy the last frame", "one sample", "mean of 2 samples", "best of 2"}
+        for series, values in evaluation.curves[score].items():
+            assert len(values) == 3
+            if series != "copy the last frame":
+                figure = evaluation.figure(f"{title}, {series}")
+                assert sum(values) / 3 == pytest.approx(figure.model.mean)
+                assert figure.copy == pytest.approx(sum(evaluation.curves[score]["copy the last frame"]) / 3)
+    sharpness = evaluation.figure("sharpness [grey levels / pixel]")
+    assert sum(evaluation.curves["sharpness"]["truth"]) / 3 == pytest.approx(sharpness.truth)
+    assert sum(evaluation.curves["sharpness"]["one sample"]) / 3 == pytest.approx(sharpness.model.mean)
+
+
+def test_few_clips_are_warned_of(evaluation: Evaluation) -> None:
+    (warning,) = evaluation.warnings
+    assert "FVD (means) of 5 clips is biased" in warning
+    assert f"{evaluation.figure('FVD (means)').truth:.3g}" in warning
 
 
 def test_the_same_evaluation_gives_the_same_figures(
-    evaluation: Evaluation, config: Config, make_generator: MakeGenerator
+    evaluation: Evaluation, config: Config, make_generator: MakeGenerator, tmp_path: Path
 ) -> None:
-    assert score(config, make_generator()) == evaluation
-
-
-def test_standing_statistics_are_redone(config: Config, make_generator: MakeGenerator, evaluation: Evaluation) -> None:
     spoilt = make_generator()
-    spoilt.output_norm.standing_mean.fill_(float("nan"))
-    assert score(config, spoilt) == evaluation
+    spoilt.output_norm.standing_mean.fill_(float("nan"))  # standing statistics are redone
+    assert score(config, spoilt, tmp_path / "report.json", Means()) == evaluation
 
 
-@pytest.mark.parametrize("with_motion", [True, False])
-def test_the_file_gives_back_the_evaluation(evaluation: Evaluation, tmp_path: Path, with_motion: bool) -> None:
-    if not with_motion:
-        evaluation = dataclasses.replace(evaluation, motion=None)
-    evaluation.save(tmp_path / "new" / "report.json")
-    assert read_evaluation(tmp_path / "new" / "report.json") == evaluation
-    values = json.loads((tmp_path / "new" / "report.json").read_text())
-    assert values["protocol_line"] == str(evaluation.protocol)
+def test_without_a_network_there_are_no_distances(
+    evaluation: Evaluation, config: Config, make_generator: MakeGenerator, tmp_path: Path
+) -> None:
+    plain = score(config, make_generator(), tmp_path / "report.json")
+    names = {figure.name for figure in plain.figures}
+    assert names == {figure.name for figure in evaluation.figures} - {"FVD (means)", "IS (means)"}
+    assert plain.warnings == []
+    assert plain.curves == evaluation.curves
+
+
+def test_a_stopped_evaluation_goes_on(
+    evaluation: Evaluation,
+    config: Config,
+    make_generator: MakeGenerator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever was finished is not computed again, and the result is that of an undisturbed evaluation."""
+    report, calls, compute = tmp_path / "report.json", [], Scorer.single
+
+    def counted(self: Scorer, forecaster: ModelForecaster, run: int, numbers: Sequence[int]) -> Columns:
+        calls.append((run, tuple(numbers)))
+        if len(calls) == 5:  # the second batch of the second run
+            raise KeyboardInterrupt
+        return compute(self, forecaster, run, numbers)
+
+    monkeypatch.setattr(Scorer, "single", counted)
+    with pytest.raises(KeyboardInterrupt):
+        score(config, make_generator(), report, Means())
+    assert not report.exists()
+    kept = list(tmp_path.glob(".report.json.*.partial/*"))
+    kept[0].write_bytes(kept[0].read_bytes()[:50])  # as a full disk would leave it
+    steps: list[str] = []
+    assert score(config, make_generator(), report, Means(), steps) == evaluation
+    # Two batches were not reached or not finished; a third is computed again if the one cut off was of this kind.
+    assert len(calls) - 5 == 2 + kept[0].name.startswith("one-future")
+    assert steps[:4] == ["truth and copy 0/5", "truth and copy 2/5", "truth and copy 4/5", "truth and copy 5/5"]
+    assert not list(tmp_path.glob(".report.json.*"))
+
+
+def test_another_model_does_not_go_on_with_kept_batches(
+    config: Config, make_generator: MakeGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other() -> Generator:
+        generator = make_generator()
+        generator.output.bias.add_(0.5)
+        return generator
+
+    report, alone = tmp_path / "report.json", score(config, other(), tmp_path / "alone.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "several", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score(config, make_generator(), report)
+    assert score(config, other(), report) == alone
+
+
+def test_the_file_gives_back_the_evaluation(evaluation: Evaluation, report: Path, tmp_path: Path) -> None:
+    assert read_evaluation(report) == evaluation
+    assert json.loads(report.read_text())["protocol_line"] == str(evaluation.protocol)
+    damaged = tmp_path / "damaged.json"
+    for text in ("", "[]", "{}", report.read_text().replace('"figures"', '"numbers"')):
+        damaged.write_text(text)
+        with pytest.raises(TrivdError, match=r"damaged\.json is not a report of this version"):
+            read_evaluation(damaged)
+
+
+def test_too_few_clips_are_refused(tiny_config: MakeConfig, make_generator: MakeGenerator, tmp_path: Path) -> None:
+    with pytest.raises(TrivdError, match=r"FVD \(means\) needs at least 4 clips, but there are 3; raise --clips"):
+        score(tiny_config(evaluation={"clips": 3}), make_generator(), tmp_path / "report.json", Means())
+
+
+def test_spread_is_the_unbiased_one() -> None:
+    spread = Spread.of([1.0, 2.0, 6.0])
+    assert (spread.mean, spread.std) == (3.0, pytest.approx(7.0**0.5))
+    assert spread.text(1) == "3.0 ± 2.6"
+    assert Spread.of([2.0]) == Spread(2.0, None, [2.0])
+    assert Spread.of([2.0]).text(2) == "2.00"
 
 
 def test_the_hash_is_that_of_the_weights(make_generator: MakeGenerator) -> None:
@@ -121,36 +235,3 @@ def test_the_hash_is_that_of_the_weights(make_generator: MakeGenerator) -> None:
     assert weights_hash(first) == weights_hash(second)
     second.output.bias[0] = torch.nextafter(second.output.bias[0], torch.tensor(9.0))
     assert weights_hash(first) != weights_hash(second)
-
-
-@pytest.mark.parametrize("unit", ["conv_gru", "conv_lstm", "dynamic_conv_lstm"])
-def test_units_that_do_not_warp_have_no_motion(
-    tiny_config: MakeConfig, make_generator: MakeGenerator, unit: str
-) -> None:
-    config = tiny_config(model={"unit": unit})
-    assert motion_score(make_generator(unit=unit), splits(config)[1], config.evaluation, torch.float32) is None
-
-
-@pytest.mark.parametrize("classes", [0, 10])
-def test_motion_is_compared_with_the_true_flow(
-    tiny_config: MakeConfig, make_generator: MakeGenerator, classes: int
-) -> None:
-    config, generator = tiny_config(model={"classes": classes}), make_generator(classes=classes)
-    held_out = splits(config)[1]
-    measured = motion_score(generator, held_out, config.evaluation, torch.float32)
-    assert measured is not None
-    errors, zeros = [], []
-    for clip in range(3):
-        video, label = held_out.evaluation_clip(clip)
-        z = clip_latents(clip, 1, 4, config.evaluation.seed, None)
-        with torch.no_grad():
-            warps = generator(to_float(video)[None, :2], z, torch.tensor([label]), return_warps=True).warps
-        flow = motion_field(warps, 32)[:, 0]  # (T, 2, H, W)
-        true = held_out.digits.flow(clip)  # of frames 1 to 4; the predicted ones are 2 to 4
-        distance = (flow - torch.from_numpy(true.flow)[1:]).square().sum(dim=1).sqrt()
-        length = torch.from_numpy(true.flow)[1:].square().sum(dim=1).sqrt()
-        visible = torch.from_numpy(true.visible)[1:]
-        errors.append(distance[visible].mean().item())
-        zeros.append(length[visible].mean().item())
-    assert measured.model == pytest.approx(sum(errors) / 3, rel=1e-4)
-    assert measured.zero_motion == pytest.approx(sum(zeros) / 3, rel=1e-4)

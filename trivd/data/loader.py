@@ -3,7 +3,7 @@
 import atexit
 import signal
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -96,12 +96,19 @@ class _Samples(Dataset[Clip | TrivdError]):
             return error
 
 
-def evaluation_batches(dataset: ClipDataset, clips: int, batch_size: int) -> Iterator[Batch]:
-    """The same `clips` evaluation clips at every call, evenly spread over the split; all of them if there are fewer."""
+def evaluation_numbers(dataset: ClipDataset, clips: int) -> list[int]:
+    """Numbers of the same `clips` evaluation clips at every call, evenly spread; of all clips if there are fewer."""
     count = min(clips, dataset.evaluation_clips)
-    chosen = [i * dataset.evaluation_clips // count for i in range(count)]
-    for first in range(0, count, batch_size):
-        yield _collate([dataset.evaluation_clip(index) for index in chosen[first : first + batch_size]])
+    return [i * dataset.evaluation_clips // count for i in range(count)]
+
+
+def evaluation_batch(dataset: ClipDataset, numbers: Sequence[int]) -> Batch:
+    """The evaluation clips of these numbers.
+
+    Raises:
+        TrivdError: a video cannot be read.
+    """
+    return _collate([dataset.evaluation_clip(number) for number in numbers])
 
 
 def _collate(clips: list[Clip]) -> Batch:

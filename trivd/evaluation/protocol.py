@@ -1,27 +1,17 @@
-"""An evaluation that can be repeated: the model's scores on held-out clips, with all that they depend on."""
+"""The outcome of an evaluation: figures, and the protocol they depend on, as one JSON file."""
 
-import hashlib
 import json
-from collections.abc import Callable
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
+import dacite
 
-from trivd.config import EvaluationConfig
-from trivd.data.clips import ClipDataset, DigitClips
-from trivd.data.loader import evaluation_batches
-from trivd.evaluation.frames import FrameCurves
-from trivd.evaluation.scores import clip_latents, compare_with_copy
-from trivd.evaluation.standing import refresh_standing_statistics
+from trivd.errors import TrivdError
+from trivd.evaluation.motion import MotionScore
 from trivd.files import write_atomically
-from trivd.hardware import autocast
-from trivd.models.generator import Generator
-from trivd.motion import endpoint_error, motion_field
-from trivd.video import to_float
-
-MOTION_CLIPS = 64  # for the end-point error
 
 
 @dataclass(frozen=True)
@@ -30,151 +20,109 @@ class Protocol:
 
     data: str
     split: str
-    clips: int
+    clips: int  # with one future each
+    best_of_clips: int  # with several futures each
+    resolution: int  # pixels
+    stride: int  # between the frames of a clip, in frames of the video
     conditioning_frames: int
-    predicted_frames: int  # the frames that count; conditioning frames do not
+    predicted_frames: int  # these count in frame scores
+    compared_frames: int  # these count in the Fréchet distance
     samples: int
+    runs: int
     truncation: float | None
     seed: int
-    standing_statistics: str
-    weights_sha256: str
-    trained_steps: int
-    reconstruction_weight: float  # of L1 in training; 0 in the paper
+    standing_statistics: str  # "" where there is no model
+    features: str  # network of the Fréchet distance and inception score; "" without
+    inception_splits: int
+    subject: str  # whose futures
 
     def __str__(self) -> str:
-        truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation}"
-        regulariser = f"with L1 x {self.reconstruction_weight:g}" if self.reconstruction_weight else "adversarial alone"
-        return (
-            f"{self.data}, {self.split} split, {self.clips} clips, {self.conditioning_frames} frames given, "
-            f"{self.predicted_frames} predicted and counted, {self.samples} samples, {truncation}, seed {self.seed}, "
-            f"{self.standing_statistics}, weights {self.weights_sha256[:12]} after {self.trained_steps} steps, "
-            f"trained {regulariser}"
-        )
+        truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation:g}"
+        included = "given ones included" if self.compared_frames > self.predicted_frames else "given ones left out"
+        parts = [
+            f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}",
+            f"{self.conditioning_frames} frames given, {self.predicted_frames} predicted and counted in frame scores",
+            f"frame scores of {self.best_of_clips} clips x {self.samples} samples",
+            f"sharpness of {self.clips} clips x 1 sample",
+        ]
+        if self.features:
+            parts[-1] = (
+                f"distances of {self.clips} clips x 1 sample against the same {self.clips} true clips, "
+                f"{self.compared_frames} frames compared ({included}), features {self.features}, "
+                f"inception score in {self.inception_splits} split{'s' if self.inception_splits > 1 else ''}"
+            )
+        parts.append(f"{self.runs} run{'s' if self.runs > 1 else ''} from seed {self.seed}")
+        if self.standing_statistics:
+            parts += [truncation, self.standing_statistics]
+        return "; ".join([*parts, self.subject])
 
 
 @dataclass(frozen=True)
-class MotionScore:
-    """Mean end-point error in pixels, over visible pixels of the predicted frames."""
+class Spread:
+    """A figure over the runs of an evaluation."""
 
-    model: float
-    zero_motion: float
+    mean: float
+    std: float | None  # unbiased standard deviation; None for a single run
+    runs: list[float]
+
+    @classmethod
+    def of(cls, runs: Sequence[float]) -> "Spread":
+        """Mean and standard deviation of at least one value."""
+        return cls(statistics.fmean(runs), statistics.stdev(runs) if len(runs) > 1 else None, list(runs))
+
+    def text(self, digits: int) -> str:
+        """ "12.3 ± 0.4", or without the deviation for one run."""
+        return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number, for the model and for what it is compared with."""
+
+    name: str
+    better: str  # "lower", "higher", "like the truth", or "" where neither is
+    digits: int  # worth printing behind the point
+    model: Spread
+    copy: float | None  # of copying the last given frame
+    truth: float | None  # of the true clips: what a perfect model would reach
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per-frame means over clips, as plain lists."""
+    """All results; curves are means over clips and runs."""
 
     protocol: Protocol
-    model: dict[str, dict[str, list[float]]]  # psnr, ssim -> single, best, mean_prediction -> one value per frame
-    copy: dict[str, list[float]]  # psnr, ssim -> one value per frame
+    figures: list[Figure]
+    curves: dict[str, dict[str, list[float]]]  # psnr (dB), ssim, sharpness -> series -> one value per predicted frame
     motion: MotionScore | None
+    warnings: list[str]
 
-    def series(self, score: Literal["psnr", "ssim"]) -> dict[str, list[float]]:
-        """What is compared, by name: one value per predicted frame."""
-        model, samples = self.model[score], self.protocol.samples
-        return {
-            "copy the last frame": self.copy[score],
-            "one sample": model["single"],
-            f"mean of {samples} samples": model["mean_prediction"],
-            f"best of {samples}": model["best"],
-        }
+    def figure(self, name: str) -> Figure:
+        """The figure of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(name)
 
     def save(self, path: Path) -> None:
         """Write as JSON, the protocol in words among it."""
-        write_atomically(path, json.dumps(asdict(self) | {"protocol_line": str(self.protocol)}, indent=2).encode())
+        values = asdict(self) | {"protocol_line": str(self.protocol)}
+        write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False).encode())
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """The inverse of `Evaluation.save`."""
-    values: dict[str, Any] = json.loads(path.read_text())
-    motion = MotionScore(**values["motion"]) if values["motion"] else None
-    return Evaluation(Protocol(**values["protocol"]), values["model"], values["copy"], motion)
+    """The inverse of `Evaluation.save`.
 
-
-def weights_hash(generator: Generator) -> str:
-    """SHA-256 over the parameters' names and values."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(generator.named_parameters()):
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def evaluate(
-    generator: Generator,
-    history: dict[str, Any],
-    data: str,
-    train: ClipDataset,
-    held_out: ClipDataset,
-    settings: EvaluationConfig,
-    dtype: torch.dtype,
-    advance: Callable[[int], None],
-) -> Evaluation:
-    """Standing statistics afresh on training clips, then scores on held-out ones (4.1, C.1, E.2).
-
-    Args:
-        generator: with averaged weights; its standing statistics are replaced.
-        history: of the model, from its config.json.
-        data: name of the data set.
-        train: for the standing statistics.
-        held_out: the clips that count.
-        settings: how many of what.
-        dtype: of convolutions.
-        advance: called with the number of clips done after each batch.
+    Raises:
+        TrivdError: the file is no report of this version.
     """
-    refresh_standing_statistics(generator, train, settings, dtype)
-    batches = evaluation_batches(held_out, settings.clips, settings.batch_size)
-    result = compare_with_copy(generator, batches, settings.samples, settings.truncation, settings.seed, dtype, advance)
-    protocol = Protocol(
-        data=data,
-        split="validation",
-        clips=len(result.copy.psnr.single),
-        conditioning_frames=generator.config.conditioning_frames,
-        predicted_frames=generator.config.predicted_frames,
-        samples=settings.samples,
-        truncation=settings.truncation,
-        seed=settings.seed,
-        standing_statistics=f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
-        weights_sha256=weights_hash(generator),
-        trained_steps=int(history["step"]),
-        reconstruction_weight=float(history["config"]["training"]["reconstruction"]),
-    )
-    return Evaluation(
-        protocol,
-        model={"psnr": _means(result.model.psnr), "ssim": _means(result.model.ssim)},
-        copy={"psnr": _frame_means(result.copy.psnr.single), "ssim": _frame_means(result.copy.ssim.single)},
-        motion=motion_score(generator, held_out, settings, dtype) if isinstance(held_out, DigitClips) else None,
-    )
-
-
-def _means(curves: FrameCurves) -> dict[str, list[float]]:
-    return {name: _frame_means(getattr(curves, name)) for name in ("single", "best", "mean_prediction")}
-
-
-def _frame_means(scores: torch.Tensor) -> list[float]:
-    return [float(value) for value in scores.mean(dim=0)]
-
-
-@torch.no_grad()
-def motion_score(
-    generator: Generator, digits: DigitClips, settings: EvaluationConfig, dtype: torch.dtype
-) -> MotionScore | None:
-    """End-point error of the motion field against moving-digits' true flow; None for units that do not warp."""
-    given, length = generator.config.conditioning_frames, generator.config.frames
-    device = next(generator.parameters()).device
-    errors, zeros = [], []
-    for clip in range(min(MOTION_CLIPS, digits.evaluation_clips)):
-        shown, label = digits.evaluation_clip(clip)
-        video, labels = to_float(shown).to(device)[None], torch.tensor([label], device=device)
-        z = clip_latents(clip, 1, generator.config.latent_dim, settings.seed, settings.truncation).to(device)
-        with autocast(device, dtype):
-            warps = generator(video[:, :given], z, labels, return_warps=True).warps
-        if not warps:
-            return None
-        flow = motion_field({r: w.float() for r, w in warps.items()}, generator.config.resolution)[:, 0].cpu()
-        true = digits.digits.flow(clip)
-        truth = torch.from_numpy(true.flow[given - 1 : length - 1])
-        visible = torch.from_numpy(true.visible[given - 1 : length - 1])
-        errors.append(endpoint_error(flow, truth, visible))
-        zeros.append(endpoint_error(torch.zeros_like(truth), truth, visible))
-    return MotionScore(float(torch.stack(errors).mean()), float(torch.stack(zeros).mean()))
+    try:
+        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        values.pop("protocol_line")
+        return dacite.from_dict(Evaluation, values, dacite.Config(strict=True))
+    except (ValueError, KeyError, AttributeError, TypeError, dacite.DaciteError) as error:
+        raise TrivdError(f"{path} is not a report of this version ({error}); make it again: trivd evaluate.") from error

@@ -1,24 +1,51 @@
-"""Scores of a generator on fixed clips, and of copying the last frame, frame by frame (C.1, Figure 5)."""
+"""What is measured of each clip: the truth, a copy of its last given frame, and the futures that somebody predicts.
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+Results are columns, one row per clip, so that batches of clips can be computed apart, kept, and put together again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from trivd.data.loader import Batch
-from trivd.evaluation.frames import BestOf, FrameScores, concatenate
+from trivd.data.clips import ClipDataset
+from trivd.data.loader import evaluation_batch
+from trivd.evaluation.diversity import Diversity
+from trivd.evaluation.features import FeatureNetwork
+from trivd.evaluation.frames import BestOf, psnr, ssim
+from trivd.evaluation.sharpness import sharpness
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents, seeded_generator
-from trivd.video import to_float
+from trivd.video import to_float, to_pixels
+
+BEST_OF = (10, 100)  # futures of which the best counts (Figure 5), where so many are drawn; 1 is the mean of one future
+
+Columns = dict[str, Tensor]  # name -> (clips, ...)
+Part = Callable[[Sequence[int]], Columns]  # from the numbers of some clips
 
 
-class Comparison(NamedTuple):
-    """Scores of the model and of the copy baseline on the same clips."""
+@dataclass(frozen=True)
+class Clips:
+    """Some held-out clips, ready to be predicted."""
 
-    model: FrameScores
-    copy: FrameScores
+    numbers: Sequence[int]  # in the data set; the same clip always has the same one
+    conditioning: Tensor  # (B, C, channels, H, W) in [-1, 1]
+    truth: Tensor  # (B, T, channels, H, W) in [-1, 1]
+    labels: Tensor  # (B,)
+
+
+class Forecaster(Protocol):
+    """Whoever predicts: a model, or files that somebody's model wrote."""
+
+    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
+        """`samples` futures of every clip, one (B, T, channels, H, W) in [-1, 1] after the other.
+
+        The same clip, sample and run always give the same future; another run gives others.
+        """
+        ...
 
 
 def clip_latents(clip: int, samples: int, dim: int, seed: int, truncation: float | None) -> Tensor:
@@ -26,49 +53,151 @@ def clip_latents(clip: int, samples: int, dim: int, seed: int, truncation: float
     return draw_latents(samples, dim, seeded_generator(seed, clip), truncation)
 
 
-@torch.no_grad()
-def compare_with_copy(
-    generator: Generator,
-    batches: Iterable[Batch],
-    samples: int,
-    truncation: float | None,
-    seed: int,
-    dtype: torch.dtype,
-    advance: Callable[[int], None] = lambda clips: None,
-) -> Comparison:
-    """Draw `samples` futures of every clip and score the predicted frames; conditioning frames do not count.
+class ModelForecaster:
+    """A generator in evaluation mode, with standing statistics.
 
     Args:
-        generator: in evaluation mode, with standing statistics.
-        batches: of evaluation clips.
-        samples: futures per clip, drawn one after the other.
-        truncation: of z.
-        seed: of z.
+        generator: on its device.
         dtype: of convolutions.
+        seed: of z, for the first run; the next ones take the numbers that follow.
+        truncation: of z.
+    """
+
+    def __init__(self, generator: Generator, dtype: torch.dtype, seed: int, truncation: float | None) -> None:
+        self.generator = generator
+        self.dtype = dtype
+        self.seed = seed
+        self.truncation = truncation
+
+    @torch.no_grad()
+    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
+        """See `Forecaster.futures`."""
+        dim, device = self.generator.config.latent_dim, clips.truth.device
+        latents = torch.stack(
+            [clip_latents(number, samples, dim, self.seed + run, self.truncation) for number in clips.numbers], dim=1
+        ).to(device)  # (samples, B, latent_dim)
+        with autocast(device, self.dtype):
+            states = self.generator.encoder(clips.conditioning)
+        for z in latents:
+            with autocast(device, self.dtype):
+                video = self.generator.decode(states, z, clips.labels).video
+            yield video
+
+
+class Scorer:
+    """Measures held-out clips; its methods give the columns of some clips by their numbers.
+
+    Args:
+        held_out: where the clips come from.
+        given: C, how many of their frames are given.
+        network: whose features are collected too; None collects none.
+        count_conditioning: whether its clips begin with the given frames.
+        device: of all computation.
+    """
+
+    def __init__(
+        self,
+        held_out: ClipDataset,
+        given: int,
+        network: FeatureNetwork | None,
+        count_conditioning: bool,
+        device: torch.device,
+    ) -> None:
+        self.held_out = held_out
+        self.given = given
+        self.network = network
+        self.count_conditioning = count_conditioning
+        self.device = device
+
+    def load(self, numbers: Sequence[int]) -> Clips:
+        """The clips on the device."""
+        batch = evaluation_batch(self.held_out, numbers)
+        video = to_float(batch.video.to(self.device))
+        return Clips(numbers, video[:, : self.given], video[:, self.given :], batch.labels.to(self.device))
+
+    @torch.no_grad()
+    def reference(self, numbers: Sequence[int]) -> Columns:
+        """What needs no model: sharpness and features of the truth, and all scores of copying the last given frame."""
+        clips = self.load(numbers)
+        copy = clips.conditioning[:, -1:].expand_as(clips.truth)
+        columns = {"truth/sharpness": sharpness(clips.truth)}
+        columns |= _named("truth", self._features(clips, clips.truth))
+        return columns | _named("copy", self._scores(clips, copy))
+
+    @torch.no_grad()
+    def single(self, forecaster: Forecaster, run: int, numbers: Sequence[int]) -> Columns:
+        """All scores of one future per clip: psnr, ssim, sharpness (B, T), and features."""
+        clips = self.load(numbers)
+        return _named("model", self._scores(clips, next(forecaster.futures(clips, 1, run))))
+
+    @torch.no_grad()
+    def several(self, forecaster: Forecaster, run: int, samples: int, numbers: Sequence[int]) -> Columns:
+        """Frame scores of `samples` futures per clip, each (B, T), and of copying; never keeps the futures.
+
+        For "psnr" and "ssim": ".../copy", ".../single", ".../mean", and ".../best L" for each L of `best_of_counts`;
+        from two samples on "diversity" too.
+        """
+        clips = self.load(numbers)
+        copied, best = BestOf(clips.truth), BestOf(clips.truth)
+        diversity = Diversity()
+        copied.update(clips.conditioning[:, -1:].expand_as(clips.truth))
+        columns: Columns = {}
+        for drawn, video in enumerate(forecaster.futures(clips, samples, run), start=1):
+            best.update(video)
+            diversity.update(video)
+            if drawn in best_of_counts(samples):
+                scores = best.scores()
+                columns |= {f"psnr/best {drawn}": scores.psnr.best, f"ssim/best {drawn}": scores.ssim.best}
+        scores, copy = best.scores(), copied.scores()
+        for name, curves, copy_curves in (("psnr", scores.psnr, copy.psnr), ("ssim", scores.ssim, copy.ssim)):
+            columns |= {
+                f"{name}/copy": copy_curves.single,
+                f"{name}/single": curves.single,
+                f"{name}/mean": curves.mean_prediction,
+            }
+        if samples > 1:
+            columns["diversity"] = diversity.compute()
+        return columns
+
+    def _scores(self, clips: Clips, video: Tensor) -> Columns:
+        columns = {
+            "psnr": psnr(video, clips.truth),
+            "ssim": ssim(video, clips.truth),
+            "sharpness": sharpness(video),
+        }
+        return columns | self._features(clips, video)
+
+    def _features(self, clips: Clips, future: Tensor) -> Columns:
+        if self.network is None:
+            return {}
+        whole = torch.cat([clips.conditioning, future], dim=1) if self.count_conditioning else future
+        features = self.network(to_pixels(whole))
+        return {"embedding": features.embedding, "logits": features.logits}
+
+
+def best_of_counts(samples: int) -> tuple[int, ...]:
+    """Of how many samples the best is reported: those of Figure 5 up to `samples`, and `samples` itself."""
+    return tuple(sorted({count for count in BEST_OF if count < samples} | ({samples} if samples > 1 else set())))
+
+
+def collect(
+    part: Part, numbers: Sequence[int], batch_size: int, advance: Callable[[int], None] = lambda clips: None
+) -> Columns:
+    """The columns of all these clips, computed in batches.
+
+    Args:
+        part: gives the columns of some clips.
+        numbers: of the clips.
+        batch_size: clips at once.
         advance: called with the number of clips done after each batch.
     """
-    device = next(generator.parameters()).device
-    given = generator.config.conditioning_frames
-    scores: list[FrameScores] = []
-    copies: list[FrameScores] = []
-    first = 0  # number of the batch's first clip
-    for batch in batches:
-        clip, labels = to_float(batch.video.to(device)), batch.labels.to(device)
-        conditioning, truth = clip[:, :given], clip[:, given:]
-        numbers = range(first, first + len(clip))
-        latents = torch.stack(
-            [clip_latents(number, samples, generator.config.latent_dim, seed, truncation) for number in numbers], dim=1
-        ).to(device)  # (samples, B, latent_dim)
-        with autocast(device, dtype):
-            states = generator.encoder(conditioning)
-        best, copy = BestOf(truth), BestOf(truth)
-        for z in latents:
-            with autocast(device, dtype):
-                video = generator.decode(states, z, labels).video
-            best.update(video)
-        copy.update(conditioning[:, -1:].expand_as(truth))
-        scores.append(best.scores())
-        copies.append(copy.scores())
-        first += len(labels)
-        advance(len(labels))
-    return Comparison(concatenate(scores), concatenate(copies))
+    parts = []
+    for first in range(0, len(numbers), batch_size):
+        batch = numbers[first : first + batch_size]
+        parts.append({name: column.cpu() for name, column in part(batch).items()})
+        advance(len(batch))
+    return {name: torch.cat([columns[name] for columns in parts]) for name in parts[0]}
+
+
+def _named(prefix: str, columns: Columns) -> Columns:
+    return {f"{prefix}/{name}": column for name, column in columns.items()}

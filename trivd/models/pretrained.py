@@ -1,5 +1,6 @@
 """Models on disk, in the Hugging Face layout: config.json and model.safetensors, nothing pickled."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,12 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[
         raise TrivdError(f"{weights_file} is damaged or belongs to another model: {error}") from error
     to_channels_last(generator.to(device))
     return generator.eval(), history
+
+
+def weights_hash(generator: Generator) -> str:
+    """SHA-256 over the parameters' names and values."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(generator.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

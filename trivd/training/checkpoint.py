@@ -29,7 +29,8 @@ class Progress:
     step: int  # generator updates made
     samples: int  # clips consumed from the training stream
     seconds: float  # spent training
-    best_score: float | None  # SSIM on the fixed training clips of the best model so far
+    best_score: float | None  # of the best model so far, on the fixed training clips
+    best_criterion: str | None = None  # which score that is
     sha256: str = ""  # of the state file
 
 

@@ -72,15 +72,17 @@ class TrainingLog:
             left = f"{seconds_left / 60:.0f} min left"
             self.console.print(f"step {step}/{self._steps} | {text} | {left}", highlight=False, soft_wrap=True)
 
-    def scores(self, step: int, values: dict[str, float]) -> None:
-        """Scores of an evaluation during training."""
+    def scores(self, step: int, values: dict[str, float], distance_name: str) -> None:
+        """Scores of an evaluation during training, and what their "distance" is called, if they have one."""
         self._write(step, values)
         for split in ("train", "validation"):
             if f"score/{split}/ssim" in values:
+                distance, copied = f"score/{split}/distance", f"score/{split}/copy_distance"
+                more = f", {distance_name} {values[distance]:.2f} (copy {values[copied]:.2f})" if distance_name else ""
                 self.say(
                     f"step {step}: {split} clips, one sample each: "
                     f"PSNR {values[f'score/{split}/psnr']:.2f} dB (copy {values[f'score/{split}/copy_psnr']:.2f}), "
-                    f"SSIM {values[f'score/{split}/ssim']:.3f} (copy {values[f'score/{split}/copy_ssim']:.3f})"
+                    f"SSIM {values[f'score/{split}/ssim']:.3f} (copy {values[f'score/{split}/copy_ssim']:.3f}){more}"
                 )
 
     def say(self, text: str) -> None:

@@ -13,11 +13,11 @@ from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import Batch, TrainingStream
 from trivd.errors import TrivdError
-from trivd.hardware import choose_device, choose_precision
+from trivd.hardware import choose_device, choose_precision, dtype_name
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
 from trivd.training.log import TrainingLog
 from trivd.training.run import Run
-from trivd.training.snapshot import averaged_generator, save_model, save_samples, score_splits
+from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
 from trivd.training.step import NonFiniteLossError, Trainer
 
 
@@ -83,7 +83,7 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         console.print(f"[yellow]{line}", soft_wrap=True)
     if progress is None:
         progress = Progress(0, 0, 0.0, None)
-        console.print(f"Starting {run.folder} on {device} in {str(dtype).removeprefix('torch.')}.", soft_wrap=True)
+        console.print(f"Starting {run.folder} on {device} in {dtype_name(dtype)}.", soft_wrap=True)
     else:
         console.print(f"Going on with {run.folder} from step {progress.step}.", soft_wrap=True)
     if progress.step >= recipe.steps:
@@ -124,7 +124,11 @@ class _Session:
         self.splits = splits
         self.samples = progress.samples
         self.before = progress.seconds
-        self.best_score = progress.best_score
+        self.scores = SplitScores(
+            splits, config.evaluation, config.model.conditioning_frames, next(trainer.generator.parameters()).device
+        )
+        # A score of another kind says nothing: I3D's weights may have come or gone since the last stretch.
+        self.best_score = progress.best_score if progress.best_criterion == self.scores.criterion else None
         self.saved_step = progress.step
         self.started = time.monotonic()
         self.pace: list[float] = []  # seconds of the steps since the last log row
@@ -182,15 +186,16 @@ class _Session:
             path = run.samples / f"step-{trainer.step:08d}.png"
             save_samples(path, generator, self.splits["validation"], evaluation.seed, trainer.dtype)
         if score:
-            values = score_splits(generator, self.splits, evaluation, trainer.dtype)
-            log.scores(trainer.step, values)
-            if self.best_score is None or values["score/train/ssim"] > self.best_score:
-                self.best_score = values["score/train/ssim"]
+            values = self.scores(generator, trainer.dtype)
+            log.scores(trainer.step, values, self.scores.distance_name)
+            result = values[f"score/train/{self.scores.criterion}"]
+            if self.best_score is None or self.scores.is_better(result, self.best_score):
+                self.best_score = result
                 save_model(run.best, generator, trainer, self.data)
         if trainer.step == self.config.training.steps:
             save_model(run.last, generator, trainer, self.data)
 
     def checkpoint(self) -> None:
-        progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score)
+        progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score, self.scores.criterion)
         save_checkpoint(self.run.checkpoints, self.trainer, progress)
         self.saved_step = self.trainer.step

@@ -1,7 +1,7 @@
 """What a run looks like from outside while it trains: its averaged model, scores on fixed clips, sample grids."""
 
 import copy
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,15 @@ import torch
 
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import ClipDataset
-from trivd.data.loader import evaluation_batches
-from trivd.evaluation.scores import clip_latents, compare_with_copy
+from trivd.data.loader import evaluation_batch, evaluation_numbers
+from trivd.evaluation.frechet import frechet_distance
+from trivd.evaluation.networks import choose_network
+from trivd.evaluation.scores import Columns, ModelForecaster, Scorer, clip_latents, collect
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
+from trivd.plots import DISTANCE
 from trivd.training.step import Trainer
 from trivd.video import to_float, to_uint8
 from trivd.visualize import sample_grid, save_png
@@ -32,25 +35,72 @@ def averaged_generator(trainer: Trainer, dataset: ClipDataset) -> Generator:
     return generator
 
 
-def score_splits(
-    generator: Generator, splits: dict[str, ClipDataset], settings: EvaluationConfig, dtype: torch.dtype
-) -> dict[str, float]:
-    """Mean PSNR and SSIM over clips and predicted frames, of one sample per clip and of copying, for each split."""
-    values: dict[str, float] = {}
-    single = replace(settings, samples=1)
-    for split, dataset in splits.items():
-        batches = evaluation_batches(dataset, single.clips, single.batch_size)
-        result = compare_with_copy(generator, batches, single.samples, single.truncation, single.seed, dtype)
-        for prefix, scores in (("", result.model), ("copy_", result.copy)):
-            values[f"score/{split}/{prefix}psnr"] = float(scores.psnr.single.mean())
-            values[f"score/{split}/{prefix}ssim"] = float(scores.ssim.single.mean())
-    return values
+class SplitScores:
+    """Scores of one future per clip, on fixed clips of each split; what needs no model is computed once.
+
+    Args:
+        splits: where the clips come from.
+        settings: how many clips, and which features.
+        conditioning_frames: given frames of each clip.
+        device: of the model.
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, ClipDataset],
+        settings: EvaluationConfig,
+        conditioning_frames: int,
+        device: torch.device,
+    ) -> None:
+        self._settings = settings
+        self._network = choose_network(settings, splits["train"], device)
+        self._scorers = {
+            split: Scorer(dataset, conditioning_frames, self._network, settings.count_conditioning, device)
+            for split, dataset in splits.items()
+        }
+        self._references: dict[str, Columns] = {}
+
+    @property
+    def distance_name(self) -> str:
+        """What the Fréchet distance is called; "" without a network."""
+        return "" if self._network is None else self._network.distance
+
+    @property
+    def criterion(self) -> str:
+        """What chooses the best model, by its training clips: "distance" as in the paper (4.1), or "ssim"."""
+        return "ssim" if self._network is None else DISTANCE
+
+    def is_better(self, score: float, than: float) -> bool:
+        """Of two values of the criterion."""
+        return score < than if self.criterion == DISTANCE else score > than
+
+    def __call__(self, generator: Generator, dtype: torch.dtype) -> dict[str, float]:
+        """ "score/SPLIT/psnr", "ssim" and, with a network, "distance"; the same of "copy_psnr" and so on.
+
+        Args:
+            generator: ready to predict.
+            dtype: of convolutions.
+        """
+        settings, values = self._settings, {}
+        model = ModelForecaster(generator, dtype, settings.seed, settings.truncation)
+        for split, scorer in self._scorers.items():
+            numbers = evaluation_numbers(scorer.held_out, settings.clips)
+            if split not in self._references:
+                self._references[split] = collect(scorer.reference, numbers, settings.batch_size)
+            columns = collect(partial(scorer.single, model, 0), numbers, settings.batch_size) | self._references[split]
+            for who, prefix in (("model", ""), ("copy", "copy_")):
+                for score in ("psnr", "ssim"):
+                    values[f"score/{split}/{prefix}{score}"] = float(columns[f"{who}/{score}"].mean())
+                if self._network is not None:
+                    distance = frechet_distance(columns["truth/embedding"], columns[f"{who}/embedding"])
+                    values[f"score/{split}/{prefix}{DISTANCE}"] = distance
+        return values
 
 
 @torch.no_grad()
 def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: int, dtype: torch.dtype) -> None:
     """A PNG: for a few fixed clips the truth and, below, samples of their future."""
-    batch = next(evaluation_batches(dataset, GRID_CLIPS, GRID_CLIPS))
+    batch = evaluation_batch(dataset, evaluation_numbers(dataset, GRID_CLIPS))
     given = generator.config.conditioning_frames
     device = next(generator.parameters()).device
     video = to_float(batch.video.to(device))

@@ -1,0 +1,148 @@
+"""`trivd evaluate`: a model on held-out clips, or anybody's predictions in files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+
+from trivd.config import Config, EvaluationConfig, from_dict, override
+from trivd.data.clips import open_clips
+from trivd.data.source import Split
+from trivd.errors import TrivdError
+from trivd.evaluation.evaluate import Progress, Subject, evaluate, model_subject
+from trivd.evaluation.features import FeatureNetwork
+from trivd.evaluation.files import PredictionFiles
+from trivd.evaluation.networks import choose_network
+from trivd.evaluation.protocol import Evaluation
+from trivd.evaluation.tables import markdown, print_tables
+from trivd.files import write_atomically
+from trivd.hardware import choose_device
+from trivd.plots import frame_curves, to_png
+from trivd.predict import Predictor
+from trivd.protocols import ProtocolName, with_protocol
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model, or anybody's predictions in files, against copying the last frame; repeated, it goes on."""
+
+    model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
+    """A model's or run's folder, or a name on the Hugging Face hub."""
+    source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
+    """Data set whose held-out split counts; the one the model was trained on if not given."""
+    protocol: ProtocolName | None = None
+    """Of the paper: sets the split, the clips and what else the figures depend on. Options given here win."""
+    predictions: Path | None = None
+    """Instead of MODEL: a folder with a video, or a folder of videos (samples), for each name in --truth."""
+    truth: Path | None = None
+    """The true videos, given frames included."""
+    conditioning_frames: int | None = None
+    """With --predictions: how many of the true frames were given."""
+    clips: int | None = None
+    """Held-out clips with one future each; as in the model's training if not given, as for all that follow."""
+    best_of_clips: int | None = None
+    """Held-out clips with several futures each."""
+    samples: int | None = None
+    """Futures of each of these."""
+    runs: int | None = None
+    """Evaluations with seeds of their own; mean and standard deviation are reported."""
+    batch_size: int | None = None
+    truncation: float | None = None
+    seed: int | None = None
+    features: Literal["auto", "i3d", "moving-digits", "none"] | None = None
+    """Network of the Fréchet distance and inception score."""
+    i3d_weights: str | None = None
+    """File; what `trivd weights import` left if not given."""
+    count_conditioning: bool | None = None
+    """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
+    inception_splits: int | None = None
+    standing_batches: int | None = None
+    standing_batch_size: int | None = None
+    device: str = "auto"
+    out: Path | None = None
+    """The JSON file to write, .md and .png beside it; report.json in the model's or predictions' folder if not given
+    (here, for a model of the hub)."""
+
+    def run(self, console: Console) -> int:
+        device = choose_device(self.device)
+        with _progress(console) as progress:
+            evaluation, out = (self._model if self.predictions is None else self._files)(device, progress)
+        picture = out.with_suffix(".png")
+        write_atomically(picture, to_png(frame_curves(evaluation.curves)))
+        write_atomically(out.with_suffix(".md"), markdown(evaluation, picture.name).encode())
+        print_tables(evaluation, console)
+        console.print(f"Written: {out}, {out.with_suffix('.md').name}, {picture.name}", soft_wrap=True)
+        return 0
+
+    def _model(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
+        if self.model is None:
+            raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
+        if self.truth is not None or self.conditioning_frames is not None:
+            raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
+        predictor = Predictor.from_pretrained(self.model, self.device)
+        config = from_dict(Config, predictor.history["config"], f"the history of {self.model}")
+        split: Split = "validation"
+        if self.protocol is not None:
+            config, split = with_protocol(config, self.protocol, predictor.config)
+        settings = self._settings(config.evaluation)
+        data = self.source or str(predictor.history["data"])
+        train, held_out = (open_clips(data, name, config.data, config.model) for name in ("train", split))
+        network = choose_network(settings, held_out, device)
+        subject = model_subject(predictor.generator, predictor.history, train, settings, predictor.dtype)
+        folder = Path(self.model)
+        out = self.out or (folder if folder.is_dir() else Path()) / "report.json"
+        name = Path(data).name if self.protocol is None else f"{Path(data).name} by protocol {self.protocol}"
+        stride = config.data.stride
+        return evaluate(subject, name, stride, held_out, settings, network, device, out, progress), out
+
+    def _files(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
+        assert self.predictions is not None
+        if self.truth is None or self.conditioning_frames is None:
+            raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
+        if self.conditioning_frames < 1:
+            raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
+        model_only = ("model", "source", "protocol", "runs", "truncation", "standing_batches", "standing_batch_size")
+        for option in model_only:
+            if getattr(self, option) is not None:
+                raise TrivdError(f"{option} belongs to the evaluation of a model; leave it out with --predictions.")
+        files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames)
+        samples = files.samples if self.samples is None else self.samples
+        if samples > files.samples:
+            raise TrivdError(
+                f"--samples is {samples}, but {self.predictions} holds {files.samples} predictions of each clip."
+            )
+        settings = replace(
+            self._settings(EvaluationConfig(clips=len(files), best_of_clips=len(files))), samples=samples
+        )
+        network: FeatureNetwork | None = choose_network(settings, files, device)
+        subject = Subject(files, f"predictions {self.predictions}", self.conditioning_frames)
+        out = self.out or self.predictions / "report.json"
+        return evaluate(subject, str(self.truth), 1, files, settings, network, device, out, progress), out
+
+    def _settings(self, base: EvaluationConfig) -> EvaluationConfig:
+        given: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(EvaluationConfig)
+            if getattr(self, field.name) is not None
+        }
+        return override(Config(evaluation=base), {"evaluation": given}, "trivd evaluate").evaluation
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """A bar for each part of an evaluation."""
+    with ProgressBar(console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield show

@@ -1,0 +1,182 @@
+"""An evaluation that can be repeated and gone on with: all scores of somebody's futures on held-out clips."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trivd.config import EvaluationConfig
+from trivd.data.clips import ClipDataset, DigitClips
+from trivd.data.loader import evaluation_numbers
+from trivd.errors import TrivdError
+from trivd.evaluation.features import FeatureNetwork
+from trivd.evaluation.motion import motion_score
+from trivd.evaluation.partial import PartialResults
+from trivd.evaluation.protocol import Evaluation, Protocol
+from trivd.evaluation.results import curves, distribution_figures, frame_figures, sample_size_warnings
+from trivd.evaluation.scores import Clips, Columns, Forecaster, ModelForecaster, Scorer, collect
+from trivd.evaluation.standing import refresh_standing_statistics
+from trivd.hardware import dtype_name
+from trivd.models.generator import Generator
+from trivd.models.pretrained import weights_hash
+
+FEWEST_CLIPS = 4  # whose halves have covariances
+
+Progress = Callable[[str, int, int], None]  # what is being done, clips done of it, clips it has
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose futures are scored."""
+
+    forecaster: Forecaster
+    about: str  # for the protocol
+    conditioning_frames: int
+    standing_statistics: str = ""  # for the protocol
+
+
+class _RefreshedModel(ModelForecaster):
+    """A generator whose standing statistics are redone for each run (E.2)."""
+
+    def __init__(
+        self, generator: Generator, train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
+    ) -> None:
+        super().__init__(generator, dtype, settings.seed, settings.truncation)
+        self._train = train
+        self._settings = settings
+        self._run = -1
+
+    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
+        if run != self._run:  # here, so that a run whose batches were all kept does without
+            settings = replace(self._settings, seed=self._settings.seed + run)
+            refresh_standing_statistics(self.generator, self._train, settings, self.dtype)
+            self._run = run
+        return super().futures(clips, samples, run)
+
+
+def model_subject(
+    generator: Generator, history: dict[str, Any], train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
+) -> Subject:
+    """A trained generator as the subject.
+
+    Args:
+        generator: with averaged weights; its standing statistics are replaced.
+        history: of the model, from its config.json.
+        train: for the standing statistics.
+        settings: seed, truncation, and sizes of the standing statistics.
+        dtype: of convolutions.
+    """
+    weight = float(history["config"]["training"]["reconstruction"])
+    losses = f"with L1 x {weight:g}" if weight else "by adversarial losses alone"
+    return Subject(
+        _RefreshedModel(generator, train, settings, dtype),
+        f"weights {weights_hash(generator)[:12]} after {history['step']} steps, trained {losses}, {dtype_name(dtype)}",
+        generator.config.conditioning_frames,
+        f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
+    )
+
+
+def evaluate(
+    subject: Subject,
+    data: str,
+    stride: int,
+    held_out: ClipDataset,
+    settings: EvaluationConfig,
+    network: FeatureNetwork | None,
+    device: torch.device,
+    report: Path,
+    progress: Progress = lambda what, done, total: None,
+) -> Evaluation:
+    """Score a subject and write the report; called again after a stop, it goes on (4.1, C.1, E.2).
+
+    Args:
+        subject: whose futures.
+        data: name of the data set, for the protocol.
+        stride: of its clips, for the protocol.
+        held_out: the clips that count.
+        settings: how many of what.
+        network: of the Fréchet distance and the inception score; None leaves them out.
+        device: of all computation.
+        report: JSON file to write; finished batches are kept beside it until then.
+        progress: called before the first and after each batch.
+
+    Raises:
+        TrivdError: clips cannot be read, or are too few or too short for the network.
+    """
+    protocol = _protocol(subject, data, stride, held_out, settings, network)
+    if network is not None and protocol.clips < FEWEST_CLIPS:
+        raise TrivdError(
+            f"{network.distance} needs at least {FEWEST_CLIPS} clips, but there are {protocol.clips}; "
+            "raise --clips or give --features none."
+        )
+    partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": held_out.report})
+
+    def collected(what: str, part: Callable[[Sequence[int]], Columns], clips: int) -> Columns:
+        numbers = evaluation_numbers(held_out, clips)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(what, done, len(numbers))
+
+        advance(0)
+        return collect(partial.kept(what.replace(" ", "-"), part), numbers, settings.batch_size, advance)
+
+    scorer = Scorer(held_out, subject.conditioning_frames, network, settings.count_conditioning, device)
+    reference = collected("truth and copy", scorer.reference, settings.clips)
+    singles, bests = [], []
+    for run in range(settings.runs):
+        suffix = f" in run {run + 1}" if settings.runs > 1 else ""
+        single = lambda numbers, run=run: scorer.single(subject.forecaster, run, numbers)  # noqa: E731
+        several = lambda numbers, run=run: scorer.several(subject.forecaster, run, settings.samples, numbers)  # noqa: E731
+        singles.append(collected(f"one future each{suffix}", single, settings.clips))
+        bests.append(collected(f"{settings.samples} futures each{suffix}", several, settings.best_of_clips))
+    figures = distribution_figures(reference, singles, network, settings.inception_splits)
+    motion = None
+    if isinstance(subject.forecaster, ModelForecaster) and isinstance(held_out, DigitClips):
+        motion = motion_score(subject.forecaster.generator, held_out, settings, subject.forecaster.dtype)
+    evaluation = Evaluation(
+        protocol,
+        figures + frame_figures(bests, settings.samples),
+        curves(reference, singles, bests, settings.samples),
+        motion,
+        sample_size_warnings(figures, network, protocol.clips),
+    )
+    evaluation.save(report)
+    partial.remove()
+    return evaluation
+
+
+def _protocol(
+    subject: Subject,
+    data: str,
+    stride: int,
+    held_out: ClipDataset,
+    settings: EvaluationConfig,
+    network: FeatureNetwork | None,
+) -> Protocol:
+    frames, resolution = held_out.evaluation_clip(0).video.shape[:2]
+    predicted = frames - subject.conditioning_frames
+    return Protocol(
+        data=data,
+        split=held_out.split,
+        clips=min(settings.clips, held_out.evaluation_clips),
+        best_of_clips=min(settings.best_of_clips, held_out.evaluation_clips),
+        resolution=resolution,
+        stride=stride,
+        conditioning_frames=subject.conditioning_frames,
+        predicted_frames=predicted,
+        compared_frames=frames if settings.count_conditioning else predicted,
+        samples=settings.samples,
+        runs=settings.runs,
+        truncation=settings.truncation,
+        seed=settings.seed,
+        standing_statistics=subject.standing_statistics,
+        features=network.about if network else "",
+        inception_splits=settings.inception_splits,
+        subject=subject.about,
+    )

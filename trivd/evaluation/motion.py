@@ -1,0 +1,50 @@
+"""How well a model's motion fields follow the true optical flow, where it is known."""
+
+from dataclasses import dataclass
+
+import torch
+
+from trivd.config import EvaluationConfig
+from trivd.data.clips import DigitClips
+from trivd.evaluation.scores import clip_latents
+from trivd.hardware import autocast
+from trivd.models.generator import Generator
+from trivd.motion import endpoint_error, motion_field
+from trivd.video import to_float
+
+MOTION_CLIPS = 64  # the first of the split
+
+
+@dataclass(frozen=True)
+class MotionScore:
+    """Mean end-point error in pixels, over visible pixels of the predicted frames."""
+
+    model: float
+    zero_motion: float
+    clips: int
+
+
+@torch.no_grad()
+def motion_score(
+    generator: Generator, digits: DigitClips, settings: EvaluationConfig, dtype: torch.dtype
+) -> MotionScore | None:
+    """End-point error of the motion field against moving-digits' true flow; None for units that do not warp."""
+    given, length = generator.config.conditioning_frames, generator.config.frames
+    device = next(generator.parameters()).device
+    errors, zeros = [], []
+    clips = min(MOTION_CLIPS, digits.evaluation_clips)
+    for clip in range(clips):
+        shown, label = digits.evaluation_clip(clip)
+        video, labels = to_float(shown).to(device)[None], torch.tensor([label], device=device)
+        z = clip_latents(clip, 1, generator.config.latent_dim, settings.seed, settings.truncation).to(device)
+        with autocast(device, dtype):
+            warps = generator(video[:, :given], z, labels, return_warps=True).warps
+        if not warps:
+            return None
+        flow = motion_field({r: w.float() for r, w in warps.items()}, generator.config.resolution)[:, 0].cpu()
+        true = digits.digits.flow(clip)
+        truth = torch.from_numpy(true.flow[given - 1 : length - 1])
+        visible = torch.from_numpy(true.visible[given - 1 : length - 1])
+        errors.append(endpoint_error(flow, truth, visible))
+        zeros.append(endpoint_error(torch.zeros_like(truth), truth, visible))
+    return MotionScore(float(torch.stack(errors).mean()), float(torch.stack(zeros).mean()), clips)

@@ -1,0 +1,52 @@
+"""Finished batches of an evaluation, kept on disk until its report is written, so that a stopped one goes on."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from trivd.evaluation.scores import Columns, Part
+from trivd.files import write_atomically
+
+KEY_LENGTH = 12
+
+
+class PartialResults:
+    """A folder of batches beside the report.
+
+    Args:
+        report: the file that the evaluation will write.
+        identity: all that the figures depend on, as JSON values; another one has another folder.
+    """
+
+    def __init__(self, report: Path, identity: dict[str, Any]) -> None:
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+        self.folder = report.with_name(f".{report.name}.{key}.partial")
+
+    def kept(self, name: str, part: Part) -> Part:
+        """`part`, but what was computed before is read back.
+
+        Args:
+            name: of these columns, different for each part of the evaluation.
+            part: computes the columns of some clips.
+        """
+
+        def read_or_compute(numbers: Sequence[int]) -> Columns:
+            path = self.folder / f"{name}-{numbers[0]}-{numbers[-1]}-{len(numbers)}.safetensors"
+            try:
+                return load_file(path)
+            except (OSError, SafetensorError):  # not there, or cut off by a full disk: it is computed again
+                columns = {key: column.cpu().contiguous() for key, column in part(numbers).items()}
+                write_atomically(path, save(columns))
+                return columns
+
+        return read_or_compute
+
+    def remove(self) -> None:
+        """The report is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,75 @@
+"""An evaluation as tables: for the terminal, for Markdown, and for a run's page."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from trivd.evaluation.protocol import Evaluation
+from trivd.evaluation.results import TITLES
+from trivd.report import Table
+
+CURVE_TITLES = TITLES | {"sharpness": ("Sharpness [grey levels / pixel]", 2)}
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """The figures, then a table of each score by predicted frame; each carries the protocol."""
+    note = str(evaluation.protocol)
+    runs = f"model, mean ± std of {evaluation.protocol.runs} runs" if evaluation.protocol.runs > 1 else "model"
+    rows = [
+        [
+            f"{figure.name}{f' ({figure.better} is better)' if figure.better in ('lower', 'higher') else ''}",
+            figure.model.text(figure.digits),
+            _number(figure.copy, figure.digits),
+            _number(figure.truth, figure.digits),
+        ]
+        for figure in evaluation.figures
+    ]
+    if evaluation.motion:
+        motion = evaluation.motion
+        name = f"end-point error of the motion field [px], {motion.clips} clips; zero motion as copy (lower is better)"
+        rows.append([name, f"{motion.model:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
+    result = [Table(["figure", runs, "copy the last frame", "true clips"], rows, note)]
+    for score, series in evaluation.curves.items():
+        title, digits = CURVE_TITLES[score]
+        frames = range(1, evaluation.protocol.predicted_frames + 1)
+        lines = [
+            [name, *(f"{value:.{digits}f}" for value in values), f"{sum(values) / len(values):.{digits}f}"]
+            for name, values in series.items()
+        ]
+        result.append(Table([f"{title}, predicted frame", *map(str, frames), "mean"], lines, note))
+    return result
+
+
+def print_tables(evaluation: Evaluation, console: Console) -> None:
+    """On a terminal; the protocol once, at the end."""
+    for table in tables(evaluation):
+        shown = RichTable(table.header[0], *table.header[1:])
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for warning in evaluation.warnings:
+        console.print(f"[yellow]{warning}", highlight=False, soft_wrap=True)
+    console.print(f"Protocol: {evaluation.protocol}", highlight=False, soft_wrap=True, markup=False)
+
+
+def markdown(evaluation: Evaluation, plot: str) -> str:
+    """As Markdown.
+
+    Args:
+        evaluation: what to show.
+        plot: path of the curves' picture, as seen from the file.
+    """
+    parts = [f"# Evaluation on {evaluation.protocol.data}"]
+    parts += [_markdown_table(table.header, table.rows) for table in tables(evaluation)]
+    parts += [f"**{warning}**" for warning in evaluation.warnings]
+    return "\n\n".join([*parts, f"Protocol: {evaluation.protocol}.", f"![scores by predicted frame]({plot})"]) + "\n"
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
