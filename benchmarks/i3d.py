@@ -4,16 +4,14 @@ python benchmarks/i3d.py --clips 4 --repeats 3 [--json result.json]
 """
 
 import json
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import tyro
+from measuring import circumstances, take_turns
 
 from trivd.evaluation.i3d import I3D, Identity
 from trivd.hardware import keep_freed_memory
@@ -48,26 +46,15 @@ def main(settings: Settings) -> None:
         "plain": lambda: plain_logits(video, variables),
         "ours": lambda: network(video).logits,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    logits: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for name, way in ways.items():
-            logits[name] = way()  # also warms up
-        for _ in range(settings.repeats):  # in turn, so that another load of the machine meets both
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way()
-                seconds[name].append(time.perf_counter() - start)
-    speed = {name: settings.clips / statistics.median(times) for name, times in seconds.items()}
-    result = {
-        "settings": {**asdict(settings), "json": None},
+        ours, plain = ways["ours"](), ways["plain"]()
+        seconds = take_turns(ways, settings.repeats)
+    speed = {name: settings.clips / median for name, median in seconds.items()}
+    result = circumstances(torch.device("cpu")) | {
+        "settings": asdict(settings) | {"json": None},
         "clips_per_second": speed,
         "ratio": speed["ours"] / speed["plain"],
-        "largest_relative_difference": float(
-            (logits["ours"] - logits["plain"]).abs().max() / logits["plain"].abs().max()
-        ),
-        "seconds": seconds,
-        "hardware": f"{processor()}, {settings.threads} thread(s), torch {torch.__version__}",
+        "largest_relative_difference": float((ours - plain).abs().max() / plain.abs().max()),
     }
     for name, clips in speed.items():
         print(f"{name:>5}: {clips:.2f} clips/s")
@@ -75,13 +62,6 @@ def main(settings: Settings) -> None:
     print(result["hardware"])
     if settings.json is not None:
         settings.json.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def processor() -> str:
-    """The processor's model, where Linux names it."""
-    listing = Path("/proc/cpuinfo")
-    names = [line for line in listing.read_text().splitlines() if "model name" in line] if listing.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

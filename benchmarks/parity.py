@@ -5,24 +5,19 @@
 Needs the `dev` extra. Exit status 1 if a difference is beyond its tolerance, 2 without the reference values.
 """
 
-import datetime
 import importlib.util
 import json as json_format
-import os
-import platform
-import shlex
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 import tyro
+from measuring import circumstances
 from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
@@ -159,30 +154,6 @@ def table(rows: list[Row]) -> Table:
             "pass" if row.passed else "FAIL",
         )
     return printed
-
-
-def circumstances(device: torch.device) -> dict[str, Any]:
-    """What figures depend on."""
-    packages = ("torch", "numpy", "torchmetrics", "scikit-image")
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "hardware": {
-            "cpu": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        },
-    }
-
-
-def _processor() -> str:
-    """The processor's name, where Linux says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _module(path: Path) -> ModuleType:

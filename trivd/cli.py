@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from trivd.commands import Evaluate, Predict, Prepare, Presets, Report, Train
+from trivd.commands import Predict, Prepare, Presets, Report, Train
 from trivd.errors import TrivdError
+from trivd.evaluate_command import Evaluate
 from trivd.hardware import keep_freed_memory
 from trivd.presets import preset
+from trivd.weights_command import Weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit status
 
@@ -49,6 +51,7 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
+        | Annotated[Weights, tyro.conf.subcommand("weights")]
     )
     return tyro.cli(
         commands,
