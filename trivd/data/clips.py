@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.digits import MovingDigits
-from trivd.data.folder import find_videos
+from trivd.data.layouts import find
 from trivd.data.listing import ListedVideos
 from trivd.data.source import Split, VideoSource, existing_split, span_of
 from trivd.data.store import StoreSource, is_store
@@ -161,15 +161,14 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
     span = span_of(model.frames, data.stride)
     source: VideoSource
     if is_store(root):
-        source = _open_store(root, split, span, model)
+        source = _open_store(root, split, span, data.balanced_split, model)
     else:
-        found = find_videos(root, data.validation_share)
-        source = ListedVideos(found, split, model.resolution, model.image_channels, span)
+        source = ListedVideos(find(root, data), split, model.resolution, model.image_channels, span)
     return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 
-def _open_store(root: Path, split: Split, span: int, model: ModelConfig) -> StoreSource:
-    source = StoreSource(root, split, span)
+def _open_store(root: Path, split: Split, span: int, balanced: bool, model: ModelConfig) -> StoreSource:
+    source = StoreSource(root, split, span, balanced)
     for name, stored, wanted in (
         ("resolution", source.resolution, model.resolution),
         ("image_channels", source.channels, model.image_channels),

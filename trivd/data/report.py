@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+LISTED = 20  # skipped files, and classes, that are named one by one
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -35,12 +37,17 @@ class ScanReport:
     @property
     def reasons(self) -> str:
         """How many were skipped for each reason: "2 truncated, 1 zero bytes"; empty if none was."""
-        return ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
+        return ", ".join(f"{n:,} {reason}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
 
     def lines(self) -> list[str]:
-        """The report, the sums first."""
-        classes = f"{len(self.classes)} classes: {', '.join(self.classes)}" if self.classes else "no classes"
+        """The report, the sums first; of what is skipped, some, the rarest reasons first, and the sums."""
+        more_classes = ", ..." if len(self.classes) > LISTED else ""
+        names = ", ".join(self.classes[:LISTED]) + more_classes
+        classes = f"{len(self.classes)} classes: {names}" if self.classes else "no classes"
         clips = f"{self.clips:,} windows of {self.span} frames, " if self.span > 1 else ""
         sums = f"{self.title}: {len(self.lengths):,} videos, {sum(self.lengths):,} frames, {clips}{classes}"
-        total = [f"skipped {len(self.skipped)}: {self.reasons}"] if self.skipped else []
-        return [sums, *self.notes, *map(str, self.skipped), *total]
+        same = Counter(one.reason for one in self.skipped)
+        skipped = sorted(self.skipped, key=lambda one: same[one.reason])[:LISTED]
+        more = [f"... and {len(self.skipped) - LISTED:,} more"] if len(self.skipped) > LISTED else []
+        total = [f"skipped {len(self.skipped):,}: {self.reasons}"] if self.skipped else []
+        return [sums, *self.notes, *map(str, skipped), *more, *total]

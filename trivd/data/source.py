@@ -1,5 +1,6 @@
 """What a collection of videos must offer so that clips can be cut from it."""
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Literal, Protocol
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+TRAIN_PERCENT = 70  # of the training videos that the balanced split trains on (C.1)
 
 
 class VideoSource(Protocol):
@@ -48,3 +50,14 @@ def existing_split(available: Collection[Split], wanted: Split) -> Split:
     if wanted not in available and other.get(wanted) in available:
         return other[wanted]
     return wanted
+
+
+def balanced(splits: Sequence[Split]) -> list[Split]:
+    """The paper's balanced split: the first 70% of train stay in it, its rest and all others become test (C.1).
+
+    Args:
+        splits: of each video, in the data set's order.
+    """
+    kept = splits.count("train") * TRAIN_PERCENT // 100
+    before = itertools.accumulate((split == "train" for split in splits), initial=0)
+    return ["train" if split == "train" and n < kept else "test" for split, n in zip(splits, before, strict=False)]
