@@ -1,12 +1,12 @@
 """What each command of `trivd` takes and does; `trivd.cli` turns these dataclasses into options."""
 
-from dataclasses import dataclass, replace
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from trivd.config import (
@@ -14,14 +14,12 @@ from trivd.config import (
     DataConfig,
     DiscriminatorConfig,
     EvaluationConfig,
+    Layout,
     ModelConfig,
     TrainingConfig,
-    from_dict,
 )
-from trivd.data.clips import open_clips
-from trivd.data.store import write_store
+from trivd.data.prepare import write_store
 from trivd.errors import TrivdError
-from trivd.evaluation.protocol import Evaluation, evaluate
 from trivd.futures import write_futures
 from trivd.predict import Predictor
 from trivd.presets import PRESETS
@@ -106,89 +104,45 @@ class Predict:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Score a model on held-out clips against copying the last frame; writes report.json beside the model."""
-
-    model: tyro.conf.Positional[str]
-    """A model's or run's folder."""
-    source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
-    """Data set whose validation split counts; the one the model was trained on if not given."""
-    clips: int | None = None
-    """Held-out clips; as in the model's training if not given, as for all that follow."""
-    samples: int | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-    standing_batches: int | None = None
-    standing_batch_size: int | None = None
-    truncation: float | None = None
-    """Truncation of z; none if not given."""
-    out: Path | None = None
-    """The JSON file to write; report.json in the model's folder if not given (here, for a model of the hub)."""
-
-    def run(self, console: Console) -> int:
-        predictor = Predictor.from_pretrained(self.model)
-        config = from_dict(Config, predictor.history["config"], f"the history of {self.model}")
-        names = ("clips", "samples", "batch_size", "seed", "standing_batches", "standing_batch_size")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        settings = replace(config.evaluation, truncation=self.truncation, **given)
-        source = self.source or str(predictor.history["data"])
-        splits = [open_clips(source, split, config.data, config.model) for split in ("train", "validation")]
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task("evaluating", total=min(settings.clips, splits[1].evaluation_clips))
-            evaluation = evaluate(
-                predictor.generator,
-                predictor.history,
-                source,
-                splits[0],
-                splits[1],
-                settings,
-                predictor.dtype,
-                lambda clips: progress.advance(task, clips),
-            )
-        folder = Path(self.model)
-        out = self.out or (folder if folder.is_dir() else Path()) / "report.json"
-        evaluation.save(out)
-        print_evaluation(evaluation, console)
-        console.print(f"Written: {out}", soft_wrap=True)
-        return DONE
-
-
-def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Table of frames, and the protocol."""
-    psnr, ssim = evaluation.series("psnr"), evaluation.series("ssim")
-    table = Table("frame", *(f"PSNR, {name}" for name in psnr), *(f"SSIM, {name}" for name in ssim))
-    columns = [(values, 1) for values in psnr.values()] + [(values, 3) for values in ssim.values()]
-    for frame in range(evaluation.protocol.predicted_frames):
-        table.add_row(str(frame + 1), *(f"{values[frame]:.{digits}f}" for values, digits in columns))
-    table.add_section()
-    table.add_row("mean", *(f"{sum(values) / len(values):.{digits + 1}f}" for values, digits in columns))
-    console.print(table)
-    if evaluation.motion:
-        console.print(
-            f"Motion: end-point error {evaluation.motion.model:.2f} px against the true flow "
-            f"(zero motion {evaluation.motion.zero_motion:.2f} px)",
-            highlight=False,
-        )
-    console.print(f"Protocol: {evaluation.protocol}", highlight=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
 class Prepare:
-    """Decode a folder of videos once into a memory-mapped store that trains without decoding."""
+    """Decode videos once into a memory-mapped store, for faster training; the same command goes on after a stop.
+
+    Under torchrun all machines work on it; DST must lie on a file system that they share.
+    """
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
     destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     resolution: int = ModelConfig.resolution
     """Pixels of the shorter side."""
     image_channels: Literal[1, 3] = 3
+    layout: Layout = DataConfig.layout
+    """How SRC is arranged; auto recognises each."""
     validation_share: float = DataConfig.validation_share
     """Of a folder without train/ and validation/."""
+    ucf101_fold: int = DataConfig.ucf101_fold
+    """1, 2 or 3: which trainlist0N.txt and testlist0N.txt."""
+    bair_camera: Literal["image_aux1", "image_main"] = DataConfig.bair_camera
+    workers: int | None = None
+    """Decoding processes; all cores if not given. Under torchrun, of each of its processes."""
 
     def run(self, console: Console) -> int:
-        report = write_store(
-            self.source, self.destination, self.resolution, self.image_channels, self.validation_share, console
+        data = DataConfig(
+            layout=self.layout,
+            validation_share=self.validation_share,
+            ucf101_fold=self.ucf101_fold,
+            bair_camera=self.bair_camera,
         )
-        for line in report.lines():
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        try:
+            report = write_store(
+                self.source, self.destination, self.resolution, self.image_channels, data, self.workers, console
+            )
+        except KeyboardInterrupt:
+            console.print("Stopped; finished shards are kept. Repeat the command to go on.", soft_wrap=True)
+            return STOPPED
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        for line in report.lines() if report else []:  # under torchrun one process reports
             console.print(line, highlight=False, soft_wrap=True)
         return DONE
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import VideoClips, open_clips
+from trivd.data.prepare import write_store
 from trivd.data.source import Split, span_of
-from trivd.data.store import write_store
 from trivd.errors import TrivdError
 
 SMALL = ModelConfig(resolution=32, conditioning_frames=2, predicted_frames=3)
@@ -86,7 +86,7 @@ def test_moving_digits_by_name() -> None:
 
 
 def test_a_folder_and_its_store_give_the_same_clips(action_folder: Path, tmp_path: Path) -> None:
-    write_store(action_folder, tmp_path / "store", 32, 3, DATA.validation_share, progress=None)
+    write_store(action_folder, tmp_path / "store", 32, 3, DATA, workers=0, progress=None)
     folder = open_clips(action_folder, "train", DATA, SMALL)
     store = open_clips(str(tmp_path / "store"), "train", DATA, SMALL)
     assert len(folder) == len(store) > 0
@@ -99,7 +99,7 @@ def test_a_folder_and_its_store_give_the_same_clips(action_folder: Path, tmp_pat
 
 
 def test_data_that_do_not_fit_the_model(action_folder: Path, tmp_path: Path) -> None:
-    write_store(action_folder, tmp_path / "store", 32, 3, DATA.validation_share, progress=None)
+    write_store(action_folder, tmp_path / "store", 32, 3, DATA, workers=0, progress=None)
     with pytest.raises(TrivdError, match=r"resolution 32 but the model has 64; set --model.resolution 32"):
         open_clips(tmp_path / "store", "train", DATA, ModelConfig(conditioning_frames=2, predicted_frames=3))
     grey = ModelConfig(resolution=32, image_channels=1, conditioning_frames=2, predicted_frames=3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import Clip, open_clips
 from trivd.data.loader import Batch, TrainingStream, evaluation_batch, evaluation_numbers
-from trivd.data.store import write_store
+from trivd.data.prepare import write_store
 from trivd.errors import TrivdError
 
 
@@ -73,7 +73,7 @@ def test_a_resumed_stream_goes_on_as_if_never_stopped(length: int, batch_size: i
 def test_workers_change_nothing(action_folder: Path, tmp_path: Path) -> None:
     model = ModelConfig(resolution=32, conditioning_frames=2, predicted_frames=3)
     data = DataConfig()
-    write_store(action_folder, tmp_path / "store", 32, 3, data.validation_share, progress=None)
+    write_store(action_folder, tmp_path / "store", 32, 3, data, workers=0, progress=None)
     folder, store = (open_clips(path, "train", data, model) for path in (action_folder, tmp_path / "store"))
     alone = take(6, folder)
     assert alone[0].video.shape == (4, 5, 32, 32, 3)
