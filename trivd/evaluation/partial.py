@@ -41,8 +41,9 @@ class PartialResults:
             try:
                 return load_file(path)
             except (OSError, SafetensorError):  # not there, or cut off by a full disk: it is computed again
-                columns = {key: column.cpu().contiguous() for key, column in part(numbers).items()}
-                write_atomically(path, save(columns))
+                columns = {key: column.cpu() for key, column in part(numbers).items()}
+                # Cloned: safetensors refuses tensors that share memory, as I3D's embedding and logits do.
+                write_atomically(path, save({key: column.clone() for key, column in columns.items()}))
                 return columns
 
         return read_or_compute
