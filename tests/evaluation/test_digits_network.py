@@ -32,7 +32,7 @@ from trivd.video import to_float
 ROOT = Path(__file__).parents[2]
 WEIGHTS = Path(digits_network.__file__).with_name(digits_network.WEIGHTS)
 RESULTS = ROOT / "benchmarks/results/2026-11-22-digits-network.json"
-CLIPS = 128  # in a set
+CLIPS = 192  # in a set
 FRAMES, GIVEN = 11, 3  # of a clip, as in the `quickstart` preset, and those that a prediction starts from
 
 
@@ -54,9 +54,9 @@ def training() -> ModuleType:
 
 
 @cache
-def real(first: int, resolution: int = 32, digits: int = 2, stride: int = 1) -> Tensor:
+def real(first: int, stride: int = 1) -> Tensor:
     """`CLIPS` validation clips from number `first` on."""
-    data = MovingDigits("validation", FRAMES, stride, resolution, 3, digits, 10_000)
+    data = MovingDigits("validation", FRAMES, stride, 32, 3, 2, 10_000)
     return torch.from_numpy(np.stack([data.clip(first + number) for number in range(CLIPS)]))
 
 
@@ -93,7 +93,7 @@ def test_the_weights_are_small_and_say_how_they_were_made() -> None:
 @settings(max_examples=10)
 def test_features_of_any_clips(batch: int, frames: int, size: int, channels: int) -> None:
     embedding, logits = load_digits_network(torch.device("cpu"))(noise_clips(batch, frames, size, channels))
-    assert embedding.shape == (batch, 128)
+    assert embedding.shape == (batch, 138)
     assert logits.shape == (batch, 10)
     assert embedding.dtype == logits.dtype == torch.float32
     assert torch.isfinite(embedding).all()
@@ -148,14 +148,20 @@ def test_what_would_give_a_wrong_number_is_refused(network: DigitsNetwork, clips
 # What it knows
 
 
+def test_the_blocks_of_the_embedding_weigh_about_alike(network: DigitsNetwork) -> None:
+    content, motion, texture = network(real(0)).embedding.split((10, 64, 64), dim=1)
+    for block in (content, motion, texture):
+        assert 0.6 < block.var(dim=0).sum() < 1.6
+
+
 def test_it_reads_digits_and_motion(network: DigitsNetwork, training: ModuleType) -> None:
     figures = training.held_out_figures(network, clips=96, frames=16, resolution=64, digits=1)
-    assert figures["nearest_digit_accuracy"] > 0.8
-    assert figures["direction_of_digits_accuracy_8"] > 0.7
-    assert figures["direction_of_background_accuracy_8"] > 0.7
+    assert figures["nearest_digit_accuracy"] > 0.9
+    assert figures["direction_of_digits_within_22.5_degrees"] > 0.8
+    assert figures["direction_of_background_within_22.5_degrees"] > 0.9
 
 
-# What its distance measures: every comparison is between clips 0 ... and damaged clips CLIPS ...
+# What its distance measures: real clips 0 to CLIPS are compared with others, which are changed
 
 
 Distance = Callable[[Tensor], float]
@@ -201,9 +207,9 @@ def test_blur_and_noise_count_the_more_the_stronger_they_are(distance: Distance,
     by_blur = [distance(predicted(lambda video, s=sigma: blurred(video, s))) for sigma in (0.5, 1.0, 2.0)]
     assert floor < by_blur[0] < by_blur[1] < by_blur[2]
     assert by_blur[2] > 5 * floor
-    by_noise = [distance(predicted(lambda video, s=sigma: noisy(video, s))) for sigma in (10.0, 20.0, 40.0)]
-    assert floor < by_noise[0] < by_noise[1] < by_noise[2]
-    assert by_noise[2] > 5 * floor
+    by_noise = [distance(predicted(lambda video, s=sigma: noisy(video, s))) for sigma in (10.0, 30.0)]
+    assert floor < by_noise[0] < by_noise[1]
+    assert by_noise[1] > 5 * floor
 
 
 def test_copying_the_last_given_frame_is_far_from_real(distance: Distance, floor: float) -> None:
@@ -222,7 +228,6 @@ def test_shuffled_frames_are_far_from_real(distance: Distance, floor: float) -> 
 
 def test_another_content_counts(distance: Distance, floor: float) -> None:
     assert distance(real(CLIPS, stride=2)) > 5 * floor
-    assert distance(real(CLIPS, digits=1)) > 2 * floor
     data = MovingDigits("validation", FRAMES, 1, 32, 3, 2, 10_000)
     low = [number for number in range(CLIPS, 4 * CLIPS) if data.label(number) < 3][:CLIPS]
     few_classes = torch.from_numpy(np.stack([data.clip(number) for number in low]))
@@ -253,6 +258,9 @@ def test_truth_agrees_with_the_flow(training: ModuleType) -> None:
 
 def test_folding_batch_norm_changes_nothing(training: ModuleType) -> None:
     trained = training.NormalisedClassifier()
+    for norm in trained.norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias)
     clips = network_input(noise_clips(4))
     for _ in range(5):
         trained(clips)  # moves the statistics

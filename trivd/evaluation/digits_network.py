@@ -97,11 +97,13 @@ class DigitsClassifier(nn.Module):
         read from (64), and the mean of an early layer (64).
         """
         pooled = maps[-1].mean(dim=(2, 3, 4))  # (B, 128)
+        nearest = self.nearest(pooled)
         visible = self.visible(pooled)
         motion = self.quantities[:2](pooled)  # (B, 64)
+        quantities = self.quantities[2](motion)
         texture = maps[TEXTURE_LAYER].mean(dim=(2, 3, 4))  # (B, 64)
         blocks = [visible / CONTENT_SPREAD, motion / MOTION_SPREAD, texture / TEXTURE_SPREAD]
-        return Readings(torch.cat(blocks, dim=1), self.nearest(pooled), visible, self.quantities[2](motion))
+        return Readings(torch.cat(blocks, dim=1), nearest, visible, quantities)
 
 
 class DigitsNetwork:
