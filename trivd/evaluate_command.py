@@ -10,6 +10,7 @@ import torch
 import tyro
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
+from rich.progress import TaskID
 
 from trivd.config import Config, EvaluationConfig, from_dict, override
 from trivd.data.clips import open_clips
@@ -136,13 +137,17 @@ class Evaluate:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
-    """A bar for each part of an evaluation."""
+    """A bar for each part of an evaluation; a line for each tenth of it where there is no terminal."""
     with ProgressBar(console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
+        tenths: dict[str, int] = {}
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
+            if not console.is_terminal and tenths.get(what) != 10 * done // total:
+                tenths[what] = 10 * done // total
+                console.print(f"{what}: {done:,} of {total:,} clips", highlight=False)
 
         yield show
