@@ -8,7 +8,7 @@ import torch
 
 from trivd import cli
 from trivd.cli import preset_name
-from trivd.config import Config, to_dict
+from trivd.config import Config, override, to_dict
 from trivd.errors import TrivdError
 from trivd.models.discriminators import DECOMPOSITIONS, Discriminators
 from trivd.models.generator import Generator
@@ -85,7 +85,9 @@ def chosen(config: Any, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_experiment_of_the_paper_has_its_preset() -> None:
-    assert set(PRESETS) == {*PAPER, "quickstart", "small"}
+    assert set(PRESETS) == {*PAPER, "bair-balanced", "quickstart", "small"}
+    balanced = preset("bair-balanced")
+    assert balanced == override(preset("bair"), {"data": {"balanced_split": True}}, "the test")
 
 
 @pytest.mark.parametrize("name", PAPER)

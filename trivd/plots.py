@@ -93,8 +93,10 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         curves: "psnr" (dB), "ssim" or "sharpness" (grey levels / pixel) -> series -> one value per predicted frame.
     """
     figure, axes = _panels(len(curves))
+    names = list(dict.fromkeys(name for lines in curves.values() for name in lines))  # one look each, in all panels
     for axis, (metric, lines) in zip(axes, curves.items(), strict=True):
-        for index, (name, values) in enumerate(lines.items()):
+        for name, values in lines.items():
+            index = names.index(name)
             color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
             axis.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, label=name)
         unit = FRAME_METRICS[metric]

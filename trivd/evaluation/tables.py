@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from trivd.evaluation.protocol import Evaluation
@@ -32,21 +33,21 @@ def tables(evaluation: Evaluation) -> list[Table]:
     result = [Table(["figure", runs, "copy the last frame", "true clips"], rows, note)]
     for score, series in evaluation.curves.items():
         title, digits = CURVE_TITLES[score]
-        frames = range(1, evaluation.protocol.predicted_frames + 1)
+        columns = [[*values, sum(values) / len(values)] for values in series.values()]
+        names = [*map(str, range(1, evaluation.protocol.predicted_frames + 1)), "mean"]
         lines = [
-            [name, *(f"{value:.{digits}f}" for value in values), f"{sum(values) / len(values):.{digits}f}"]
-            for name, values in series.items()
+            [name, *(f"{value:.{digits}f}" for value in values)] for name, *values in zip(names, *columns, strict=True)
         ]
-        result.append(Table([f"{title}, predicted frame", *map(str, frames), "mean"], lines, note))
+        result.append(Table([f"{title}, predicted frame", *series], lines, note))
     return result
 
 
 def print_tables(evaluation: Evaluation, console: Console) -> None:
     """On a terminal; the protocol once, at the end."""
     for table in tables(evaluation):
-        shown = RichTable(table.header[0], *table.header[1:])
+        shown = RichTable(*map(escape, table.header))  # units stand in brackets, as rich's markup does
         for row in table.rows:
-            shown.add_row(*row)
+            shown.add_row(*map(escape, row))
         console.print(shown)
     for warning in evaluation.warnings:
         console.print(f"[yellow]{warning}", highlight=False, soft_wrap=True)
