@@ -4,11 +4,7 @@
 """
 
 import json
-import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 from av.video.reformatter import Interpolation
+from measuring import circumstances, take_turns
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -84,32 +81,19 @@ def main(settings: Settings) -> None:
             *preparing(folder, settings, cores),
             *reading(folder / "store", settings),
         ]
-    hardware = {
-        "processor": processor(),
-        "cores": cores,
-        "python": platform.python_version(),
-        "versions": {"torch": torch.__version__, "av": av.__version__, "numpy": np.__version__},
-    }
+    found = circumstances(torch.device("cpu"))
     table = Table("what", "ours", "plain", "ratio", "unit", "plain is")
     for contest in contests:
         rates = f"{contest.ours:,.1f}", f"{contest.plain:,.1f}", f"{contest.ratio:.2f}"
         table.add_row(contest.name, *rates, contest.unit, contest.against)
     console.print(table)
-    console.print(f"{hardware}, medians of {settings.turns} turns", soft_wrap=True)
+    console.print(f"{found['hardware']}, medians of {settings.turns} turns", soft_wrap=True)
     if settings.json is not None:
         options = asdict(settings) | {"json": str(settings.json)}
         rows = [asdict(contest) | {"ratio": contest.ratio} for contest in contests]
-        record = {"settings": options, "hardware": hardware, "contests": rows}
+        record = found | {"settings": options, "contests": rows}
         write_atomically(settings.json, (json.dumps(record, indent=2) + "\n").encode())
         console.print(f"Written: {settings.json}", soft_wrap=True)
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def write_video(path: Path, settings: Settings, seed: int) -> None:
@@ -127,20 +111,6 @@ def write_video(path: Path, settings: Settings, seed: int) -> None:
             frame[top : top + 40, 100:140] = 230
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         container.mux(stream.encode(None))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def take_turns(ours: Callable[[], object], plain: Callable[[], object], turns: int) -> tuple[float, float]:
-    """Median seconds of two ways, done alternately, after one turn that does not count."""
-    seconds(ours), seconds(plain)
-    pairs = [(seconds(ours), seconds(plain)) for _ in range(turns)]
-    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
 def decoding(paths: list[Path], settings: Settings) -> Contest:
@@ -162,8 +132,14 @@ def decoding(paths: list[Path], settings: Settings) -> Contest:
                     )
 
     count = len(paths) * settings.frames
-    mine, theirs = take_turns(ours, plain, settings.turns)
-    return Contest("decoding", "frames/s", count / mine, count / theirs, "PyAV's decode and to_ndarray, same resize")
+    times = take_turns({"ours": ours, "plain": plain}, settings.turns)
+    return Contest(
+        "decoding",
+        "frames/s",
+        count / times["ours"],
+        count / times["plain"],
+        "PyAV's decode and to_ndarray, same resize",
+    )
 
 
 def preparing(folder: Path, settings: Settings, cores: int) -> list[Contest]:
@@ -179,13 +155,13 @@ def preparing(folder: Path, settings: Settings, cores: int) -> list[Contest]:
             folder / "videos", folder / f"store-{made}", settings.resolution, CHANNELS, DataConfig(), workers, None
         )
 
-    mine, theirs = take_turns(lambda: prepare(cores), lambda: prepare(1), settings.turns)
+    times = take_turns({"ours": lambda: prepare(cores), "plain": lambda: prepare(1)}, settings.turns)
     (folder / "store-1").rename(folder / "store")
     against = "1 worker"
     videos, frames = settings.videos, settings.videos * settings.frames
     return [
-        Contest(f"preparing, {cores} workers", "videos/s", videos / mine, videos / theirs, against),
-        Contest(f"preparing, {cores} workers", "frames/s", frames / mine, frames / theirs, against),
+        Contest(f"preparing, {cores} workers", "videos/s", videos / times["ours"], videos / times["plain"], against),
+        Contest(f"preparing, {cores} workers", "frames/s", frames / times["ours"], frames / times["plain"], against),
     ]
 
 
@@ -203,13 +179,13 @@ def reading(store: Path, settings: Settings) -> list[Contest]:
         for _ in islice(stream, settings.batches):
             pass
 
-    mine, theirs = take_turns(ours, lambda: np.copyto(copy, pixels), settings.turns)
+    times = take_turns({"ours": ours, "plain": lambda: np.copyto(copy, pixels)}, settings.turns)
     stream.close()
     count, megabytes = settings.batches * settings.batch_size, pixels.nbytes / 1e6
     against = "np.copyto of as many bytes"
     return [
-        Contest("reading a store", "clips/s", count / mine, count / theirs, against),
-        Contest("reading a store", "MB/s", megabytes / mine, megabytes / theirs, against),
+        Contest("reading a store", "clips/s", count / times["ours"], count / times["plain"], against),
+        Contest("reading a store", "MB/s", megabytes / times["ours"], megabytes / times["plain"], against),
     ]
 
 
