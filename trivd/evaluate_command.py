@@ -98,7 +98,9 @@ class Evaluate:
         subject = model_subject(predictor.generator, predictor.history, train, settings, predictor.dtype)
         folder = Path(self.model)
         out = self.out or (folder if folder.is_dir() else Path()) / "report.json"
-        name = Path(data).name if self.protocol is None else f"{Path(data).name} by protocol {self.protocol}"
+        name = Path(data).name + (" (balanced)" if config.data.balanced_split else "")
+        if self.protocol is not None:
+            name += f" by protocol {self.protocol}"
         stride = config.data.stride
         return evaluate(subject, name, stride, held_out, settings, network, device, out, progress), out
 
