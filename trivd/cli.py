@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from trivd.benchmark_command import Benchmark
 from trivd.commands import Predict, Prepare, Presets, Report, Train
 from trivd.errors import TrivdError
 from trivd.evaluate_command import Evaluate
@@ -52,6 +53,7 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Weights, tyro.conf.subcommand("weights")]
+        | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
     )
     return tyro.cli(
         commands,

@@ -12,9 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from i3d_plain import Variables, _pad, _pool, plain_logits, plain_resize, random_variables
 from torch import Tensor, nn
 
+from trivd.benchmark.i3d_plain import Variables, _pad, _pool, plain_logits, plain_resize, random_variables
 from trivd.errors import TrivdError
 from trivd.evaluation.i3d import I3D, Identity, _Cubic, _MaxPool, full_float32
 from trivd.evaluation.i3d_layout import Folded, fold, variable_shapes

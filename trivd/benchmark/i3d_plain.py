@@ -1,4 +1,4 @@
-"""I3D written out plainly, the oracle of the tests and the slow side of the benchmark: nothing folded or fused.
+"""I3D written out plainly, what ours is compared with in tests and benchmarks: nothing folded or fused.
 
 One clip at a time, channels first, one TensorFlow variable per place where the network uses it.
 """
