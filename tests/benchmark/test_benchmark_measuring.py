@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivd.benchmark import measuring
-from trivd.benchmark.costs import flops, highest_resident_bytes, product_peak, product_ways, resident_bytes, saved_bytes
+from trivd.benchmark.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
 from trivd.benchmark.measuring import circumstances, ratios, take_turns
 from trivd.benchmark.units import unit_flops
+from trivd.training.plan import flops, saved_bytes
 
 
 class Clock:

@@ -1,36 +1,12 @@
-"""FLOPs, memory, and what this machine can do at most: what times are set against."""
+"""Memory, and what this machine can do at most: what times are set against."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
 PRODUCT_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # n of the n x n matrices
 PRODUCT = "matrix product "
-
-
-def flops(work: Callable[[], object]) -> int:
-    """Of convolutions and matrix products in `work`; two for a multiplication with its addition."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def saved_bytes(work: Callable[[], object]) -> int:
-    """Bytes that autograd keeps for the backward pass of `work`, each storage once; also on the meta device."""
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        work()
-    return sum(storage.nbytes() for storage in storages.values())
 
 
 def product_ways(device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], object]]:

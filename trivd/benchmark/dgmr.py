@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trivd.benchmark.costs import flops
 from trivd.errors import TrivdError
+from trivd.training.plan import flops
 
 HOW_TO_GET = "not installed: pip install --no-deps dgmr==1.4.4 einops huggingface_hub"
 GIVEN_FRAMES = 4  # of its context stack

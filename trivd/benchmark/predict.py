@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from trivd.benchmark.costs import flops
 from trivd.benchmark.dgmr import (
     GIVEN_FRAMES,
     HOW_TO_GET,
@@ -29,6 +28,7 @@ from trivd.hardware import autocast, to_channels_last
 from trivd.models.generator import Generator
 from trivd.predict import Predictor
 from trivd.presets import preset
+from trivd.training.plan import flops
 from trivd.video import to_float, to_uint8
 
 FRAMES_PER_SECOND = 25

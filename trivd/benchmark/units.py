@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from trivd.benchmark.costs import available_bytes, flops, saved_bytes
+from trivd.benchmark.costs import available_bytes
 from trivd.benchmark.dgmr import HOW_TO_GET, dgmr_conv_gru
 from trivd.benchmark.measuring import finisher, ratios, take_turns
 from trivd.benchmark.peers import PlainConvGRU
@@ -20,6 +20,7 @@ from trivd.benchmark.warp import PASSES, parse_shape
 from trivd.config import ModelConfig, Unit
 from trivd.hardware import autocast, choose_precision, dtype_name, to_channels_last
 from trivd.models.recurrent import build_unit
+from trivd.training.plan import flops, saved_bytes
 
 SHARE_OF_MEMORY = 0.7  # of what is free, that a row may take
 REFERENCE = "conv_gru"

@@ -64,10 +64,10 @@ def make_plan(config: Config) -> Plan:
             given = video(len(fake))[:, : model.conditioning_frames]
             (judge(torch.cat([given, fake], dim=1)) + orthogonality_penalty(generator)).backward()
 
-        discriminator_flops = _flops(discriminator_update) * recipe.discriminator_updates
+        discriminator_flops = flops(discriminator_update) * recipe.discriminator_updates
         critics.requires_grad_(False)
-        generator_flops = _flops(generator_update)
-        activations = _saved_bytes(generator_update)
+        generator_flops = flops(generator_update)
+        activations = saved_bytes(generator_update)
     parameters: dict[str, int] = {view: _count(critics[view]) for view in critics.views}
     return Plan(
         generator_parameters=_count(generator),
@@ -101,15 +101,15 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _flops(work: Callable[[], None]) -> int:
-    """Of convolutions and matrix products, forward and backward."""
+def flops(work: Callable[[], object]) -> int:
+    """Of convolutions and matrix products in `work`; two for a multiplication with its addition."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
-def _saved_bytes(work: Callable[[], None]) -> int:
-    """Bytes that autograd keeps for backward, each storage once."""
+def saved_bytes(work: Callable[[], object]) -> int:
+    """Bytes that autograd keeps for the backward pass of `work`, each storage once; also on the meta device."""
     storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
