@@ -4,21 +4,17 @@ python benchmarks/i3d.py --clips 4 --repeats 3 [--json result.json]
 """
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import tyro
-from measuring import circumstances, take_turns
 
+from trivd.benchmark.i3d_plain import plain_logits, random_variables
+from trivd.benchmark.measuring import circumstances, take_turns
 from trivd.evaluation.i3d import I3D, Identity
 from trivd.hardware import keep_freed_memory
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "evaluation"))
-
-from i3d_plain import plain_logits, random_variables
 
 
 @dataclass(frozen=True)

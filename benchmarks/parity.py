@@ -17,13 +17,13 @@ from types import ModuleType
 import numpy as np
 import torch
 import tyro
-from measuring import circumstances
 from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image.inception import InceptionScore
 
+from trivd.benchmark.measuring import circumstances
 from trivd.evaluation.frames import psnr, ssim
 from trivd.evaluation.frechet import frechet_distance
 from trivd.evaluation.i3d import I3D, SIDE, Identity

@@ -14,24 +14,49 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "av", "torchmetrics")
+PACKAGES = ("trivd", "torch", "numpy", "av", "torchmetrics")
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Median seconds of each way, done in turn, so that another load of the machine meets all; a first turn warms up.
+def _nothing() -> None:
+    """What to wait for where work is done when a call returns."""
+
+
+def take_turns(
+    ways: Mapping[str, Callable[[], object]],
+    turns: int,
+    warm_ups: int = 1,
+    finish: Callable[[], object] = _nothing,
+) -> dict[str, float]:
+    """Median seconds of each way, done in turn, so that another load of the machine meets all.
 
     Args:
         ways: what to time, by name.
         turns: that count.
+        warm_ups: turns before them, that do not.
+        finish: waits until all that a way has started is done; see `finisher`.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(turns + 1):
+    for turn in range(warm_ups + turns):
         for name, way in ways.items():
             start = time.perf_counter()
             way()
-            if turn > 0:
+            finish()
+            if turn >= warm_ups:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def finisher(device: torch.device) -> Callable[[], object]:
+    """A function that waits for `device`, which on a GPU works on after a call returns."""
+    return torch.cuda.synchronize if device.type == "cuda" else _nothing
+
+
+def ratios(seconds: Mapping[str, float], *pairs: tuple[str, str]) -> dict[str, float]:
+    """The quotient of the seconds of each pair (a, b), called "a / b"; pairs that were not both measured are left out.
+
+    So "plain / ours" above 1 means that ours is faster.
+    """
+    return {f"{a} / {b}": seconds[a] / seconds[b] for a, b in pairs if a in seconds and b in seconds}
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""FLOPs, memory, and what this machine can do at most: what times are set against."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+PRODUCT_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # n of the n x n matrices
+PRODUCT = "matrix product "
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Of convolutions and matrix products in `work`; two for a multiplication with its addition."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def saved_bytes(work: Callable[[], object]) -> int:
+    """Bytes that autograd keeps for the backward pass of `work`, each storage once; also on the meta device."""
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        work()
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def product_ways(device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """Matrix products of several sizes, to be timed in turn with what is set against their speed."""
+    sizes = PRODUCT_SIZES["cuda" if device.type == "cuda" else "cpu"]
+
+    def way(n: int) -> Callable[[], object]:
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        return lambda: [a @ b for _ in range(_repeats(n, sizes))]
+
+    return {f"{PRODUCT}{n}": way(n) for n in sizes}
+
+
+def product_peak(seconds: Mapping[str, float]) -> float:
+    """FLOP/s of the fastest of `product_ways`, from the seconds of each."""
+    measured = {int(name.removeprefix(PRODUCT)): time for name, time in seconds.items() if name.startswith(PRODUCT)}
+    return max(2 * n**3 * _repeats(n, tuple(measured)) / time for n, time in measured.items())
+
+
+def _repeats(n: int, sizes: tuple[int, ...]) -> int:
+    """So many that each size takes as many FLOPs, twice those of the largest product."""
+    return 2 * (max(sizes) // n) ** 3
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that is free to use, or None where nothing says it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process in RAM, where Linux says it."""
+    return _kilobytes(Path("/proc/self/status"), "VmRSS")
+
+
+def highest_resident_bytes() -> int | None:
+    """The most that `resident_bytes` has been. (getrusage's maximum would count a parent process too.)"""
+    return _kilobytes(Path("/proc/self/status"), "VmHWM")
+
+
+def _kilobytes(file: Path, name: str) -> int | None:
+    """A line "name:  123 kB" of Linux's status files, in bytes."""
+    lines = file.read_text().splitlines() if file.is_file() else []
+    values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(values[0]) * 1024 if values else None

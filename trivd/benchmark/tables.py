@@ -1,0 +1,123 @@
+"""`trivd benchmark tables`: Markdown tables and plots of the suites' JSON files; the same files give the same bytes."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from trivd.benchmark.record import describe, is_record
+from trivd.benchmark.suite import Bar, Suite
+from trivd.errors import TrivdError
+from trivd.files import write_atomically
+from trivd.plots import BASELINE_COLOR, COLORS, PANEL, to_svg
+
+BEGIN, END = "<!-- benchmark {} -->", "<!-- end of benchmark {} -->"
+
+
+def records(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The suites' files in a folder, by path in alphabetical order; JSON files of other kinds are left out.
+
+    Raises:
+        TrivdError: there is none, or a file is damaged.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise TrivdError(f"{path} is not a JSON file: {error}; remove or repair it.") from error
+        if is_record(values):
+            found[path] = values
+    if not found:
+        raise TrivdError(f"{folder} has no file of `trivd benchmark`; write one with `trivd benchmark warp --json`.")
+    return found
+
+
+def markdown_table(suite: type[Suite], values: dict[str, Any]) -> str:
+    """A record's rows, under a line that says on what and when they were measured."""
+    lines = [[column.heading for column in suite.columns], ["---"] * len(suite.columns)]
+    lines += [[column.cell(row) for column in suite.columns] for row in values["rows"]]
+    return f"{describe(values)}.\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def plot(suite: type[Suite], values: dict[str, Any]) -> Figure | None:
+    """Bars of a record, a panel beside the other; None for suites that have none."""
+    bars = [bar for row in values["rows"] for bar in suite.bars(row)]
+    panels = list(dict.fromkeys(bar.panel for bar in bars))
+    if not panels:
+        return None
+    tallest = max(len({(bar.label, bar.series) for bar in bars if bar.panel == panel}) for panel in panels)
+    figure = Figure(figsize=(len(panels) * PANEL[0], max(PANEL[1], 0.22 * tallest + 1)), layout="constrained")
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axis, [bar for bar in bars if bar.panel == panel])
+        axis.set_title(panel, fontsize=11)
+        axis.set_xlabel(suite.bar_axis)
+    return figure
+
+
+def _draw(axis: Any, bars: Sequence[Bar]) -> None:
+    """Horizontal bars, one group per label."""
+    labels = list(dict.fromkeys(bar.label for bar in bars))
+    series = list(dict.fromkeys(bar.series for bar in bars))
+    height = 0.8 / len(series)
+    for index, name in enumerate(series):
+        own = [bar for bar in bars if bar.series == name]
+        places = [labels.index(bar.label) + (index - (len(series) - 1) / 2) * height for bar in own]
+        axis.barh(places, [bar.value for bar in own], height, label=name, color=COLORS[index % len(COLORS)])
+    axis.axvline(1, color=BASELINE_COLOR, linewidth=1, linestyle="--")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()  # the first row on top
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(series) > 1:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=len(series))  # beside no bar
+
+
+def fill_tables(folder: Path, document: Path, suites: Sequence[type[Suite]]) -> list[Path]:
+    """Put the tables of `folder` between the document's markers, and the plots beside the JSON files.
+
+    Returns:
+        the files that were written.
+
+    Raises:
+        TrivdError: the folder has no record, the document cannot be read, or has no place for a suite.
+    """
+    found = records(folder)
+    try:
+        text = document.read_text()
+    except OSError as error:
+        raise TrivdError(f"{document} cannot be read: {error.strerror}.") from error
+    written = [document]
+    for suite in suites:
+        parts = []
+        for path, values in found.items():
+            if values["suite"] != suite.name:
+                continue
+            parts.append(markdown_table(suite, values))
+            figure = plot(suite, values)
+            if figure is not None:
+                picture = path.with_suffix(".svg")
+                write_atomically(picture, to_svg(figure).encode())
+                written.append(picture)
+                link = Path(os.path.relpath(picture, document.parent)).as_posix()
+                parts.append(f"![{suite.title}]({link})")
+        if parts:
+            text = fill(text, suite.name, "\n\n".join(parts), document)
+    write_atomically(document, text.encode())
+    return written
+
+
+def fill(text: str, name: str, block: str, document: Path) -> str:
+    """`text` with `block` between the markers of the suite `name`.
+
+    Raises:
+        TrivdError: the markers are not there.
+    """
+    begin, end = BEGIN.format(name), END.format(name)
+    between = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+    if not between.search(text):
+        raise TrivdError(f"{document} has no place for the suite {name}; add the lines {begin} and {end}.")
+    return between.sub(lambda match: f"{begin}\n\n{block}\n\n{end}", text)

@@ -1,0 +1,166 @@
+"""The command `trivd benchmark`: measures what is claimed to be fast, and makes the documentation's tables of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from trivd.benchmark.evaluate import Evaluation
+from trivd.benchmark.predict import Predict
+from trivd.benchmark.record import run_suite
+from trivd.benchmark.step import Step
+from trivd.benchmark.suite import Suite
+from trivd.benchmark.tables import fill_tables
+from trivd.benchmark.units import Units
+from trivd.benchmark.warp import Warp
+from trivd.errors import TrivdError
+from trivd.hardware import choose_device
+
+DONE = 0  # exit status
+SUITES: tuple[type[Suite], ...] = (Warp, Units, Step, Predict, Evaluation)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Options of all suites."""
+
+    threads: int | None = None
+    """CPU threads; one per core if not given."""
+    device: str = "auto"
+    turns: int | None = None
+    """Turns that are timed; each suite has its own number."""
+    json: Path | None = None
+    """File for the rows, written after each; the same command goes on with the rows that are missing."""
+    quick: bool = False
+    """Small sizes, which only show that it runs."""
+
+    def measure(self, suite: type[Suite], changes: dict[str, Any], path: Path | None, console: Console) -> None:
+        """Run a suite with the settings that were given."""
+        if self.turns is not None and self.turns < 1:
+            raise TrivdError(f"--turns is {self.turns}; it must be at least 1.")
+        given = {name: value for name, value in (changes | {"turns": self.turns}).items() if value is not None}
+        settings = suite.quick() if self.quick else suite()  # type: ignore[call-arg]  # every suite has all defaults
+        with _threads(self.threads):
+            run_suite(replace(settings, **given), choose_device(self.device), path, console)
+
+
+@dataclass(frozen=True)
+class MeasureWarp(Measure):
+    """Warping of feature maps against a copy, F.unfold and shifted slices."""
+
+    def run(self, console: Console) -> int:
+        self.measure(Warp, {}, self.json, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MeasureUnits(Measure):
+    """All recurrent units against our ConvGRU, a plain one, and DGMR's where it is installed."""
+
+    def run(self, console: Console) -> int:
+        self.measure(Units, {}, self.json, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MeasureStep(Measure):
+    """A training step with each decomposition of Table 1 and each unit of Table 2, beside the paper's ratios."""
+
+    channels: int | None = None
+    """ch of G and of the critics; the paper's 48 if not given."""
+    batch: int | None = None
+    """Clips; 8 if not given."""
+    memory: bool = True
+    """Measure memory too, which takes another process and another step per row."""
+
+    def run(self, console: Console) -> int:
+        changes = {"channels": self.channels, "batch": self.batch, "memory": self.memory}
+        self.measure(Step, changes, self.json, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MeasurePredict(Measure):
+    """Time and throughput of futures against the network run plainly, and DGMR's generator where it is installed."""
+
+    channels: int | None = None
+    """ch of the paper's model; 48 if not given."""
+
+    def run(self, console: Console) -> int:
+        self.measure(Predict, {"channels": self.channels}, self.json, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MeasureEvaluation(Measure):
+    """A whole evaluation against one clip at a time in float32."""
+
+    clips: int | None = None
+    """Clips of the plain way; 16 if not given."""
+    our_clips: int | None = None
+    """Clips of our way; 64 if not given."""
+
+    def run(self, console: Console) -> int:
+        self.measure(Evaluation, {"clips": self.clips, "our_clips": self.our_clips}, self.json, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MeasureAll(Measure):
+    """All suites, one after the other; here --json names a folder, which gets a file for each."""
+
+    def run(self, console: Console) -> int:
+        for suite in SUITES:
+            self.measure(suite, {}, self.json and self.json / f"{suite.name}.json", console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Put the tables of measured suites into a Markdown document, and plots beside the JSON files."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """With JSON files of suites."""
+    document: Path = Path("docs/benchmarks.md")
+    """The Markdown file, which has a pair of markers for each suite."""
+
+    def run(self, console: Console) -> int:
+        for path in fill_tables(self.folder, self.document, SUITES):
+            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure speed as ratios, each taken in turn with what it is compared with."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[MeasureWarp, tyro.conf.subcommand("warp")]
+        | Annotated[MeasureUnits, tyro.conf.subcommand("units")]
+        | Annotated[MeasureStep, tyro.conf.subcommand("step")]
+        | Annotated[MeasurePredict, tyro.conf.subcommand("predict")]
+        | Annotated[MeasureEvaluation, tyro.conf.subcommand("evaluate")]
+        | Annotated[MeasureAll, tyro.conf.subcommand("all")]
+        | Annotated[Tables, tyro.conf.subcommand("tables")]
+    ]
+
+    def run(self, console: Console) -> int:
+        return self.command.run(console)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Run with so many CPU threads, then with as many as before."""
+    if count is not None and count < 1:
+        raise TrivdError(f"--threads is {count}; it must be at least 1.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
