@@ -215,6 +215,7 @@ class TrainingConfig:
     seed: int = 0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware gains from it
     device: str = "auto"  # auto: cuda where there is one, else cpu
+    checkpoint_activations: bool = False  # recompute the blocks in backward: about half the memory, more work
     log_every: int = 100  # steps, as all the following
     sample_every: int = 1_000  # a grid of samples
     evaluate_every: int = 5_000  # scores on fixed training clips, which choose the best model, and on validation ones

@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in ((-1, -1), (-3, 2**25), (-2, 2**26)):  # trim never, mmap from 32 MiB, grow by 64 MiB
+        for parameter, value in ((-1, -1), (-4, 0), (-2, 2**26)):  # trim never, mmap nothing, grow by 64 MiB
             mallopt(parameter, value)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
-from trivd.models.blocks import pool_space
 from trivd.models.discriminators import Critic, Discriminators, Scores, combine, draw_view
+from trivd.models.layers import pool_space
 
 ModelFactory = Callable[..., ModelConfig]
 
@@ -258,7 +258,7 @@ def test_critic_has_five_blocks(temporal: bool, three_dimensional: int, monkeypa
     pools = []
     monkeypatch.setattr("trivd.models.blocks.pool_space", lambda x: pools.append(x.dim()) or pool_space(x))
     critic(torch.zeros(1, 2, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
-    assert pools == [5] * three_dimensional + [4] * (4 - three_dimensional)
+    assert pools == [5] * three_dimensional + [4] * (4 - three_dimensional)  # of the shortcuts
     assert len(critic.blocks) == 5
     for index, block in enumerate(critic.blocks):
         size = 3 if index < three_dimensional else 2

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from trivd.config import DiscriminatorConfig, ModelConfig, Unit
 from trivd.models.discriminators import Discriminators
 from trivd.models.generator import Generator
-from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv, SNLinear, SpectralNorm
+from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv, SNLinear, SpectralNorm, affine_maps, pool_space
 
 ModelFactory = Callable[..., ModelConfig]
 
@@ -102,6 +102,37 @@ def test_convolution_keeps_the_size_and_learns_an_offset(size: int, dimensions: 
     x = torch.randn(2, 3, *(5, 6, 7)[:dimensions], dtype=torch.float64, requires_grad=True)
     assert layer(x).shape == (2, 4, *x.shape[2:])
     oracles.assert_same([layer(x)], [oracles.conv(layer, x)], [x, layer.weight, layer.bias])
+
+
+@pytest.mark.parametrize(("size", "outputs"), [(1, 4), (3, 4), (3, 2), (5, 4)])
+@given(height=st.integers(1, 6), width=st.integers(1, 6))
+@settings(max_examples=6)
+def test_upsampled_is_the_convolution_of_repeated_pixels(size: int, outputs: int, height: int, width: int) -> None:
+    layer = oracles.scramble(SNConv(3, outputs, size))
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    expected = oracles.conv(layer, oracles.upsample(x))
+    oracles.assert_same([layer.upsampled(x)], [expected], [x, layer.weight, layer.bias])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("pixels", [(2, 4), (4, 8), (8, 8), (10, 16)])  # before and after the forms change
+def test_pooled_is_the_convolution_and_then_means(size: int, dimensions: int, pixels: tuple[int, int]) -> None:
+    layer = oracles.scramble(SNConv(3, 4, size, dimensions))
+    shape = (2, 3, 5, *pixels) if dimensions == 3 else (2, 3, *pixels)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    expected = oracles.average_pool(oracles.conv(layer, x))
+    oracles.assert_same([layer.pooled(x)], [expected], [x, layer.weight, layer.bias])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_pooling_clips_keeps_time_type_and_layout(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 5, 4, 6).contiguous(memory_format=layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pool_space(x.bfloat16()).dtype == torch.bfloat16
+    pooled = pool_space(x)
+    torch.testing.assert_close(pooled, oracles.average_pool(x))
+    assert pooled.is_contiguous(memory_format=torch.channels_last_3d) == (layout == torch.channels_last_3d)
 
 
 def test_linear_is_affine_in_its_normalised_weight() -> None:
@@ -204,7 +235,7 @@ def test_every_weight_of_a_network_is_normalised(
         for layer in model.modules():
             if isinstance(layer, SpectralNorm):
                 layer.weight.mul_(3)
-    torch.testing.assert_close(call(), before)
+    torch.testing.assert_close(call(), before, rtol=1e-4, atol=3e-5)  # rounded elsewhere
     if isinstance(model, Generator):
         with torch.no_grad():
             model.first.weight.mul_(3)
@@ -214,11 +245,15 @@ def test_every_weight_of_a_network_is_normalised(
 # --- Batch normalisation
 
 
+def call(norm: FrameNorm, x: Tensor, condition: Tensor) -> Tensor:
+    return norm(x, affine_maps(norm, condition)[norm])
+
+
 def run_norm(norm: FrameNorm, x: Tensor, condition: Tensor) -> Tensor:
     norm.train()
     for layer in norm.children():
         layer.eval()  # the spectral norms keep their estimates
-    return norm(x, condition)
+    return call(norm, x, condition)
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -239,7 +274,8 @@ def test_frame_norm_is_batch_norm_of_each_step(
     x.requires_grad_()
     condition = torch.randn(batch, 5, dtype=torch.float64, requires_grad=True)
     sources = [x, *norm.parameters(), *([condition] if conditional else [])]
-    oracles.assert_same([run_norm(norm, x, condition)], [oracles.frame_norm(norm, x, condition)], sources)
+    expected = F.relu(oracles.frame_norm(norm, x, condition))
+    oracles.assert_same([run_norm(norm, x, condition)], [expected], sources)
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -254,17 +290,34 @@ def test_frames_do_not_share_statistics(conditional: bool) -> None:
 
 
 def test_unconditional_norm_starts_as_plain_normalisation() -> None:
-    out = FrameNorm(2, 4, None)(5 * torch.randn(2, 8, 4, 6, 6) + 3, torch.zeros(8, 1))
-    torch.testing.assert_close(out.mean((1, 3, 4)), torch.zeros(2, 4), rtol=0, atol=1e-5)
-    torch.testing.assert_close(out.var((1, 3, 4), correction=0), torch.ones(2, 4), rtol=0, atol=1e-4)
+    norm = FrameNorm(2, 4, None)
+    x = 5 * torch.randn(2, 8, 4, 6, 6) + 3
+    mean, variance = x.mean((1, 3, 4), keepdim=True), x.var((1, 3, 4), correction=0, keepdim=True)
+    expected = F.relu((x - mean) / (variance + 1e-5).sqrt())
+    torch.testing.assert_close(call(norm, x, torch.zeros(8, 1)), expected)
 
 
 def test_conditional_scale_is_one_plus_its_affine_map() -> None:
     norm = FrameNorm(1, 4, 5).eval()
-    condition = torch.zeros(3, 5)
-    scale, offset = norm.affine(condition)
+    scale, offset = affine_maps(norm, torch.zeros(3, 5))[norm]
     assert torch.equal(scale, torch.ones(3, 4))
     assert torch.equal(offset, torch.zeros(3, 4))
+
+
+def test_every_norm_of_a_module_gets_its_own_affine_map() -> None:
+    norms = nn.ModuleList([FrameNorm(1, 4, 5), FrameNorm(1, 3, None), FrameNorm(1, 2, 5)])
+    oracles.scramble(norms)
+    condition = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    maps = affine_maps(norms, condition)
+    assert list(maps) == list(norms)
+    actual = [part for norm in norms for part in maps[norm]]
+    expected = []
+    for norm in norms:
+        if isinstance(norm.scale, SNLinear):
+            expected += [1 + oracles.linear(norm.scale, condition), oracles.linear(norm.offset, condition)]
+        else:
+            expected += [norm.scale, norm.offset]
+    oracles.assert_same(actual, expected, [condition, *norms.parameters()])
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -274,11 +327,11 @@ def test_standing_statistics_are_averages_over_batches(training: bool) -> None:
     condition = torch.zeros(4, 1, dtype=torch.float64)
     norm.collect(True)
     for batch in batches[:2]:
-        norm(batch, condition)
+        call(norm, batch, condition)
     norm.collect(True)  # starts afresh
     for batch in batches[2:]:
-        collected = norm(batch, condition)
-        expected = oracles.frame_norm(norm, batch, condition)  # the batch's own statistics are used meanwhile
+        collected = call(norm, batch, condition)
+        expected = F.relu(oracles.frame_norm(norm, batch, condition))  # the batch's own statistics are used meanwhile
         torch.testing.assert_close(collected, expected)
     norm.collect(False)
     norm.eval()
@@ -286,22 +339,38 @@ def test_standing_statistics_are_averages_over_batches(training: bool) -> None:
     variance = torch.stack([batch.var((1, 3, 4), correction=0) for batch in batches[2:]]).mean(0)
     torch.testing.assert_close((norm.standing_mean, norm.standing_variance), (mean, variance))
     x = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
-    normalized = (x - mean[:, None, :, None, None]) / (variance[:, None, :, None, None] + 1e-5).sqrt()
-    torch.testing.assert_close(norm(x, condition[:1]), normalized)
+    expected = (x - mean[:, None, :, None, None]) / (variance[:, None, :, None, None] + 1e-5).sqrt()
+    torch.testing.assert_close(call(norm, x, condition[:1]), F.relu(expected))
     torch.testing.assert_close(norm.standing_mean, mean)  # use does not move them
 
 
 def test_evaluation_is_nan_before_statistics_were_collected() -> None:
     norm = FrameNorm(2, 3, None)
     x, condition = torch.randn(2, 4, 3, 5, 5), torch.zeros(4, 1)
-    assert not norm(x, condition).isnan().any()  # training does not need them, nor makes them
-    assert norm.eval()(x, condition).isnan().all()
+    assert not call(norm, x, condition).isnan().any()  # training does not need them, nor makes them
+    assert call(norm.eval(), x, condition).isnan().all()
 
 
 def test_statistics_of_bfloat16_features_are_float32() -> None:
     norm = FrameNorm(2, 3, None)
     x = (torch.randn(2, 16, 3, 16, 16) + 40).bfloat16()  # squares would lose everything
     condition = torch.zeros(16, 1)
-    out = norm(x, condition)
+    out = call(norm, x, condition)
     assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out, norm(x.float(), condition).bfloat16(), rtol=0, atol=0)
+    torch.testing.assert_close(out, call(norm, x.float(), condition).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_gradients_of_bfloat16_features_follow_float32(conditional: bool) -> None:
+    norm = FrameNorm(2, 3, 4 if conditional else None)
+    condition, exact = torch.randn(8, 4), torch.randn(2, 8, 3, 8, 8, requires_grad=True)
+    rounded = exact.detach().bfloat16().requires_grad_()
+    given_features = rounded.detach().clone()
+    direction = torch.randn(exact.shape)
+    gradients = [
+        torch.autograd.grad((run_norm(norm, x, condition).float() * direction).sum(), [x, *norm.parameters()])
+        for x in (exact, rounded)
+    ]
+    assert torch.equal(rounded, given_features)
+    for wanted, gradient in zip(*gradients, strict=True):
+        assert (gradient - wanted).norm() < 0.02 * wanted.norm() + 1e-6

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trivd.config import Config
 from trivd.data.loader import Batch
+from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import DECOMPOSITIONS, Scores, combine
 from trivd.models.latents import draw_latents
 from trivd.training import step as step_module
@@ -239,6 +240,56 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make: MakeTra
         for name, value in weights(module).items():
             torch.testing.assert_close(value, old[name], rtol=0, atol=0, equal_nan=True)
     assert trainer.step == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("who", ["discriminator", "generator"])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(
+    make: MakeTrainer, who: str, value: float
+) -> None:
+    """Though the loss is finite, as where a square root or a division by a small number meets zero."""
+    trainer = make()
+    trainer.train_step([[batch(1)], [batch(2)]])
+    module = trainer.generator.output if who == "generator" else trainer.discriminators["crop"].score
+    optimizer = trainer.generator_optimizer if who == "generator" else trainer.discriminator_optimizer
+    module.weight.register_hook(
+        lambda gradient: gradient.flatten().index_fill(0, torch.tensor([1]), value).view_as(gradient)
+    )
+    update = trainer.discriminator_update if who == "discriminator" else trainer.generator_update
+    before = weights(trainer.generator), weights(trainer.discriminators)
+    moments = copy.deepcopy(optimizer.state_dict()["state"])
+    with pytest.raises(NonFiniteLossError, match=rf"The {who} gradient is {value} at step 2\."):
+        update([batch()], rng())
+    for old, network in zip(before, (trainer.generator, trainer.discriminators), strict=True):
+        assert same(old, weights(network))
+    for index, state in optimizer.state_dict()["state"].items():
+        assert same(moments[index], state)
+    assert all(parameter.requires_grad for parameter in trainer.discriminators.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recomputed_blocks_change_nothing_but_the_memory(make: MakeTrainer, dtype: torch.dtype) -> None:
+    """Neither losses nor gradients, and no layer makes a second power iteration."""
+    kept, recomputed = make(dtype), make(dtype)
+    for network in (recomputed.generator, recomputed.discriminators):
+        recompute_blocks(network)
+    saved: dict[Trainer, int] = {}
+    for trainer in (kept, recomputed):
+        saved[trainer] = 0
+
+        def count(tensor: Tensor, trainer: Trainer = trainer) -> Tensor:
+            saved[trainer] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            trainer.train_step([[batch(1)], [batch(2)]])
+        trainer.train_step([[batch(3)], [batch(4)]])
+    for name in ("generator", "discriminators"):
+        first, second = getattr(kept, name), getattr(recomputed, name)
+        assert same(gradients(first), gradients(second))
+        expected = {key: value for key, value in first.state_dict().items() if "standing" not in key}  # these are NaN
+        assert same(expected, second.state_dict())  # with the singular vectors
+    assert saved[recomputed] < 0.7 * saved[kept]
 
 
 def test_the_same_seed_and_step_draw_the_same(make: MakeTrainer) -> None:

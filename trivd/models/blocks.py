@@ -1,12 +1,43 @@
 """BigGAN's residual blocks (Brock et al. 2019), of the generator and of the critics (A)."""
 
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from trivd.models.layers import FrameNorm, SNConv
+from trivd.models.layers import Affine, FrameNorm, SNConv, pool_space
+from trivd.models.normalization import normalized, normalized_now, use_normalized
 
 
-class GBlock(nn.Module):
+class ResidualBlock(nn.Module):
+    """What the blocks of G and of the critics share.
+
+    With `recompute`, a block's inner results are computed again in backward instead of being kept: less memory.
+    """
+
+    recompute = False
+
+    def run(self, body: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """body(*inputs), which uses the block's own layers."""
+        if not self.recompute or not torch.is_grad_enabled():
+            return body(*inputs)
+        with normalized(self):
+            ready = normalized_now()  # the second time too: no second power iteration
+            result: Tensor = checkpoint(
+                body,
+                *inputs,
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=lambda: (nullcontext(), use_normalized(ready)),
+            )
+            return result
+
+
+class GBlock(ResidualBlock):
     """Generator block on all time steps: (T B, in, H, W) -> (T B, out, H', W'), H' = 2 H where it upsamples.
 
     BatchNorm -> ReLU -> [nearest x2] -> 3x3 -> BatchNorm -> ReLU -> 3x3, added to [nearest x2] -> 1x1 of the input.
@@ -22,22 +53,26 @@ class GBlock(nn.Module):
         self.conv2 = SNConv(outputs, outputs)
         self.shortcut = SNConv(inputs, outputs, 1) if upsample or inputs != outputs else nn.Identity()
 
-    def resize(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.upsample else x
+    def normalize(self, norm: FrameNorm, x: Tensor, affines: Mapping[FrameNorm, Affine]) -> Tensor:
+        y: Tensor = norm(x.unflatten(0, (self.frames, -1)), affines[norm])  # and ReLU
+        return y.flatten(0, 1)
 
-    def normalize(self, norm: FrameNorm, x: Tensor, condition: Tensor) -> Tensor:
-        return F.relu(norm(x.unflatten(0, (self.frames, -1)), condition)).flatten(0, 1)
+    def forward(self, x: Tensor, affines: Mapping[FrameNorm, Affine]) -> Tensor:
+        """`affines` are those of `affine_maps`."""
+        return self.run(self._body, x, affines)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv1(self.resize(self.normalize(self.norm1, x, condition)))
-        h = self.conv2(self.normalize(self.norm2, h, condition))
-        return h + self.resize(self.shortcut(x))  # 1x1 before upsampling: the same values, a quarter of the work
+    def _body(self, x: Tensor, affines: Mapping[FrameNorm, Affine]) -> Tensor:
+        h = self.normalize(self.norm1, x, affines)
+        h = self.conv1.upsampled(h) if self.upsample else self.conv1(h)
+        h = self.conv2(self.normalize(self.norm2, h, affines))
+        skip = self.shortcut(x)  # 1x1 before upsampling: the same values, a quarter of the work
+        return h + (F.interpolate(skip, scale_factor=2.0, mode="nearest") if self.upsample else skip)
 
 
-class DBlock(nn.Module):
+class DBlock(ResidualBlock):
     """Critic block: (B, in, [T,] H, W) -> (B, out, [T,] H', W'), with average pooling over 2 x 2 pixels if asked.
 
-    [ReLU] -> conv -> ReLU -> conv, added to a 1-sized convolution of the input, then pooled. Time is never pooled.
+    [ReLU] -> conv -> ReLU -> conv, added to a 1-sized convolution of the input, both pooled. Time is never pooled.
 
     Args:
         dimensions: 2, or 3 for convolutions over time too.
@@ -55,17 +90,17 @@ class DBlock(nn.Module):
 
     def unpooled(self, x: Tensor) -> Tensor:
         """The block's features before its pooling."""
-        h = self.conv1(F.relu(x) if self.activate else x)
-        return self.conv2(F.relu(h)) + self.shortcut(x)
+        return self.conv2(self._hidden(x)) + self.shortcut(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.unpooled(x)
-        return pool_space(h) if self.pool else h
+        return self.run(self._body if self.pool else self.unpooled, x)
 
+    def _hidden(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv1(F.relu(x) if self.activate else x))
 
-def pool_space(x: Tensor) -> Tensor:
-    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions."""
-    return F.avg_pool2d(x, 2) if x.dim() == 4 else F.avg_pool3d(x, (1, 2, 2))
+    def _body(self, x: Tensor) -> Tensor:
+        # 1x1 after pooling: the same values, a quarter of the work
+        return self.conv2.pooled(self._hidden(x)) + self.shortcut(pool_space(x))
 
 
 def critic_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int) -> nn.ModuleList:
@@ -78,3 +113,10 @@ def critic_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: in
         DBlock(widths[i], widths[i + 1], 3 if i < temporal else 2, activate=i > 0, pool=i < pooled)
         for i in range(depth)
     )
+
+
+def recompute_blocks(module: nn.Module) -> None:
+    """Have all residual blocks in `module` recomputed in backward: training.checkpoint_activations."""
+    for block in module.modules():
+        if isinstance(block, ResidualBlock):
+            block.recompute = True

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import critic_blocks
-from trivd.models.layers import ClassEmbedding, SNLinear, full_precision
+from trivd.models.layers import ClassEmbedding, SNLinear, full_precision, normalized
 
 Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
@@ -106,6 +106,10 @@ class Critic(nn.Module):
 
     def forward(self, video: Tensor, labels: Tensor) -> Scores:
         """(B, T, channels, H, W), (B,) -> scores (B, T)."""
+        with normalized(self):
+            return self._scores(video, labels)
+
+    def _scores(self, video: Tensor, labels: Tensor) -> Scores:
         batch, frames = video.shape[:2]
         x = video.transpose(1, 2) if self.temporal else video.flatten(0, 1)
         for index, block in enumerate(self.blocks):

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import ModelConfig
-from trivd.models.blocks import critic_blocks, pool_space
-from trivd.models.layers import SNConv
+from trivd.models.blocks import critic_blocks
+from trivd.models.layers import SNConv, normalized, pool_space
 
 
 class Encoder(nn.Module):
@@ -39,15 +39,24 @@ class Encoder(nn.Module):
         expected = (config.conditioning_frames, config.image_channels, config.resolution, config.resolution)
         if frames.shape[1:] != expected:
             raise ValueError(f"E takes frames (B, {', '.join(map(str, expected))}), not {tuple(frames.shape)}")
-        x = frames.flatten(0, 1)
+        with normalized(self):
+            return self._states(frames.flatten(0, 1))
+
+    def _states(self, x: Tensor) -> dict[int, Tensor]:
+        """Of frames (B C, channels, R, R)."""
         states: dict[int, Tensor] = {}
         for block in self.blocks:
-            unpooled = block.unpooled(x)  # type: ignore[operator]
-            x = pool_space(unpooled)
-            for features in (unpooled, x):
-                name = str(features.shape[-1])
-                # A block's features before pooling are read at the output resolution alone.
-                if name in self.compress and (features is x or features.shape[-1] == self.config.resolution):
-                    folded = features.unflatten(0, (-1, self.config.conditioning_frames)).flatten(1, 2)
-                    states[features.shape[-1]] = F.relu(self.compress[name](folded))
+            if x.shape[-1] == self.config.resolution and str(x.shape[-1]) in self.compress:
+                unpooled = block.unpooled(x)  # type: ignore[operator]
+                states[x.shape[-1]] = self._compress(unpooled)
+                x = pool_space(unpooled)
+            else:
+                x = block(x)
+            if str(x.shape[-1]) in self.compress:
+                states[x.shape[-1]] = self._compress(x)
         return states
+
+    def _compress(self, features: Tensor) -> Tensor:
+        """(B C, features, r, r) -> (B, channels there, r, r)."""
+        folded = features.unflatten(0, (-1, self.config.conditioning_frames)).flatten(1, 2)
+        return F.relu(self.compress[str(features.shape[-1])](folded))

@@ -1,15 +1,15 @@
 """The generator G with its encoder E: frames and noise in, future frames out (A)."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trivd.config import FIRST_RESOLUTION, ModelConfig
 from trivd.models.blocks import GBlock
 from trivd.models.encoder import Encoder
-from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv
+from trivd.models.layers import Affine, ClassEmbedding, FrameNorm, SNConv, affine_maps, normalized
 from trivd.models.recurrent import build_unit
 
 
@@ -32,7 +32,7 @@ class Stage(nn.Module):
         self.upsampling_block = GBlock(config.predicted_frames, inputs, outputs, condition_dim, upsample=True)
 
     def forward(
-        self, x: Tensor, state: Tensor | None, condition: Tensor, return_weights: bool
+        self, x: Tensor, state: Tensor | None, affines: Mapping[FrameNorm, Affine], return_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(T, B, in, r, r) -> (T, B, out, 2r, 2r) and the unit's warping weights, if any and asked."""
         weights = None
@@ -40,7 +40,7 @@ class Stage(nn.Module):
             assert state is not None
             x, weights = self.unit.unroll(x, state, return_weights)
         h = self.conv(x.flatten(0, 1))
-        h = self.upsampling_block(self.block(h, condition), condition)
+        h = self.upsampling_block(self.block(h, affines), affines)
         return h.unflatten(0, x.shape[:2]), weights
 
 
@@ -93,18 +93,23 @@ class Generator(nn.Module):
         """The same from E's states, which several samples of one clip may share."""
         if labels is None:
             labels = torch.zeros(z.shape[0], dtype=torch.int64, device=z.device)
+        with normalized(*(part for part in self.children() if part is not self.encoder)):
+            return self._decode(states, z, labels, return_warps)
+
+    def _decode(self, states: dict[int, Tensor], z: Tensor, labels: Tensor, return_warps: bool) -> Prediction:
         condition = torch.cat([z, self.embedding(labels)], dim=1)
+        affines = affine_maps(self, condition)
         x = self.first(condition).view(-1, self.first_channels, FIRST_RESOLUTION, FIRST_RESOLUTION)
         x = x.contiguous(memory_format=torch.channels_last).expand(self.config.predicted_frames, *x.shape)
         warps: dict[int, Tensor] = {}
         for stage, resolution in zip(self.stages, self.config.generator_resolutions, strict=False):
-            x, weights = stage(x, states.get(resolution), condition, return_warps)
+            x, weights = stage(x, states.get(resolution), affines, return_warps)
             if weights is not None:
                 warps[resolution] = weights
         if self.output_unit is not None:
             x, weights = self.output_unit.unroll(x, states[self.config.resolution], return_warps)
             if weights is not None:
                 warps[self.config.resolution] = weights
-        h = F.relu(self.output_norm(x, condition))
+        h = self.output_norm(x, affines[self.output_norm])  # and ReLU
         video = torch.tanh(self.output(h.flatten(0, 1)).float())
         return Prediction(video.unflatten(0, h.shape[:2]).transpose(0, 1), warps)

@@ -1,12 +1,27 @@
 """Spectrally normalised layers and per-time-step batch normalisation, the small parts every network is made of."""
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from trivd.models.normalization import SpectralNorm, full_precision, normalized
+
+__all__ = [
+    "Affine",
+    "ClassEmbedding",
+    "FrameNorm",
+    "SNConv",
+    "SNLinear",
+    "SpectralNorm",
+    "affine_maps",
+    "compute_dtype",
+    "full_precision",
+    "normalized",
+]
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -17,58 +32,6 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def full_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
-    """Keep autocast away from sums that bfloat16 would spoil; shape-only devices have none."""
-    if torch.amp.is_autocast_available(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
-    return contextlib.nullcontext()
-
-
-class SpectralNorm(nn.Module):
-    """A weight divided by an estimate of its largest singular value (Zhang et al. 2019; paper A and E.2).
-
-    Each training-mode use makes one power iteration; evaluation uses the last estimate. Weights start orthogonal.
-
-    Args:
-        shape: of the weight, (out, in, *kernel); it is normalised as a matrix of `out` rows.
-        bias: whether to learn an offset of shape (out,), which starts at zero.
-    """
-
-    left: Tensor
-    right: Tensor
-
-    def __init__(self, shape: Sequence[int], bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(*shape))
-        self.bias = nn.Parameter(torch.zeros(shape[0])) if bias else None
-        nn.init.orthogonal_(self.weight)
-        rows, columns = self.weight.flatten(1).shape
-        self.register_buffer("left", F.normalize(torch.randn(rows), dim=0))
-        self.register_buffer("right", F.normalize(torch.randn(columns), dim=0))
-        self.power_iteration(1)
-
-    @torch.no_grad()
-    def power_iteration(self, iterations: int) -> None:
-        """Improve the estimate of the singular vectors, in place."""
-        matrix = self.weight.flatten(1)
-        with full_precision(matrix):
-            left, right = self.left, self.right
-            for _ in range(iterations):
-                right = F.normalize(matrix.mT @ left, dim=0)
-                left = F.normalize(matrix @ right, dim=0)
-        self.left.copy_(left)
-        self.right.copy_(right)
-
-    def normalized_weight(self) -> Tensor:
-        """The weight with largest singular value about 1; differentiable, in the weight's own type."""
-        if self.training:
-            self.power_iteration(1)
-        with full_precision(self.weight):
-            # Clones, since the next use overwrites the buffers that backward will read.
-            sigma = self.left.clone() @ (self.weight.flatten(1) @ self.right.clone())
-            return self.weight / sigma
-
-
 class SNLinear(SpectralNorm):
     """Linear layer with spectral normalisation, (..., in) -> (..., out)."""
 
@@ -77,7 +40,7 @@ class SNLinear(SpectralNorm):
 
     def bind(self) -> Callable[[Tensor], Tensor]:
         """The layer with its weight normalised once, to be called many times (at every time step)."""
-        weight = self.normalized_weight()
+        weight = self.normalized_weight().to(compute_dtype(self.weight))
         return lambda x: F.linear(x, weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,11 +60,48 @@ class SNConv(SpectralNorm):
 
     def bind(self) -> Callable[[Tensor], Tensor]:
         """The layer with its weight normalised once, to be called many times (at every time step)."""
-        weight = self.normalized_weight()
-        return lambda x: self.convolve(x, weight.to(compute_dtype(x)), self.bias, padding=self.padding)
+        weight = self.normalized_weight().to(compute_dtype(self.weight))
+        return lambda x: self.convolve(x, weight, self.bias, padding=self.padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bind()(x)
+
+    def upsampled(self, x: Tensor) -> Tensor:
+        """`forward` of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W), with 4/9 of its products.
+
+        Each output reads 2 x 2 different pixels, so the two are one transposed convolution.
+        """
+        kernel = 4 * _averaged(self.normalized_weight()).flip(2, 3).transpose(0, 1)
+        return F.conv_transpose2d(x, kernel.to(compute_dtype(x)), self.bias, stride=2, padding=self.padding)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """`forward` and then averages over 2 x 2 pixels, (..., H, W) -> (..., H/2, W/2).
+
+        The two are one convolution of stride 2 whose kernel is one pixel larger: 4/9 of the products.
+        """
+        if min(x.shape[-2:]) < FOLDED_FROM:
+            return pool_space(self(x))
+        kernel = _averaged(self.normalized_weight()).to(compute_dtype(x))
+        time = (1,) * (x.dim() - 4)
+        return self.convolve(x, kernel, self.bias, stride=(*time, 2, 2), padding=self.padding)
+
+
+FOLDED_FROM = 8  # pixels; on smaller features, libraries are faster with a plain convolution
+
+
+def _averaged(kernel: Tensor) -> Tensor:
+    """(..., k, k) -> (..., k + 1, k + 1): the kernel, then averages over 2 x 2 pixels."""
+    if kernel.dim() == 4:
+        return F.avg_pool2d(kernel, 2, stride=1, padding=1)
+    return _averaged(kernel.flatten(1, 2)).unflatten(1, kernel.shape[1:3])
+
+
+def pool_space(x: Tensor) -> Tensor:
+    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions."""
+    if x.dim() == 4:
+        return F.avg_pool2d(x, 2)
+    frames = x.transpose(1, 2)  # pooled as pictures: autocast would have avg_pool3d run in float32
+    return F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
 class ClassEmbedding(SNLinear):
@@ -117,15 +117,24 @@ class ClassEmbedding(SNLinear):
         return F.embedding(labels, self.normalized_weight().mT)  # the linear map of a one-hot vector
 
 
+# Scale and offset of a normalisation, each (B, C) or (C,).
+Affine = tuple[Tensor, Tensor]
+
+
 def _per_channel(values: Tensor) -> Tensor:
     """(T, C) or (T, B, C), to broadcast over features (T, B, C, H, W)."""
     return (values.unsqueeze(1) if values.dim() == 2 else values)[..., None, None]
 
 
-class _BatchNormalize(torch.autograd.Function):
-    """Normalisation with the batch's own statistics, in fewer passes over the features than autograd's backward.
+def _centre(features: Tensor, x: Tensor, mean: Tensor) -> Tensor:
+    """features - mean, in place if they are a copy of x."""
+    return features - _per_channel(mean) if features is x else features.sub_(_per_channel(mean))
 
-    With xhat = (x - mean) rstd and the gradient g of the output, the gradient of x is
+
+class _BatchNormalize(torch.autograd.Function):
+    """Normalisation with the batch's own statistics and ReLU, in fewer passes over the features than autograd's.
+
+    With xhat = (x - mean) rstd and the gradient g of what the ReLU reads, the gradient of x is
     rstd (scale g - <scale g> - xhat <scale g xhat>), <> the mean over batch and space; both means follow from the
     gradients of offset and scale.
     """
@@ -135,33 +144,37 @@ class _BatchNormalize(torch.autograd.Function):
         """x (T, B, C, H, W), scale and offset (B, C) or (C,) -> the same shape; mean and variance (T, C)."""
         features = x.float() if x.dtype == torch.bfloat16 else x
         mean = features.mean(dim=(1, 3, 4))
-        centred = features - _per_channel(mean)
+        centred = _centre(features, x, mean)
         variance = (centred * centred).mean(dim=(1, 3, 4))
         rstd = torch.rsqrt(variance + epsilon)
         gain = scale * rstd.unsqueeze(1)  # (T, B or 1, C)
-        ctx.save_for_backward(centred, rstd, scale)
-        ctx.dtype = x.dtype
+        shift = _per_channel(offset.expand_as(gain)).expand_as(x)  # expanded, for the order in which memory is walked
+        y = torch.addcmul(shift, centred, _per_channel(gain)).to(x.dtype).relu_()
+        # x, not the centred features: it is half as large in bfloat16.
+        ctx.save_for_backward(x, y, mean, rstd, scale)
         ctx.mark_non_differentiable(mean, variance)
-        y = torch.addcmul(offset.expand_as(gain)[..., None, None], centred, gain[..., None, None])
-        return y.to(x.dtype), mean, variance
+        return y, mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *statistics: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        centred, rstd, scale = ctx.saved_tensors
-        gradient = gradient.to(centred.dtype)
-        _, batch, _, height, width = centred.shape
+        x, y, mean, rstd, scale = ctx.saved_tensors
+        gradient = torch.ops.aten.threshold_backward(gradient, y, 0).to(mean.dtype)  # ReLU's
+        centred = _centre(x.to(mean.dtype), x, mean)
+        _, batch, _, height, width = x.shape
         for_offset = gradient.sum(dim=(3, 4))  # (T, B, C)
         for_scale = (gradient * centred).sum(dim=(3, 4)) * rstd.unsqueeze(1)
         count = batch * height * width
-        mean = (scale * for_offset).sum(dim=1) / count  # <scale g>, (T, C)
+        shared = (scale * for_offset).sum(dim=1) / count  # <scale g>, (T, C)
         projection = (scale * for_scale).sum(dim=1) / count  # <scale g xhat>, (T, C)
-        for_x = torch.addcmul(_per_channel(-rstd * mean), centred, _per_channel(-rstd * rstd * projection))
-        for_x = torch.addcmul(for_x, gradient, (scale * rstd.unsqueeze(1))[..., None, None])
-        return for_x.to(ctx.dtype), for_scale.sum_to_size(scale.shape), for_offset.sum_to_size(scale.shape), None
+        constant = _per_channel(-rstd * shared).expand_as(x)
+        for_x = torch.addcmul(constant, centred, _per_channel(-rstd * rstd * projection))
+        for_x.addcmul_(gradient, _per_channel(scale * rstd.unsqueeze(1)))
+        return for_x.to(x.dtype), for_scale.sum_to_size(scale.shape), for_offset.sum_to_size(scale.shape), None
 
 
 class FrameNorm(nn.Module):
-    """Batch normalisation with statistics of its own for each time step (A).
+    """Batch normalisation with statistics of its own for each time step (A), and the ReLU that follows it everywhere.
 
     Statistics are taken over batch and space, never over time. In evaluation they are the standing statistics,
     averages over many batches (E.2), which are NaN until they have been collected.
@@ -191,31 +204,41 @@ class FrameNorm(nn.Module):
             self.scale = SNLinear(condition_dim, channels)  # predicts scale - 1
             self.offset = SNLinear(condition_dim, channels)
 
-    def affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and offset, (B, C) or (C,)."""
-        if isinstance(self.scale, SNLinear) and isinstance(self.offset, SNLinear):
-            with full_precision(condition):
-                return 1 + self.scale(condition), self.offset(condition)
-        assert isinstance(self.scale, Tensor)
-        assert isinstance(self.offset, Tensor)
-        return self.scale, self.offset
-
     def collect(self, on: bool) -> None:
         """Start to average the statistics of every batch afresh, or stop."""
         self.collecting = on
         if on:
             self.collected = 0
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(T, B, C, H, W), (B, condition_dim) -> (T, B, C, H, W)."""
-        scale, offset = self.affine(condition)
+    def forward(self, x: Tensor, affine: Affine) -> Tensor:
+        """(T, B, C, H, W), its entry of `affine_maps` -> (T, B, C, H, W)."""
+        scale, offset = affine
         if not self.training and not self.collecting:
             gain = scale * torch.rsqrt(self.standing_variance + self.epsilon).unsqueeze(1)  # (T, B or 1, C)
             shift = offset - self.standing_mean.unsqueeze(1) * gain
-            return torch.addcmul(_per_channel(shift), x, _per_channel(gain)).to(x.dtype)
+            return F.relu(torch.addcmul(_per_channel(shift), x, _per_channel(gain)).to(x.dtype))
         y, mean, variance = _BatchNormalize.apply(x, scale, offset, self.epsilon)
         if self.collecting:
             self.collected += 1
             for standing, batch in ((self.standing_mean, mean), (self.standing_variance, variance)):
                 standing.copy_(batch if self.collected == 1 else torch.lerp(standing, batch, 1 / self.collected))
         return y
+
+
+def affine_maps(module: nn.Module, condition: Tensor) -> dict[FrameNorm, Affine]:
+    """Scale and offset of every FrameNorm in `module`; those that depend on condition (B, dim) as one linear map."""
+    norms = [norm for norm in module.modules() if isinstance(norm, FrameNorm)]
+    layers = [layer for norm in norms for layer in norm.children() if isinstance(layer, SNLinear)]
+    predicted: Iterator[Tensor] = iter(())
+    if layers:
+        with full_precision(condition):
+            weight = torch.cat([layer.normalized_weight() for layer in layers])
+            bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])  # all have one
+            predicted = iter(F.linear(condition, weight, bias).split([len(layer.weight) for layer in layers], dim=1))
+    maps: dict[FrameNorm, Affine] = {}
+    for norm in norms:
+        if isinstance(norm.scale, Tensor) and isinstance(norm.offset, Tensor):
+            maps[norm] = norm.scale, norm.offset
+        else:
+            maps[norm] = 1 + next(predicted), next(predicted)
+    return maps

@@ -11,6 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from trivd.training.run import Run
 
+SHOWN_WAIT = 0.01  # share of the time spent waiting for clips from which on it is shown
+
 
 class TrainingLog:
     """Use as a context manager around the training loop.
@@ -55,9 +57,11 @@ class TrainingLog:
         """Move the bar."""
         self._progress.update(self._task, completed=step)
 
-    def losses(self, step: int, values: dict[str, float], images_per_second: float, seconds_left: float) -> None:
-        """Losses of a step, and how fast it goes."""
-        self._write(step, values | {"speed/images_per_second": images_per_second})
+    def losses(
+        self, step: int, values: dict[str, float], images_per_second: float, wait_share: float, seconds_left: float
+    ) -> None:
+        """Losses of a step, how fast it goes, and the share of the time that is spent waiting for clips."""
+        self._write(step, values | {"speed/images_per_second": images_per_second, "speed/wait_share": wait_share})
         # D and G per critic, as "small_frames 1.2/0.3"
         parts = [
             f"{name.rpartition('/')[2]} D {value:.2f} G {values[name.replace('discriminator', 'generator')]:+.2f}"
@@ -66,7 +70,10 @@ class TrainingLog:
         ]
         if "loss/reconstruction" in values:
             parts.append(f"L1 {values['loss/reconstruction']:.3f}")
-        text = f"{' | '.join(parts)} | {images_per_second:.0f} images/s"
+        parts.append(f"{images_per_second:.0f} images/s")
+        if wait_share > SHOWN_WAIT:
+            parts.append(f"wait {wait_share:.0%}")
+        text = " | ".join(parts)
         self._losses.plain = text
         if not self.console.is_terminal:
             left = f"{seconds_left / 60:.0f} min left"

@@ -18,7 +18,10 @@ from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
 from trivd.training.log import TrainingLog
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
-from trivd.training.step import NonFiniteLossError, Trainer
+from trivd.training.step import Losses, NonFiniteLossError, Trainer
+
+LONG_WAIT = 0.1  # share of the time spent waiting for clips that is too much
+LONG_WAIT_ROWS = 3  # log rows in succession after which it is said; the first includes the start of the workers
 
 
 class StopRequest:
@@ -132,6 +135,8 @@ class _Session:
         self.saved_step = progress.step
         self.started = time.monotonic()
         self.pace: list[float] = []  # seconds of the steps since the last log row
+        self.waits: list[float] = []  # of these, seconds until the step's clips were there
+        self.waiting = 0  # log rows in succession of which much was waiting
 
     @property
     def seconds(self) -> float:
@@ -158,6 +163,7 @@ class _Session:
         """One training step, and what is due after it."""
         recipe, started = self.config.training, time.monotonic()
         updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+        self.waits.append(time.monotonic() - started)
         losses = self.trainer.train_step(updates)
         clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size
         self.samples += clips
@@ -165,13 +171,26 @@ class _Session:
         step = self.trainer.step
         log.advance(step)
         if self._due(recipe.log_every):
-            pace = sum(self.pace) / len(self.pace)
-            self.pace.clear()
-            values = {name: value.item() for name, value in losses.items()}
-            log.losses(step, values, clips * self.config.model.frames / pace, (recipe.steps - step) * pace)
+            self._write_row(log, losses, clips * self.config.model.frames)
         samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
         if samples or scores:
             self.snapshot(log, samples, scores)
+
+    def _write_row(self, log: TrainingLog, losses: Losses, images: int) -> None:
+        """Log the losses of the step just made, and the speed since the last row; `images` are those of one step."""
+        step, seconds = self.trainer.step, sum(self.pace)
+        pace, wait_share = seconds / len(self.pace), sum(self.waits) / seconds
+        self.pace.clear()
+        self.waits.clear()
+        values = {name: value.item() for name, value in losses.items()}
+        log.losses(step, values, images / pace, wait_share, (self.config.training.steps - step) * pace)
+        if self.waiting < LONG_WAIT_ROWS:  # else it has been said
+            self.waiting = self.waiting + 1 if wait_share > LONG_WAIT else 0
+            if self.waiting == LONG_WAIT_ROWS:
+                log.say(
+                    f"[yellow]{wait_share:.0%} of the time is spent waiting for clips. Stop, and go on with a larger "
+                    f"data.workers (now {self.config.data.workers})."
+                )
 
     def _due(self, every: int) -> bool:
         """Whether something is done after this step that is done every so many steps, and after the last."""

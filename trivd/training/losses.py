@@ -1,7 +1,10 @@
 """The losses of appendix E: geometric hinge, orthogonality, and the optional reconstruction regulariser."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trivd.models.layers import ClassEmbedding, SpectralNorm, full_precision
@@ -23,16 +26,49 @@ def orthogonality_penalty(module: nn.Module) -> Tensor:
     It covers every linear and convolution with spectral norm and the first affine, but not the class embedding, whose
     rows are not meant to be orthogonal. Returns a scalar.
     """
-    penalty = torch.zeros((), device=next(module.parameters()).device)
-    with full_precision(penalty):
-        for layer in module.modules():
-            if isinstance(layer, (SpectralNorm, nn.Linear)) and not isinstance(layer, ClassEmbedding):
-                weight = layer.weight.flatten(1)
-                # |W W^T| = |W^T W|, of which the smaller is formed; the diagonal of W W^T holds the rows' norms.
-                gram = weight @ weight.mT if len(weight) <= weight.shape[1] else weight.mT @ weight
-                norms = (weight * weight).sum(dim=1)
-                penalty = penalty + (gram * gram).sum() - (norms * norms).sum()
+    weights = [
+        layer.weight
+        for layer in module.modules()
+        if isinstance(layer, (SpectralNorm, nn.Linear)) and not isinstance(layer, ClassEmbedding)
+    ]
+    with full_precision(weights[0]):
+        penalty: Tensor = _OffDiagonal.apply(*weights)
     return penalty
+
+
+class _OffDiagonal(torch.autograd.Function):
+    """The penalty of several weights; the gradient 4 (W W^T, off the diagonal) W takes half of autograd's products."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> Tensor:
+        grams, norms, penalties = [], [], []
+        for weight in weights:
+            matrix = weight.movedim(1, -1).flatten(1)  # in any order of columns; this is no copy of channels_last ones
+            if len(matrix) <= matrix.shape[1]:
+                gram = matrix @ matrix.mT
+                gram.diagonal().zero_()
+                norm = None
+                penalty = torch.dot(gram.flatten(), gram.flatten())
+            else:  # |W W^T| = |W^T W|, which is smaller; the diagonal of W W^T holds the rows' norms
+                gram = matrix.mT @ matrix
+                norm = (matrix * matrix).sum(dim=1, keepdim=True)
+                penalty = torch.dot(gram.flatten(), gram.flatten()) - torch.dot(norm.flatten(), norm.flatten())
+            grams.append(gram)
+            norms.append(norm)
+            penalties.append(penalty)
+        ctx.save_for_backward(*weights)
+        ctx.products = grams, norms
+        return torch.stack(penalties).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        results = []
+        for weight, gram, norm in zip(ctx.saved_tensors, *ctx.products, strict=True):
+            matrix = weight.movedim(1, -1).flatten(1)
+            result = gram @ matrix if norm is None else torch.addcmul(matrix @ gram, norm, matrix, value=-1)
+            results.append(result.view(weight.movedim(1, -1).shape).movedim(-1, 1))
+        return tuple(torch._foreach_mul(results, 4 * gradient))
 
 
 def reconstruction_l1(samples: Tensor, truth: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What a training step costs, without making one: sizes, FLOPs and memory (`trivd train --dry-run`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -11,6 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from trivd.config import Config
+from trivd.models.blocks import ResidualBlock, recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
 from trivd.training.losses import orthogonality_penalty
@@ -36,6 +38,9 @@ def make_plan(config: Config) -> Plan:
     model, recipe = config.model, config.training
     with torch.device("meta"):
         generator, critics = Generator(model), Discriminators(config.discriminator, model)
+        if recipe.checkpoint_activations:
+            recompute_blocks(generator)
+            recompute_blocks(critics)
         shape = (model.image_channels, model.resolution, model.resolution)
 
         def video(clips: int) -> Tensor:
@@ -67,7 +72,7 @@ def make_plan(config: Config) -> Plan:
         discriminator_flops = flops(discriminator_update) * recipe.discriminator_updates
         critics.requires_grad_(False)
         generator_flops = flops(generator_update)
-        activations = saved_bytes(generator_update)
+        activations = saved_bytes(generator_update, [generator, critics])
     parameters: dict[str, int] = {view: _count(critics[view]) for view in critics.views}
     return Plan(
         generator_parameters=_count(generator),
@@ -108,8 +113,11 @@ def flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def saved_bytes(work: Callable[[], object]) -> int:
-    """Bytes that autograd keeps for the backward pass of `work`, each storage once; also on the meta device."""
+def saved_bytes(work: Callable[[], object], networks: Sequence[nn.Module] = ()) -> int:
+    """Bytes that autograd keeps for the backward pass of `work`, each storage once; also on the meta device.
+
+    Of the residual blocks in `networks` that are recomputed, it counts the inputs.
+    """
     storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -117,6 +125,17 @@ def saved_bytes(work: Callable[[], object]) -> int:
         storages[storage._cdata] = storage
         return tensor
 
+    def keep_input(block: nn.Module, inputs: tuple[Any, ...]) -> None:
+        keep(inputs[0])
+
+    hooks = [
+        block.register_forward_pre_hook(keep_input)
+        for network in networks
+        for block in network.modules()
+        if isinstance(block, ResidualBlock) and block.recompute
+    ]
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         work()
+    for hook in hooks:
+        hook.remove()
     return sum(storage.nbytes() for storage in storages.values())

@@ -12,6 +12,7 @@ from trivd.files import write_atomically
 CHANGEABLE = {
     "training.steps",
     "training.device",
+    "training.checkpoint_activations",
     "training.log_every",
     "training.sample_every",
     "training.checkpoint_every",

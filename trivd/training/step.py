@@ -1,5 +1,6 @@
 """One training step: discriminator updates, then a generator update (4.1, E.1)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.errors import TrivdError
 from trivd.hardware import autocast, to_channels_last
+from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Discriminators, Head, Scores, View, combine
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents, seeded_generator
@@ -20,7 +22,7 @@ Losses = dict[str, Tensor]
 
 
 class NonFiniteLossError(TrivdError):
-    """A loss is not a number: the run has diverged."""
+    """A loss or its gradient is not finite: the run has diverged."""
 
 
 def update_rng(seed: int, step: int, update: int) -> torch.Generator:
@@ -46,6 +48,8 @@ class Trainer:
         self.discriminators = Discriminators(config.discriminator, config.model)
         for module in (self.generator, self.discriminators):
             to_channels_last(module.to(device))
+            if config.training.checkpoint_activations:
+                recompute_blocks(module)
         recipe = config.training
         self.generator_optimizer = self._adam(self.generator, recipe.generator_lr)
         self.discriminator_optimizer = self._adam(self.discriminators, recipe.discriminator_lr)
@@ -69,7 +73,8 @@ class Trainer:
             losses by name, detached scalars.
 
         Raises:
-            NonFiniteLossError: a loss is not finite; the networks keep the weights of before that update.
+            NonFiniteLossError: a loss or its gradient is not finite; the networks keep the weights of before that
+                update.
         """
         losses: Losses = {}
         for index, batches in enumerate(updates):
@@ -99,8 +104,8 @@ class Trainer:
                 loss = discriminator_hinge(real_outputs, fake_outputs)
                 total = total + loss
                 self._record(losses, f"loss/discriminator/{view}", loss, len(batches))
-            self._backward(total, len(batches), "discriminator")
-        self.discriminator_optimizer.step()
+            (total / len(batches)).backward()
+        self._apply(self.discriminator_optimizer, losses, "discriminator")
         return losses
 
     def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
@@ -132,9 +137,9 @@ class Trainer:
                 loss = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
                 total = total + recipe.reconstruction * loss
                 self._record(losses, "loss/reconstruction", loss, len(batches))
-            self._backward(total, len(batches), "generator")
-        self.generator_optimizer.step()
+            (total / len(batches)).backward()
         self.discriminators.requires_grad_(True)
+        self._apply(self.generator_optimizer, losses, "generator")
         return losses
 
     @property
@@ -157,7 +162,17 @@ class Trainer:
         """Add the mean over accumulated passes."""
         losses[name] = losses.get(name, 0) + loss.detach() / passes
 
-    def _backward(self, total: Tensor, passes: int, name: str) -> None:
-        if not torch.isfinite(total):
-            raise NonFiniteLossError(f"The {name} loss is {total.item()} at step {self.step + 1}.")
-        (total / passes).backward()
+    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> None:
+        """Let the optimizer make its step, if all losses and gradients of the update are finite.
+
+        This waits for the device, once per update. Adam could be told by a flag on the device to do nothing, but only
+        through attributes that belong to gradient scaling, and the wait is short beside an update.
+        """
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        # Of infinite length is also a gradient whose square overflows: it would spoil Adam's second moment.
+        length = torch.stack(torch._foreach_norm(gradients)).sum()
+        values = torch.stack([torch.stack(list(losses.values())).sum(), length]).tolist()
+        for value, what in zip(values, ("loss", "gradient"), strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(f"The {name} {what} is {value} at step {self.step + 1}.")
+        optimizer.step()

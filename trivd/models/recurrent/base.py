@@ -1,17 +1,21 @@
 """What all recurrent units share: their interface, and gates that are evaluated as one convolution."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.layers import SNConv, compute_dtype
+from trivd.models.deferred import Recursion
+from trivd.models.layers import SNConv, compute_dtype, normalized
+from trivd.models.pointwise import PartActivation, Parts
 
 Activation = Literal["relu", "tanh"]
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
+
+WIDE = 256  # channels of a convolution whose time is that of its sums
+BLOCK = 16  # channels
 
 # One time step: (t, state (B, S, H, W)) -> next state, and warping weights (B, L, k^2, H, W) of units that warp.
 Step = Callable[[int, Tensor], tuple[Tensor, Tensor | None]]
@@ -31,8 +35,11 @@ class RecurrentUnit(nn.Module, ABC):
         self.hidden_channels = hidden_channels
 
     @abstractmethod
-    def bind(self, x: Tensor, initial: Tensor) -> Step:
-        """Do all that needs no recursion for x (T, B, C, H, W), once; return the function that makes one step."""
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+        """Do all that needs no recursion for x (T, B, C, H, W), once; return the function that makes one step.
+
+        Layers that each step uses are shared through `recursion`, which begins after this.
+        """
 
     def forward(
         self, x: Tensor, initial: Tensor, return_weights: bool = False
@@ -52,8 +59,11 @@ class RecurrentUnit(nn.Module, ABC):
 
     def unroll(self, x: Tensor, initial: Tensor, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
         """`forward`, always as a pair; the weights are None unless kept."""
-        state = initial.to(compute_dtype(x))
-        step = self.bind(x, state)
+        recursion = Recursion(compute_dtype(x))
+        state = initial.to(recursion.dtype).contiguous(memory_format=torch.channels_last)
+        with normalized(self):
+            step = self.bind(x, state, recursion)
+        state = recursion.begin(state)
         states, weights = [], []
         for t in range(x.shape[0]):
             state, step_weights = step(t, state)
@@ -80,30 +90,60 @@ class Gates(nn.Module):
 
     def __init__(self, state_channels: int, input_channels: int, outputs: Mapping[str, int], kernel_size: int) -> None:
         super().__init__()
-        self.state_channels = state_channels
+        self.sources = [state_channels, input_channels]
         self.outputs = dict(outputs)
         self.padding = kernel_size // 2
         self.convolutions = nn.ModuleDict(
             {name: SNConv(state_channels + input_channels, channels, kernel_size) for name, channels in outputs.items()}
         )
 
-    def bind(self, x: Tensor) -> Callable[[int, Tensor], dict[str, Tensor]]:
-        """A function (t, state (B, S, H, W)) -> {name: pre-activation (B, channels, H, W)}, for x (T, B, C, H, W)."""
-        convolutions = [self.convolutions[name] for name in self.outputs]
-        weight = torch.cat([convolution.normalized_weight() for convolution in convolutions])  # type: ignore[operator]
-        bias = torch.cat([convolution.bias for convolution in convolutions])  # type: ignore[misc]
-        dtype = compute_dtype(x)
-        weight = weight.to(dtype)
-        state_weight = weight[:, : self.state_channels]
-        input_weight = weight[:, self.state_channels :]
-        constant = x.stride(0) == 0  # every step is the same (the first stage of G)
-        steps = x[:1] if constant else x
-        from_input = F.conv2d(steps.flatten(0, 1).to(dtype), input_weight, bias.to(dtype), padding=self.padding)
-        # Unbound once: indexing at each step would make its backward write a gradient of all steps each time.
-        by_step = from_input.unflatten(0, (steps.shape[0], -1)).unbind(0)  # T or 1 of (B, sum of channels, H, W)
+    def bind(
+        self, x: Tensor, recursion: Recursion, activations: Mapping[str, PartActivation]
+    ) -> Callable[[int, Tensor], dict[str, Tensor]]:
+        """A function (t, state (B, S, H, W)) -> {name: gate (B, channels, H, W)}, for x (T, B, C, H, W).
+
+        Args:
+            x: inputs of all steps.
+            recursion: in which the state's half is shared.
+            activations: by name; gates that are not named have none.
+        """
+        groups = [self._bind_group(names, x, recursion, activations) for names in self._groups()]
 
         def evaluate(t: int, state: Tensor) -> dict[str, Tensor]:
-            both = F.conv2d(state, state_weight, padding=self.padding) + by_step[0 if constant else t]
-            return dict(zip(self.outputs, both.split(list(self.outputs.values()), dim=1), strict=True))
+            return {name: gate for group in groups for name, gate in group(t, state)}
 
         return evaluate
+
+    def _groups(self) -> list[list[str]]:
+        """The gates that are evaluated as one convolution: all.
+
+        But in a wide convolution a few channels more, such as a selection map's 9, cost more than one of their own,
+        because libraries divide channels into blocks.
+        """
+        if sum(self.outputs.values()) < WIDE:
+            return [list(self.outputs)]
+        even = [name for name, channels in self.outputs.items() if channels % BLOCK == 0]
+        return [group for group in (even, [name for name in self.outputs if name not in even]) if group]
+
+    def _bind_group(
+        self, names: list[str], x: Tensor, recursion: Recursion, activations: Mapping[str, PartActivation]
+    ) -> Callable[[int, Tensor], Iterable[tuple[str, Tensor]]]:
+        dtype = recursion.dtype
+        convolutions = [self._convolution(name) for name in names]
+        # split, not slices: its backward writes each gradient once
+        halves = [layer.normalized_weight().to(dtype).split(self.sources, dim=1) for layer in convolutions]
+        state_weight, input_weight = (
+            torch.cat(half).contiguous(memory_format=torch.channels_last) for half in zip(*halves, strict=True)
+        )
+        bias = torch.cat([layer.bias for layer in convolutions if layer.bias is not None]).to(dtype)
+        constant = x.stride(0) == 0  # every step is the same (the first stage of G)
+        steps = x[:1] if constant else x
+        from_input = F.conv2d(steps.flatten(0, 1).to(dtype), input_weight, bias, padding=self.padding)
+        parts = Parts([self.outputs[name] for name in names], [activations.get(name, "identity") for name in names])
+        shared = recursion.share(state_weight, None, parts, from_input)
+        return lambda t, state: zip(names, shared(state, 0 if constant else t), strict=True)
+
+    def _convolution(self, name: str) -> SNConv:
+        layer = self.convolutions[name]
+        assert isinstance(layer, SNConv)
+        return layer

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from trivd.models.recurrent.base import ACTIVATIONS, Activation, Gates, RecurrentUnit, Step
+from trivd.models.deferred import Recursion
+from trivd.models.pointwise import mix
+from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, warp
 
 
@@ -18,15 +20,14 @@ class ConvGRU(RecurrentUnit):
         self.gates = Gates(hidden_channels, input_channels, {"r": hidden_channels, "u": hidden_channels}, kernel_size)
         self.candidate = Gates(hidden_channels, input_channels, {"c": hidden_channels}, kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor) -> Step:
-        gates, candidate, rho = self.gates.bind(x), self.candidate.bind(x), ACTIVATIONS[self.activation]
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+        gates = self.gates.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid"})
+        candidate = self.candidate.bind(x, recursion, {"c": self.activation})
 
         def step(t: int, h: Tensor) -> tuple[Tensor, None]:
-            read = gates(t, h)
-            r = read["r"].sigmoid()  # Eq 1
-            c = rho(candidate(t, r * h)["c"])  # Eq 2, 3
-            u = read["u"].sigmoid()  # Eq 4
-            return torch.lerp(c, h, u), None  # Eq 5
+            gate = gates(t, h)  # Eq 1, 4
+            content = candidate(t, gate["r"] * h)["c"]  # Eq 2, 3
+            return mix(content, h, gate["u"]), None  # Eq 5
 
         return step
 
@@ -54,17 +55,16 @@ class KTrajGRU(RecurrentUnit):
         self.gates = Gates(warped, input_channels, {"r": warped, "u": hidden_channels}, kernel_size)
         self.candidate = Gates(warped, input_channels, {"c": hidden_channels}, kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor) -> Step:
-        first, kernels, gates = self.first.bind(x), self.kernels.bind(), self.gates.bind(x)
-        candidate, rho = self.candidate.bind(x), ACTIVATIONS[self.activation]
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+        first, kernels = self.first.bind(x, recursion, {}), self.kernels.bind(recursion)
+        gates = self.gates.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid"})
+        candidate = self.candidate.bind(x, recursion, {"c": self.activation})
 
         def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
             weights = kernels(first(t, h))  # Eq 16
             warped = torch.cat([warp(h, link) for link in weights.unbind(1)], dim=1)  # Eq 17
-            read = gates(t, warped)
-            r = read["r"].sigmoid()  # Eq 18
-            c = rho(candidate(t, r * warped)["c"])  # Eq 19, 20
-            u = read["u"].sigmoid()  # Eq 21
-            return torch.lerp(c, h, u), weights  # Eq 22
+            gate = gates(t, warped)  # Eq 18, 21
+            content = candidate(t, gate["r"] * warped)["c"]  # Eq 19, 20
+            return mix(content, h, gate["u"]), weights  # Eq 22
 
         return step

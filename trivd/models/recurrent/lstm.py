@@ -1,22 +1,28 @@
 """ConvLSTM (F.3) and Dynamic ConvLSTM (F.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.layers import SNConv, SNLinear, compute_dtype
-from trivd.models.recurrent.base import ACTIVATIONS, Activation, Gates, RecurrentUnit, Step
+from trivd.models.deferred import Recursion
+from trivd.models.layers import SNConv, SNLinear
+from trivd.models.pointwise import PartActivation, activate
+from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 
 GATES = ("input", "forget", "output", "content")
 
 
-def lstm_update(read: dict[str, Tensor], memory: Tensor, activation: Activation) -> Tensor:
-    """[h; m] after a step, from the gates' pre-activations (Shi et al. 2015, with rho in place of tanh)."""
-    rho = ACTIVATIONS[activation]
-    memory = read["forget"].sigmoid() * memory + read["input"].sigmoid() * rho(read["content"])
-    hidden = read["output"].sigmoid() * rho(memory)
+def lstm_activations(activation: Activation) -> dict[str, PartActivation]:
+    """Of the gates, by name."""
+    return {"input": "sigmoid", "forget": "sigmoid", "output": "sigmoid", "content": activation}
+
+
+def lstm_update(gate: Mapping[str, Tensor], memory: Tensor, activation: Activation) -> Tensor:
+    """[h; m] after a step, from the activated gates (Shi et al. 2015, with rho in place of tanh)."""
+    memory = gate["forget"] * memory + gate["input"] * gate["content"]
+    hidden = gate["output"] * activate(memory, activation)
     return torch.cat([hidden, memory], dim=1)
 
 
@@ -31,8 +37,8 @@ class ConvLSTM(RecurrentUnit):
         half = hidden_channels // 2
         self.gates = Gates(half, input_channels, dict.fromkeys(GATES, half), kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor) -> Step:
-        gates = self.gates.bind(x)
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+        gates = self.gates.bind(x, recursion, lstm_activations(self.activation))
 
         def step(t: int, state: Tensor) -> tuple[Tensor, None]:
             hidden, memory = state.chunk(2, dim=1)
@@ -101,10 +107,11 @@ class DynamicConvLSTM(RecurrentUnit):
         self.kernel_cnn = KernelCNN(len(GATES) * (self.multiple + 1), kernel_size)
         self.bias = nn.Parameter(torch.zeros(len(GATES) * self.cells))
 
-    def bind(self, x: Tensor, initial: Tensor) -> Step:
-        dtype = compute_dtype(x)
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+        dtype = recursion.dtype
         padding = self.kernel_size // 2
         predict = self.kernel_cnn.bind()
+        activations = lstm_activations(self.activation)
 
         def step(t: int, state: Tensor) -> tuple[Tensor, None]:
             hidden, memory = state.chunk(2, dim=1)
@@ -116,6 +123,7 @@ class DynamicConvLSTM(RecurrentUnit):
             both = torch.cat([hidden, x[t].to(dtype)], dim=1).reshape(1, -1, height, width)
             read = F.conv2d(both, kernels.to(dtype), padding=padding, groups=batch).view(batch, -1, height, width)
             gates = (read + self.bias.to(dtype).view(-1, 1, 1)).chunk(len(GATES), dim=1)
-            return lstm_update(dict(zip(GATES, gates, strict=True)), memory, self.activation), None
+            activated = {name: activate(gate, activations[name]) for name, gate in zip(GATES, gates, strict=True)}
+            return lstm_update(activated, memory, self.activation), None
 
         return step

@@ -5,8 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trivd.models.deferred import Recursion, share_layer
 from trivd.models.layers import SNConv
-from trivd.models.recurrent.base import ACTIVATIONS, Activation, Gates, RecurrentUnit, Step
+from trivd.models.pointwise import mix
+from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels, warp
 
 Flow = Literal["c", "p", "s"]
@@ -59,20 +61,21 @@ class TSRU(RecurrentUnit):
         self.update = SNConv(2 * hidden_channels, hidden_channels, kernel_size) if flow == "s" else None
         self.first = Gates(hidden_channels, input_channels, first, kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor) -> Step:
-        first, kernels, rho = self.first.bind(x), self.kernels.bind(), ACTIVATIONS[self.activation]
-        candidate = self.candidate.bind(x) if self.candidate is not None else None
-        update = self.update.bind() if self.update is not None else None
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+        first = self.first.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid", "c": self.activation})
+        kernels = self.kernels.bind(recursion)
+        candidate = None if self.candidate is None else self.candidate.bind(x, recursion, {"c": self.activation})
+        update = None if self.update is None else share_layer(self.update, "sigmoid", recursion)
 
         def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
             read = first(t, h)
             weights = kernels(read)  # Eq 6
-            warped = warp(h, weights[:, 0])  # Eq 7
+            warped = warp(h, weights.squeeze(1))  # Eq 7
             past = h if self.flow == "p" else warped
             if self.read_gate:
-                past = read["r"].sigmoid() * past
-            c = rho(candidate(t, past)["c"] if candidate else read["c"])  # Eq 8
-            u = (update(torch.cat([warped, c], dim=1)) if update else read["u"]).sigmoid()  # Eq 9
-            return torch.lerp(c, warped, u), weights  # Eq 10
+                past = read["r"] * past
+            content = candidate(t, past)["c"] if candidate else read["c"]  # Eq 8
+            gate = update(torch.cat([warped, content], dim=1)) if update else read["u"]  # Eq 9
+            return mix(content, warped, gate), weights  # Eq 10
 
         return step
