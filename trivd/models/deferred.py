@@ -98,12 +98,13 @@ class Shared:
 
     def for_input(self, gradient: Tensor) -> Tensor:
         """Gradient of the input from that of the output."""
-        if self.weight.dim() == 2:
-            return gradient @ self.weight
         if self.transposed is None:
-            # A convolution with the mirrored weight: faster than the library's backward, and mirrored only once.
-            mirrored = self.weight.flip(2, 3).transpose(0, 1)
-            self.transposed = mirrored.contiguous(memory_format=torch.channels_last)
+            # A forward pass with the mirrored weight: faster than the library's backward, and mirrored only once.
+            mirrored = self.weight.flip(tuple(range(2, self.weight.dim()))).transpose(0, 1)
+            layout = torch.channels_last if self.weight.dim() == 4 else torch.contiguous_format
+            self.transposed = mirrored.contiguous(memory_format=layout)
+        if self.weight.dim() == 2:
+            return F.linear(gradient, self.transposed)
         return F.conv2d(gradient, self.transposed, padding=self.weight.shape[-1] // 2)
 
     def record(self, use: int, step: int, x: Tensor, gradient: Tensor) -> None:

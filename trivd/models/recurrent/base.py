@@ -15,6 +15,7 @@ from trivd.models.pointwise import PartActivation, Parts
 Activation = Literal["relu", "tanh"]
 
 WIDE = 256  # channels of a convolution whose time is that of its sums
+WIDEST = 768  # channels; beyond, the gradient of a convolution's weight no longer fits in the processor's caches
 BLOCK = 16  # channels
 
 # One time step: (t, state (B, S, H, W)) -> next state, and warping weights (B, L, k^2, H, W) of units that warp.
@@ -115,15 +116,22 @@ class Gates(nn.Module):
         return evaluate
 
     def _groups(self) -> list[list[str]]:
-        """The gates that are evaluated as one convolution: all.
+        """The gates that are evaluated as one convolution: all, unless that is wide.
 
-        But in a wide convolution a few channels more, such as a selection map's 9, cost more than one of their own,
-        because libraries divide channels into blocks.
+        A wide one gains nothing from more width. And a few channels more, such as a selection map's 9, would cost it
+        more than one of their own does, because libraries divide channels into blocks.
         """
         if sum(self.outputs.values()) < WIDE:
             return [list(self.outputs)]
-        even = [name for name, channels in self.outputs.items() if channels % BLOCK == 0]
-        return [group for group in (even, [name for name in self.outputs if name not in even]) if group]
+        groups: list[list[str]] = []
+        odd = [name for name, channels in self.outputs.items() if channels % BLOCK]
+        for name in self.outputs:
+            if name in odd:
+                continue
+            if not groups or sum(self.outputs[other] for other in (*groups[-1], name)) > WIDEST:
+                groups.append([])
+            groups[-1].append(name)
+        return [*groups, odd] if odd else groups
 
     def _bind_group(
         self, names: list[str], x: Tensor, recursion: Recursion, activations: Mapping[str, PartActivation]
