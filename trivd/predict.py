@@ -14,6 +14,7 @@ from trivd.evaluation.scores import clip_latents
 from trivd.hardware import autocast, choose_device, choose_precision
 from trivd.models.generator import Generator
 from trivd.models.layers import FrameNorm
+from trivd.models.normalization import normalized, normalized_now, use_normalized
 from trivd.models.pretrained import load_generator, save_generator
 from trivd.motion import motion_field
 from trivd.video import to_float, to_uint8
@@ -45,6 +46,8 @@ class Predictor:
         self.history = history
         self.device = next(generator.parameters()).device
         self.dtype = choose_precision("auto", self.device)
+        with torch.no_grad(), normalized(generator):
+            self.weights = normalized_now()  # once for all futures
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "auto") -> "Predictor":
@@ -140,7 +143,7 @@ class Predictor:
         videos, flows = [], []
         for part in range(-(-count // chunk)):
             z = clip_latents(part, samples, self.config.latent_dim, seed, truncation).to(self.device)
-            with autocast(self.device, self.dtype):
+            with use_normalized(self.weights), autocast(self.device, self.dtype):
                 video, warps = self.generator(seen, z, labels, return_warps=motion)
             if motion:
                 flows.append(motion_field({r: w.float() for r, w in warps.items()}, self.config.resolution))

@@ -16,7 +16,8 @@ from trivd.benchmark.suite import Case, Suite
 from trivd.benchmark.units import Units
 from trivd.benchmark.warp import Warp
 from trivd.benchmark_command import SUITES
-from trivd.config import Unit
+from trivd.config import Config, Unit
+from trivd.presets import preset
 from trivd.training.plan import Plan
 from trivd.training.step import Trainer
 
@@ -31,12 +32,13 @@ Fake = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
-def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No DGMR, and small matrix products."""
+def _small_machine(monkeypatch: pytest.MonkeyPatch, tiny_config: Callable[..., Config]) -> None:
+    """No DGMR, small matrix products and a small step."""
     monkeypatch.setattr(units, "dgmr_conv_gru", lambda channels: None)
     monkeypatch.setattr(predict, "find_dgmr", lambda: None)
     monkeypatch.setattr("trivd.benchmark.costs.PRODUCT_SIZES", {"cpu": (8, 16)})
     monkeypatch.setattr(step, "make_plan", lambda config: PLAN)  # a real one takes seconds
+    monkeypatch.setattr(step, "preset", lambda name: tiny_config(model={"recurrent_resolutions": (16, 32)}))
 
 
 @pytest.fixture
@@ -69,7 +71,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 def test_a_row_fills_its_suites_table(suite: Suite, case: Case) -> None:
     row = {"case": case, **suite.measure(case, CPU)}
     empty = {column.heading for column in suite.columns if column.cell(row) == ""}
-    assert empty <= {"memory [GiB]", "paper [GB]", "DGMR's FLOPs / ours"}
+    optional = {"memory [GiB]", "paper [GB]", "DGMR's FLOPs / ours"}
+    assert empty <= (optional | {"plain float32 / ours"} if case.get("table") in (1, 2) else optional)
     assert all(seconds > 0 for seconds in row["seconds"].values())
     assert all(bar.value > 0 for bar in suite.bars(row))
 
@@ -136,6 +139,24 @@ def test_ratios_of_a_step(fake: Fake) -> None:
     assert row["paper_ratio"] == 354 / 284
     row = STEP.measure({"table": 2, "decomposition": "faster", "unit": "conv_lstm"}, CPU)
     assert "paper_ratio" not in row
+    assert "plain / ours" not in row["ratios"]
+
+
+def test_a_small_step_takes_turns_with_the_plain_one(fake: Fake) -> None:
+    fake(step, {"ours": 3.0, "first": 2.0, "plain": 12.0, "matrix product 8": 1e-6, "matrix product 16": 2e-6})
+    row = STEP.measure({"table": "small", "decomposition": "stronger", "unit": "tsru_p"}, CPU)
+    assert row["ratios"] == {"ours / first": 1.5, "plain / ours": 4}
+    assert "paper_ratio" not in row
+
+
+def test_the_small_step_is_that_of_the_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its preset is the one that the Makefile trains; only the unit is the row's."""
+    makefile = Path(__file__).parents[2] / "Makefile"
+    assert f"--preset {step.SMALL_PRESET} " in makefile.read_text()
+    monkeypatch.setattr(step, "preset", preset)
+    cases = [case for case in STEP.cases() if case["table"] == "small"]
+    assert [case["unit"] for case in cases] == ["conv_gru", "tsru_p"]
+    assert STEP.config(cases[1]) == preset(step.SMALL_PRESET)
 
 
 def test_ratios_of_predictions(fake: Fake) -> None:

@@ -1,6 +1,6 @@
-"""`trivd benchmark step`: a training step with every decomposition of Table 1 and every unit of Table 2.
+"""`trivd benchmark step`: a training step with every decomposition of Table 1, every unit of Table 2, and a small one.
 
-16 rows, each in turn with the first of its table; about two hours on two CPU cores (ch 48, 8 clips).
+18 rows, each in turn with the first of its table; about two hours on two CPU cores (ch 48, 8 clips).
 """
 
 import multiprocessing
@@ -13,11 +13,12 @@ import torch
 
 from trivd.benchmark.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
 from trivd.benchmark.measuring import finisher, ratios, take_turns
+from trivd.benchmark.plain_step import PlainTrainer
 from trivd.benchmark.suite import Bar, Case, Column, Row, Suite
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
 from trivd.hardware import choose_precision, dtype_name, keep_freed_memory
-from trivd.presets import TABLE2_UNITS
+from trivd.presets import TABLE2_UNITS, preset
 from trivd.training.plan import make_plan
 from trivd.training.step import Trainer
 
@@ -50,11 +51,16 @@ TABLE_2: tuple[Case, ...] = tuple(
     {"table": 2, "decomposition": "faster", "unit": unit}
     for unit in sorted(TABLE2_UNITS, key=lambda unit: unit != "conv_gru")  # the reference first
 )
+SMALL_PRESET = "quickstart"  # what `make quickstart` trains
+SMALL: tuple[Case, ...] = tuple(
+    {"table": "small", "decomposition": "stronger", "unit": unit} for unit in ("conv_gru", "tsru_p")
+)
+TABLES = {1: TABLE_1, 2: TABLE_2, "small": SMALL}
 
 
 @dataclass(frozen=True)
 class Step(Suite):
-    """Settings.
+    """Settings; those of the table "small" are its preset's.
 
     Args:
         channels: ch of G, and of the critics.
@@ -75,6 +81,7 @@ class Step(Suite):
         Column("step [s]", ("seconds", "ours"), 3),
         Column("step / first row's", ("ratios", "ours / first")),
         Column("the same in the paper", ("paper_ratio",)),
+        Column("plain float32 / ours", ("ratios", "plain / ours")),
         Column("TFLOP", ("flops",), 2, 1e-12),
         Column("GFLOP/s", ("flops_per_second",), 0, 1e-9),
         Column("of the peak [%]", ("share_of_peak",), 0, 100),
@@ -97,30 +104,37 @@ class Step(Suite):
         return cls(channels=8, batch=2)
 
     def cases(self) -> Sequence[Case]:
-        return [*TABLE_1, *TABLE_2]
+        return [case for table in TABLES.values() for case in table]
 
     def config(self, case: Case) -> Config:
         """Of a row's run."""
+        row: dict[str, dict[str, Any]] = {
+            "model": {"unit": case["unit"]},
+            "discriminator": {"decomposition": case["decomposition"]},
+        }
+        if case["table"] == "small":
+            return override(preset(SMALL_PRESET), row, "trivd benchmark step")
         model: dict[str, Any] = {
             "resolution": self.resolution,
             "predicted_frames": self.predicted_frames,
             "generator_channels": self.channels,
             "discriminator_channels": self.channels,
             "recurrent_resolutions": [r for r in (8, 16, 32) if r <= self.resolution],
-            "unit": case["unit"],
         }
-        discriminator = {"decomposition": case["decomposition"], "frames": self.critic_frames}
+        discriminator = {"frames": self.critic_frames}
         training = {"batch_size": self.batch}
-        changes = {"model": model, "discriminator": discriminator, "training": training}
-        return override(Config(), changes, "trivd benchmark step")
+        size = {"model": model, "discriminator": discriminator, "training": training}
+        return override(override(Config(), size, "trivd benchmark step"), row, "trivd benchmark step")
 
     def measure(self, case: Case, device: torch.device) -> dict[str, Any]:
-        first = (TABLE_1 if case["table"] == 1 else TABLE_2)[0]
+        first = TABLES[case["table"]][0]
         config, dtype = self.config(case), choose_precision(self.precision, device)
         peak_bytes = measure_memory(config, device, dtype) if self.memory else None
-        ways = product_ways(device, dtype) | {"ours": make_step(config, device, dtype)}
+        ways = product_ways(device, dtype) | {"ours": make_step(Trainer(config, device, dtype))}
         if case != first:
-            ways["first"] = make_step(self.config(first), device, dtype)
+            ways["first"] = make_step(Trainer(self.config(first), device, dtype))
+        if case["table"] == "small":
+            ways["plain"] = make_step(PlainTrainer(config, device))
         seconds = take_turns(ways, self.turns, finish=finisher(device))
         if case == first:
             seconds["first"] = seconds["ours"]
@@ -131,7 +145,7 @@ class Step(Suite):
         row = {
             "precision": dtype_name(dtype),
             "seconds": seconds,
-            "ratios": ratios(seconds, ("ours", "first")),
+            "ratios": ratios(seconds, ("ours", "first"), ("plain", "ours")),
             "flops": flops,
             "flops_per_second": flops / seconds["ours"],
             "peak_flops_per_second": peak,
@@ -146,7 +160,7 @@ class Step(Suite):
                 "paper_ratio": paper_ratio,
                 "paper_gigabytes": PAPER_GB[decomposition],
             }
-        unit_milliseconds = PAPER_UNIT_MS.get(config.model.unit)
+        unit_milliseconds = PAPER_UNIT_MS.get(config.model.unit) if case["table"] == 2 else None
         if unit_milliseconds is None:
             return row | {"missing": {"paper_ratio": "not given"}}
         return row | {
@@ -157,14 +171,15 @@ class Step(Suite):
     @staticmethod
     def bars(row: Row) -> list[Bar]:
         case = row["case"]
-        panel, label = f"Table {case['table']}", case["decomposition"] if case["table"] == 1 else case["unit"]
+        panel = "Small" if case["table"] == "small" else f"Table {case['table']}"
+        label = case["decomposition"] if case["table"] == 1 else case["unit"]
         bars = [Bar(panel, label, "measured", row["ratios"]["ours / first"])]
         return bars + ([Bar(panel, label, "paper", row["paper_ratio"])] if "paper_ratio" in row else [])
 
 
-def make_step(config: Config, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
     """A training step on random clips that are in memory already: no lag of loading counts, as in the paper (4.2)."""
-    trainer, model = Trainer(config, device, dtype), config.model
+    config, model = trainer.config, trainer.config.model
     shape = (config.training.batch_size, model.frames, model.resolution, model.resolution, model.image_channels)
     rng = torch.Generator().manual_seed(0)
 
@@ -185,7 +200,7 @@ def measure_memory(config: Config, device: torch.device, dtype: torch.dtype) -> 
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        make_step(config, device, dtype)()
+        make_step(Trainer(config, device, dtype))()
         return torch.cuda.max_memory_allocated(device) - before
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_memory_of_step, config, dtype, torch.get_num_threads()).result()
@@ -195,6 +210,6 @@ def _memory_of_step(config: Config, dtype: torch.dtype, threads: int) -> int | N
     torch.set_num_threads(threads)
     keep_freed_memory()
     before = resident_bytes()
-    make_step(config, torch.device("cpu"), dtype)()
+    make_step(Trainer(config, torch.device("cpu"), dtype))()
     highest = highest_resident_bytes()
     return None if before is None or highest is None else highest - before

@@ -116,7 +116,8 @@ class Critic(nn.Module):
             if self.temporal and index == self.temporal:
                 x = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B T, C, H, W)
             x = block(x)
-        features = F.relu(x).sum(dim=(2, 3), dtype=torch.float32).unflatten(0, (batch, frames))
+        exact = torch.promote_types(x.dtype, torch.float32)
+        features = F.relu(x).sum(dim=(2, 3), dtype=exact).unflatten(0, (batch, frames))
         with full_precision(features):
             joint = (features * self.embedding(labels).unsqueeze(1)).sum(dim=2)
             return Scores(self.score(features).squeeze(2), joint)

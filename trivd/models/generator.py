@@ -111,5 +111,6 @@ class Generator(nn.Module):
             if weights is not None:
                 warps[self.config.resolution] = weights
         h = self.output_norm(x, affines[self.output_norm])  # and ReLU
-        video = torch.tanh(self.output(h.flatten(0, 1)).float())
+        pixels = self.output(h.flatten(0, 1))
+        video = torch.tanh(pixels.to(torch.promote_types(pixels.dtype, torch.float32)))
         return Prediction(video.unflatten(0, h.shape[:2]).transpose(0, 1), warps)
