@@ -12,8 +12,8 @@ from trivd.data.frames import FrameConverter
 from trivd.errors import TrivdError
 from trivd.evaluation.scores import clip_latents
 from trivd.hardware import autocast, choose_device, choose_precision
+from trivd.models.frame_norm import FrameNorm
 from trivd.models.generator import Generator
-from trivd.models.layers import FrameNorm
 from trivd.models.normalization import normalized, normalized_now, use_normalized
 from trivd.models.pretrained import load_generator, save_generator
 from trivd.motion import motion_field

@@ -9,8 +9,9 @@ from torch import Tensor
 from trivd.config import ModelConfig
 from trivd.data.loader import Batch
 from trivd.evaluation.standing import collect_standing_statistics
+from trivd.models.frame_norm import FrameNorm
 from trivd.models.generator import Generator
-from trivd.models.layers import FrameNorm, SpectralNorm
+from trivd.models.layers import SpectralNorm
 
 
 def batches(count: int, size: int = 3) -> list[Batch]:

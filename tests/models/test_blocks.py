@@ -12,7 +12,7 @@ from trivd.config import ModelConfig
 from trivd.models.blocks import DBlock, GBlock
 from trivd.models.discriminators import Critic
 from trivd.models.encoder import Encoder
-from trivd.models.layers import FrameNorm, affine_maps
+from trivd.models.frame_norm import FrameNorm, affine_maps
 
 ModelFactory = Callable[..., ModelConfig]
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trivd.models import compiled
+from trivd.models.frame_norm import FrameNorm
 from trivd.models.pointwise import Parts, mix, softmax
 from trivd.models.recurrent import TSRU
 from trivd.models.warping import warp
@@ -117,6 +118,33 @@ def test_mix_and_softmax(dtype: torch.dtype, c: int, size: int, layout: str, oth
 
 @needs_compiler
 @DTYPES
+@given(t=st.integers(1, 3), b=st.integers(1, 4), c=CHANNELS, size=SIZES, layout=LAYOUTS, of=LAYOUTS)
+@settings(max_examples=15)
+def test_frame_norm(dtype: torch.dtype, t: int, b: int, c: int, size: int, layout: str, of: str) -> None:
+    """With the batch's own statistics, which may lie far from zero, and with standing ones."""
+    norm = FrameNorm(t, c, None)
+    norm.standing_mean.normal_()
+    norm.standing_variance.uniform_(0.5, 2)
+    if dtype == torch.float64:
+        norm.double()
+    x = arranged((20 + torch.randn(t * b, c, size, size + 9)).to(dtype), layout).unflatten(0, (t, b)).requires_grad_()
+    affine = [torch.randn(b, c, dtype=norm.standing_mean.dtype, requires_grad=True) for _ in range(2)]
+    gradient = arranged(torch.randn(t * b, c, size, size + 9).to(dtype), of).unflatten(0, (t, b))
+
+    def work() -> list[Tensor]:
+        results = []
+        for training in (True, False):
+            y = norm.train(training)(x, (affine[0], affine[1]))
+            assert y.dtype == dtype
+            for_x, *others = torch.autograd.grad(y, [x, *affine], gradient)
+            results += [y.detach(), for_x, *(other.to(dtype) for other in others)]
+        return results
+
+    assert_like_plain(work, dtype)
+
+
+@needs_compiler
+@DTYPES
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
 def test_activations_everywhere(dtype: torch.dtype, activation: str) -> None:
     """From the smallest to the largest numbers, relative to each; what is not finite stays what it is."""
@@ -132,10 +160,12 @@ def test_activations_everywhere(dtype: torch.dtype, activation: str) -> None:
 def test_threads_change_nothing() -> None:
     h, weights = torch.randn(4, 64, 32, 32, requires_grad=True), torch.rand(4, 9, 32, 32, requires_grad=True)
     assert h.numel() >= compiled.WORTH_THREADS
+    norm = FrameNorm(2, 64, None)
 
     def work() -> list[Tensor]:
         warped = warp(h, weights)
-        return [warped.detach(), *torch.autograd.grad(warped.square().sum(), [h, weights])]
+        y = norm(warped.unflatten(0, (2, 2)), (torch.ones(64), torch.zeros(64)))
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), [h, weights])]
 
     one = work()
     threads = torch.get_num_threads()

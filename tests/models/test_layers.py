@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from trivd.config import DiscriminatorConfig, ModelConfig, Unit
 from trivd.models.discriminators import Discriminators
+from trivd.models.frame_norm import FrameNorm, affine_maps
 from trivd.models.generator import Generator
-from trivd.models.layers import ClassEmbedding, FrameNorm, SNConv, SNLinear, SpectralNorm, affine_maps, pool_space
+from trivd.models.layers import ClassEmbedding, SNConv, SNLinear, SpectralNorm, pool_space
 
 ModelFactory = Callable[..., ModelConfig]
 

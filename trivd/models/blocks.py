@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trivd.models.layers import Affine, FrameNorm, SNConv, pool_space
+from trivd.models.frame_norm import Affine, FrameNorm
+from trivd.models.layers import SNConv, pool_space
 from trivd.models.normalization import normalized, normalized_now, use_normalized
 
 

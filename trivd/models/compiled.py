@@ -1,4 +1,4 @@
-"""The CPU kernels of kernels.cpp, compiled once by this machine's C++ compiler and then loaded from a cache folder.
+"""The CPU kernels in kernels/, compiled once by this machine's C++ compiler and then loaded from a cache folder.
 
 Where that cannot be done, every operation has a plain PyTorch form, which other devices always take.
 """
@@ -20,20 +20,23 @@ from torch import Tensor, nn
 
 from trivd.files import write_atomically
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 MOST_TAPS = 15**2  # k^2 that the compiled warp and softmax have room for; larger ones take the plain form
 WORTH_THREADS = 2**16  # elements; below, waking a thread costs more than it saves
 
-_POINTER, _COUNT, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_POINTER, _COUNT, _FLAG, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_bool, ctypes.c_int
 ARGUMENTS: dict[str, list[type]] = {
     "activate": [_POINTER] * 5 + [_COUNT] * 2 + [_THREADS],
     "activate_backward": [_POINTER] * 5 + [_COUNT] * 2 + [_THREADS],
     "mix": [_POINTER] * 4 + [_COUNT, _THREADS],
     "mix_backward": [_POINTER] * 7 + [_COUNT, _THREADS],
+    "normalize": [_POINTER] * 6 + [_THREADS],
+    "normalize_backward": [_POINTER] * 10 + [_FLAG, _THREADS],
     "softmax": [_POINTER] * 2 + [_COUNT] * 2 + [_THREADS],
     "softmax_backward": [_POINTER] * 3 + [_COUNT] * 2 + [_THREADS],
+    "statistics": [_POINTER] * 4 + [_THREADS],
     "warp": [_POINTER] * 4 + [_THREADS],
     "warp_backward": [_POINTER] * 6 + [_THREADS],
 }
@@ -89,7 +92,8 @@ def cache_path() -> Path:
     from trivd.evaluation.weights.library import library_folder  # here: evaluation imports the models
 
     runtime = _openmp_runtime()
-    identity = [SOURCE.read_text(encoding="utf-8"), *FLAGS, str(runtime), platform.machine(), _processor_flags()]
+    sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCES.iterdir())]
+    identity = [*sources, *FLAGS, str(runtime), platform.machine(), _processor_flags()]
     key = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:20]
     return library_folder() / "kernels" / f"{key}.so"
 
@@ -133,7 +137,7 @@ def _compile(to: Path) -> None:
     compiled = to.with_suffix(".o")
     openmp = ["-fopenmp"] if runtime else []
     steps = (
-        [compiler, *FLAGS, *openmp, "-c", str(SOURCE), "-o", str(compiled)],
+        [compiler, *FLAGS, *openmp, "-c", str(SOURCES / "kernels.cpp"), "-o", str(compiled)],
         # Linked with the runtime itself: -fopenmp could bring a second one, whose threads would compete with torch's.
         [compiler, "-shared", str(compiled), *([str(runtime)] if runtime else []), "-o", str(to)],
     )

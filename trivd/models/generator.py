@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from trivd.config import FIRST_RESOLUTION, ModelConfig
 from trivd.models.blocks import GBlock
 from trivd.models.encoder import Encoder
-from trivd.models.layers import Affine, ClassEmbedding, FrameNorm, SNConv, affine_maps, normalized
+from trivd.models.frame_norm import Affine, FrameNorm, affine_maps
+from trivd.models.layers import ClassEmbedding, SNConv, normalized
 from trivd.models.recurrent import build_unit
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from trivd.models.compiled import MOST_TAPS, kernel, threads
 
 PartActivation = Literal["identity", "relu", "sigmoid", "tanh"]
-CODES: dict[PartActivation, int] = {"identity": 0, "relu": 1, "sigmoid": 2, "tanh": 3}  # as in kernels.cpp
+CODES: dict[PartActivation, int] = {"identity": 0, "relu": 1, "sigmoid": 2, "tanh": 3}  # as in kernels/pointwise.h
 
 
 class Parts:

@@ -19,7 +19,7 @@ POOLED = 4  # output size of f's adaptive max-pooling (F.1)
 
 
 class _Shape(ctypes.Structure):
-    """Sizes of features and strides of weights, as in kernels.cpp."""
+    """Sizes of features and strides of weights, as in kernels/warp.h."""
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
