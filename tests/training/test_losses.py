@@ -90,6 +90,20 @@ def test_penalty_covers_every_weight_of_the_generator_but_the_embedding(
     assert all(layer.weight.grad is not None for layer in counted)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_penalty_of_bfloat16_products_is_as_exact_as_these(name: str) -> None:
+    layer = shaken(LAYERS[name]())
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    exact = orthogonality_penalty(nn.Sequential(layer))
+    (expected,) = torch.autograd.grad(exact, weight)
+    penalty = orthogonality_penalty(nn.Sequential(layer), torch.bfloat16)
+    assert penalty.dtype == torch.float32
+    assert penalty.item() == pytest.approx(exact.item(), rel=2**-7)
+    (gradient,) = torch.autograd.grad(penalty, weight)
+    assert gradient.dtype == torch.float32
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=2**-6 * expected.abs().max().item())
+
+
 def test_penalty_is_zero_for_orthogonal_rows_of_any_length() -> None:
     layer = SNLinear(6, 4)  # starts orthogonal
     with torch.no_grad():

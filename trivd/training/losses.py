@@ -20,11 +20,19 @@ def generator_hinge(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def orthogonality_penalty(module: nn.Module) -> Tensor:
+def orthogonality_penalty(module: nn.Module, dtype: torch.dtype | None = None) -> Tensor:
     """Sum over weights W (as matrices of one row per output) of |W W^T, off the diagonal|^2 (E.2; Brock et al. 2019).
 
     It covers every linear and convolution with spectral norm and the first affine, but not the class embedding, whose
-    rows are not meant to be orthogonal. Returns a scalar.
+    rows are not meant to be orthogonal.
+
+    Args:
+        module: whose weights are meant.
+        dtype: of W W^T, which for wide layers takes as long as the critics' convolutions; its squares are summed in the
+            weights' type. None: that of the weights.
+
+    Returns:
+        a scalar.
     """
     weights = [
         layer.weight
@@ -32,7 +40,7 @@ def orthogonality_penalty(module: nn.Module) -> Tensor:
         if isinstance(layer, (SpectralNorm, nn.Linear)) and not isinstance(layer, ClassEmbedding)
     ]
     with full_precision(weights[0]):
-        penalty: Tensor = _OffDiagonal.apply(*weights)
+        penalty: Tensor = _OffDiagonal.apply(dtype or weights[0].dtype, *weights)
     return penalty
 
 
@@ -40,35 +48,42 @@ class _OffDiagonal(torch.autograd.Function):
     """The penalty of several weights; the gradient 4 (W W^T, off the diagonal) W takes half of autograd's products."""
 
     @staticmethod
-    def forward(ctx: Any, *weights: Tensor) -> Tensor:
-        grams, norms, penalties = [], [], []
+    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> Tensor:
+        matrices, grams, norms, penalties = [], [], [], []
         for weight in weights:
             matrix = weight.movedim(1, -1).flatten(1)  # in any order of columns; this is no copy of channels_last ones
             if len(matrix) <= matrix.shape[1]:
+                matrix = matrix.to(dtype)
                 gram = matrix @ matrix.mT
                 gram.diagonal().zero_()
                 norm = None
-                penalty = torch.dot(gram.flatten(), gram.flatten())
+                penalty = _squares(gram, weight.dtype)
             else:  # |W W^T| = |W^T W|, which is smaller; the diagonal of W W^T holds the rows' norms
                 gram = matrix.mT @ matrix
                 norm = (matrix * matrix).sum(dim=1, keepdim=True)
-                penalty = torch.dot(gram.flatten(), gram.flatten()) - torch.dot(norm.flatten(), norm.flatten())
+                penalty = _squares(gram, weight.dtype) - _squares(norm, weight.dtype)
+            matrices.append(matrix)
             grams.append(gram)
             norms.append(norm)
             penalties.append(penalty)
         ctx.save_for_backward(*weights)
-        ctx.products = grams, norms
+        ctx.products = matrices, grams, norms
         return torch.stack(penalties).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         results = []
-        for weight, gram, norm in zip(ctx.saved_tensors, *ctx.products, strict=True):
-            matrix = weight.movedim(1, -1).flatten(1)
+        for weight, matrix, gram, norm in zip(ctx.saved_tensors, *ctx.products, strict=True):
             result = gram @ matrix if norm is None else torch.addcmul(matrix @ gram, norm, matrix, value=-1)
-            results.append(result.view(weight.movedim(1, -1).shape).movedim(-1, 1))
-        return tuple(torch._foreach_mul(results, 4 * gradient))
+            results.append(result.to(weight.dtype).view(weight.movedim(1, -1).shape).movedim(-1, 1))
+        return None, *torch._foreach_mul(results, 4 * gradient)
+
+
+def _squares(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The sum of x's squares, in `dtype`."""
+    values = x.to(dtype).flatten()
+    return torch.dot(values, values)
 
 
 def reconstruction_l1(samples: Tensor, truth: Tensor) -> Tensor:

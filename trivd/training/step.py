@@ -130,7 +130,7 @@ class Trainer:
                 loss = generator_hinge(combine(self._scores(view, clips, labels, rng), self.head))
                 total = total + loss
                 self._record(losses, f"loss/generator/{view}", loss, len(batches))
-            penalty = orthogonality_penalty(self.generator)
+            penalty = orthogonality_penalty(self.generator, self.dtype)
             total = total + recipe.orthogonality * penalty
             self._record(losses, "loss/orthogonality", penalty, len(batches))
             if recipe.reconstruction > 0:
