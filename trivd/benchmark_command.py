@@ -13,12 +13,14 @@ from rich.console import Console
 from trivd.benchmark.data import Data
 from trivd.benchmark.evaluate import Evaluation
 from trivd.benchmark.predict import Predict
-from trivd.benchmark.record import run_suite
+from trivd.benchmark.profile import Profile, fill_profile, print_details
+from trivd.benchmark.record import Record, run_suite
 from trivd.benchmark.step import Step
 from trivd.benchmark.suite import Suite
 from trivd.benchmark.tables import fill_tables
 from trivd.benchmark.units import Units
 from trivd.benchmark.warp import Warp
+from trivd.config import Decomposition, Unit
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device
 
@@ -40,14 +42,14 @@ class Measure:
     quick: bool = False
     """Small sizes, which only show that it runs."""
 
-    def measure(self, suite: type[Suite], changes: dict[str, Any], path: Path | None, console: Console) -> None:
+    def measure(self, suite: type[Suite], changes: dict[str, Any], path: Path | None, console: Console) -> Record:
         """Run a suite with the settings that were given."""
         if self.turns is not None and self.turns < 1:
             raise TrivdError(f"--turns is {self.turns}; it must be at least 1.")
         given = {name: value for name, value in (changes | {"turns": self.turns}).items() if value is not None}
         settings = suite.quick() if self.quick else suite()  # type: ignore[call-arg]  # every suite has all defaults
         with _threads(self.threads):
-            run_suite(replace(settings, **given), choose_device(self.device), path, console)
+            return run_suite(replace(settings, **given), choose_device(self.device), path, console)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,39 @@ class MeasureStep(Measure):
     def run(self, console: Console) -> int:
         changes = {"channels": self.channels, "batch": self.batch, "memory": self.memory}
         self.measure(Step, changes, self.json, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MeasureProfile(Measure):
+    """Where the time of a training step goes and what it would take at least, for a large and a small model."""
+
+    channels: int | None = None
+    """ch of G and of the critics; the paper's 48 if not given."""
+    batch: int | None = None
+    """Clips; 8 if not given."""
+    unit: Unit | None = None
+    """Recurrent unit; tsru_p if not given."""
+    decomposition: Decomposition | None = None
+    """Critics; stronger if not given."""
+    small: bool = False
+    """Only the preset that `make quickstart` trains, which takes seconds."""
+    document: Path | None = None
+    """Markdown file whose tables to replace, between the markers of "profile", or on a GPU of "profile cuda"."""
+
+    def run(self, console: Console) -> int:
+        changes = {
+            "channels": self.channels,
+            "batch": self.batch,
+            "unit": self.unit,
+            "decomposition": self.decomposition,
+            "models": ("small",) if self.small else None,
+        }
+        record = self.measure(Profile, changes, self.json, console)
+        print_details(record.values, console)
+        if self.document is not None:
+            fill_profile(record.values, self.document)
+            console.print(f"Written: {self.document}", highlight=False, soft_wrap=True)
         return DONE
 
 
@@ -153,6 +188,7 @@ class Benchmark:
         Annotated[MeasureWarp, tyro.conf.subcommand("warp")]
         | Annotated[MeasureUnits, tyro.conf.subcommand("units")]
         | Annotated[MeasureStep, tyro.conf.subcommand("step")]
+        | Annotated[MeasureProfile, tyro.conf.subcommand("profile")]
         | Annotated[MeasurePredict, tyro.conf.subcommand("predict")]
         | Annotated[MeasureData, tyro.conf.subcommand("data")]
         | Annotated[MeasureEvaluation, tyro.conf.subcommand("evaluate")]

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and the folder for what is kept between runs."""
 
 import os
 from pathlib import Path
@@ -18,3 +18,11 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def library_folder() -> Path:
+    """Of imported weights and compiled kernels: $TRIVD_HOME, else $XDG_CACHE_HOME/trivd, else ~/.cache/trivd."""
+    if home := os.environ.get("TRIVD_HOME"):
+        return Path(home)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "trivd"

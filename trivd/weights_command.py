@@ -11,7 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from trivd.errors import TrivdError
 from trivd.evaluation.weights.download import HUB_URL, fetch
-from trivd.evaluation.weights.library import Imported, find_i3d, import_weights, inspect, library_folder
+from trivd.evaluation.weights.library import Imported, find_i3d, import_weights, inspect
+from trivd.files import library_folder
 
 DONE = 0  # exit status
 

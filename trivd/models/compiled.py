@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trivd.files import write_atomically
+from trivd.files import library_folder, write_atomically
 
 SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
@@ -64,7 +64,7 @@ def kernels() -> dict[tuple[str, torch.dtype], Kernel]:
         return {}
     try:
         library = _load_or_compile()
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home folder
         output = getattr(error, "stderr", None)
         reason = f"{error} {output or ''}".strip()
         warnings.warn(
@@ -89,8 +89,6 @@ def threads(elements: int) -> int:
 
 def cache_path() -> Path:
     """Where the compiled kernels of this source, these flags and this processor lie."""
-    from trivd.evaluation.weights.library import library_folder  # here: evaluation imports the models
-
     runtime = _openmp_runtime()
     sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCES.iterdir())]
     identity = [*sources, *FLAGS, str(runtime), platform.machine(), _processor_flags()]

@@ -79,10 +79,10 @@ def draw_view(view: View, video: Tensor, conditioning: int, frames: int, scale: 
         height, width = height // scale, width // scale
         tops = torch.randint(video.shape[-2] - height + 1, (batch,), generator=rng, device="cpu").tolist()
         lefts = torch.randint(video.shape[-1] - width + 1, (batch,), generator=rng, device="cpu").tolist()
-        corners = zip(tops, lefts, strict=True)
-        video = torch.stack(
-            [video[b, ..., top : top + height, left : left + width] for b, (top, left) in enumerate(corners)]
-        )
+        clips = zip(
+            video.unbind(), tops, lefts, strict=True
+        )  # not by index: each one's gradient would be a whole batch
+        video = torch.stack([clip[..., top : top + height, left : left + width] for clip, top, left in clips])
     return video
 
 

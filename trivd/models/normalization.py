@@ -69,7 +69,8 @@ def normalized(*modules: nn.Module) -> Iterator[None]:
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, SpectralNorm)]
     for training in (True, False):
         group = [layer for layer in layers if layer.training == training and layer not in ready]
-        ready |= zip(group, _normalize(group), strict=True)
+        if group:
+            ready |= zip(group, _normalize(group), strict=True)
     with use_normalized(ready):
         yield
 
@@ -120,8 +121,6 @@ def _iterate(layers: Sequence[SpectralNorm], matrices: Sequence[Tensor], iterati
 
 def _normalize(layers: Sequence[SpectralNorm]) -> tuple[Tensor, ...]:
     """The weights of layers that are all in training or all in evaluation mode, each divided by its sigma."""
-    if not layers:
-        return ()
     with full_precision(layers[0].weight):
         matrices = [_matrix(layer.weight.detach()) for layer in layers]
         if layers[0].training:

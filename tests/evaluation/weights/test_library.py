@@ -18,10 +18,10 @@ from trivd.evaluation.weights.library import (
     find_i3d,
     import_weights,
     inspect,
-    library_folder,
     load_i3d,
     read_weights,
 )
+from trivd.files import library_folder
 
 Arrays = dict[str, NDArray[np.float32]]
 LOGITS = Path(__file__).parents[4] / "shared" / "i3d" / "logits.npz"

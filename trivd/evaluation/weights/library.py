@@ -17,7 +17,7 @@ from trivd.evaluation.weights.mapping import Recognised, recognise
 from trivd.evaluation.weights.pytorch import read_pickle, read_safetensors, read_zip
 from trivd.evaluation.weights.tables import MAGIC
 from trivd.evaluation.weights.tensorflow import SHARD_NAME, find_index, read_archive, read_checkpoint
-from trivd.files import write_atomically
+from trivd.files import library_folder, write_atomically
 
 WEIGHTS_FILE = "i3d.safetensors"
 FORMAT = "trivd-i3d"
@@ -31,14 +31,6 @@ class Imported:
     identification: Identification
     how: str  # the tensors were recognised by their content, names, or order and shapes
     already_there: bool
-
-
-def library_folder() -> Path:
-    """Where imported weights live: $TRIVD_HOME, else $XDG_CACHE_HOME/trivd, else ~/.cache/trivd."""
-    if home := os.environ.get("TRIVD_HOME"):
-        return Path(home)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "trivd"
 
 
 def read_weights(path: Path) -> Recognised:
