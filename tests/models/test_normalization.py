@@ -152,6 +152,6 @@ def test_a_pass_of_a_network_iterates_every_layer_once_and_together(
     normalize = normalization._normalize
     monkeypatch.setattr(normalization, "_normalize", lambda group: groups.append(len(group)) or normalize(group))
     model(*inputs)
-    assert groups == [len(layers), 0]  # in training, in evaluation
+    assert groups == [len(layers)]
     for layer, left in zip(layers, expected, strict=True):
         torch.testing.assert_close(layer.left, left, rtol=1e-4, atol=1e-5)
