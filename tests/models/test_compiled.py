@@ -12,11 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from trivd.models import compiled
 from trivd.models.frame_norm import FrameNorm
 from trivd.models.pointwise import Parts, mix, softmax
 from trivd.models.recurrent import TSRU
+from trivd.models.recurrent.differences import pooled_differences, pooling_windows
 from trivd.models.warping import warp
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -141,6 +143,27 @@ def test_frame_norm(dtype: torch.dtype, t: int, b: int, c: int, size: int, layou
         return results
 
     assert_like_plain(work, dtype)
+
+
+@needs_compiler
+@DTYPES
+@given(b=st.integers(1, 3), c=st.integers(1, 5), width=st.integers(1, 3), h=SIZES, w=SIZES)
+@settings(max_examples=15)
+def test_pooled_differences(dtype: torch.dtype, b: int, c: int, width: int, h: int, w: int) -> None:
+    """They are adaptive max-pooling of all differences; in bfloat16 many are equal."""
+    now, before = (torch.randn(b, c, width, h, w).to(dtype).requires_grad_() for _ in range(2))
+    gradient = torch.randn(b, c, c, width * 16).to(dtype)
+
+    def work() -> list[Tensor]:
+        pooled = pooled_differences(pooling_windows(now, 4), pooling_windows(before, 4))
+        if dtype == torch.bfloat16:
+            return [pooled.detach()]
+        return [pooled.detach(), *torch.autograd.grad(pooled, [now, before], gradient)]
+
+    assert_like_plain(work, dtype)
+    differences = F.relu(now.unsqueeze(1) - before.unsqueeze(2)).flatten(0, 3)
+    expected = F.adaptive_max_pool2d(differences, 4).view(b, c, c, -1)
+    torch.testing.assert_close(work()[0], expected.detach(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @needs_compiler

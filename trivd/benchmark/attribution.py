@@ -44,6 +44,7 @@ SCOPES = {
 FUNCTIONS = {
     "trivd.models.deferred": Kind.RECURRENT,
     "trivd.models.pointwise": Kind.RECURRENT,
+    "trivd.models.recurrent.differences": Kind.RECURRENT,
     "trivd.models.warping": Kind.RECURRENT,
     "trivd.models.frame_norm": Kind.NORMALISATION,
     "trivd.models.normalization": Kind.NORMALISATION,

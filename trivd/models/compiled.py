@@ -34,6 +34,8 @@ ARGUMENTS: dict[str, list[type]] = {
     "mix_backward": [_POINTER] * 7 + [_COUNT, _THREADS],
     "normalize": [_POINTER] * 6 + [_THREADS],
     "normalize_backward": [_POINTER] * 10 + [_FLAG, _THREADS],
+    "pooled_differences": [_POINTER] * 4 + [_THREADS],
+    "pooled_differences_backward": [_POINTER] * 6 + [_THREADS],
     "softmax": [_POINTER] * 2 + [_COUNT] * 2 + [_THREADS],
     "softmax_backward": [_POINTER] * 3 + [_COUNT] * 2 + [_THREADS],
     "statistics": [_POINTER] * 4 + [_THREADS],

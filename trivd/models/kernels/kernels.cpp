@@ -1,5 +1,6 @@
 // CPU kernels, each the counterpart of a plain form in Python that says what it computes. Features are channels_last:
 // rows of positions. Built and called by trivd/models/compiled.py.
+#include "differences.h"
 #include "normalize.h"
 #include "pointwise.h"
 #include "warp.h"
@@ -35,6 +36,15 @@
                                               Value<T>* for_scale, Value<T>* for_offset, const Frames* frames,         \
                                               bool own, int threads) {                                                 \
         normalize_backward<T>(gradient, x, y, mean, rstd, scale, for_x, for_scale, for_offset, *frames, own, threads); \
+    }                                                                                                                  \
+    extern "C" void pooled_differences_##NAME(const T* now, const T* before, T* result, const Pairs* pairs,             \
+                                              int threads) {                                                           \
+        pooled_differences<T>(now, before, result, *pairs, threads);                                                   \
+    }                                                                                                                  \
+    extern "C" void pooled_differences_backward_##NAME(const T* gradient, const T* now, const T* before,               \
+                                                       Value<T>* for_now, Value<T>* for_before, const Pairs* pairs,    \
+                                                       int threads) {                                                  \
+        pooled_differences_backward<T>(gradient, now, before, for_now, for_before, *pairs, threads);                   \
     }                                                                                                                  \
     extern "C" void softmax_##NAME(const T* x, T* result, int64_t rows, int64_t width, int threads) {                  \
         softmax<T>(x, result, rows, width, threads);                                                                   \

@@ -10,6 +10,7 @@ from trivd.models.deferred import Recursion
 from trivd.models.layers import SNConv, SNLinear
 from trivd.models.pointwise import PartActivation, activate
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
+from trivd.models.recurrent.differences import pooled_differences, pooling_windows
 
 GATES = ("input", "forget", "output", "content")
 
@@ -74,14 +75,15 @@ class KernelCNN(nn.Module):
         assert bias is not None
         size = (self.kernels, self.kernel_size, self.kernel_size)
 
+        def features(maps: Tensor) -> Tensor:
+            return convolve(maps.flatten(0, 1).unsqueeze(1)).unflatten(0, maps.shape[:2])  # (B, c, width, H, W)
+
         def predict(current: Tensor, previous: Tensor) -> Tensor:
-            batch, channels = current.shape[:2]
             # The convolution is linear: c maps each are convolved instead of c^2 differences.
-            now = convolve(current.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, 1, channels))
-            before = convolve(previous.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, channels, 1))
-            maps = F.relu(now - before + bias.to(now.dtype).view(-1, 1, 1))  # (B, out c, in c, width, H, W)
-            pooled = F.adaptive_max_pool2d(maps.flatten(0, 2), self.pooled).flatten(1)
-            kernels = output(pooled).unflatten(1, size).unflatten(0, (batch, channels, channels))
+            now, before = features(current), features(previous)
+            now = now + bias.to(now.dtype).view(-1, 1, 1)  # the difference loses the one that both have
+            pooled = pooled_differences(pooling_windows(now, self.pooled), pooling_windows(before, self.pooled))
+            kernels = output(pooled).unflatten(-1, size)  # (B, out c, in c, kernels, k, k)
             return kernels.permute(0, 3, 1, 2, 4, 5).softmax(dim=3)
 
         return predict
