@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import critic_blocks
-from trivd.models.layers import ClassEmbedding, SNLinear, full_precision, normalized
+from trivd.models.layers import ClassEmbedding, SNLinear, exact_dtype, full_precision, normalized
 
 Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
@@ -116,8 +116,7 @@ class Critic(nn.Module):
             if self.temporal and index == self.temporal:
                 x = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B T, C, H, W)
             x = block(x)
-        exact = torch.promote_types(x.dtype, torch.float32)
-        features = F.relu(x).sum(dim=(2, 3), dtype=exact).unflatten(0, (batch, frames))
+        features = F.relu(x).sum(dim=(2, 3), dtype=exact_dtype(x)).unflatten(0, (batch, frames))
         with full_precision(features):
             joint = (features * self.embedding(labels).unsqueeze(1)).sum(dim=2)
             return Scores(self.score(features).squeeze(2), joint)

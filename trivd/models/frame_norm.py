@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trivd.models.compiled import kernel, threads
-from trivd.models.layers import SNLinear, full_precision
+from trivd.models.layers import SNLinear, exact_dtype, full_precision
 
 # Scale and offset of a normalisation, each (B, C) or (C,).
 Affine = tuple[Tensor, Tensor]
@@ -19,11 +19,6 @@ Affine = tuple[Tensor, Tensor]
 def _per_channel(values: Tensor) -> Tensor:
     """(T, C) or (T, B, C), to broadcast over features (T, B, C, H, W)."""
     return (values.unsqueeze(1) if values.dim() == 2 else values)[..., None, None]
-
-
-def _exact(x: Tensor) -> torch.dtype:
-    """The type of statistics, scales and offsets for features x."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 class _Frames(ctypes.Structure):
@@ -47,11 +42,11 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (T, C) of features (T, B, C, H, W) over batch and space."""
     compiled = kernel("statistics", x)
     if compiled is None:
-        features = x.to(_exact(x))
+        features = x.to(exact_dtype(x))
         mean = features.mean(dim=(1, 3, 4))
         return mean, (features - _per_channel(mean)).square().mean(dim=(1, 3, 4))
     x = _rows(x)
-    mean, variance = (torch.empty(x.shape[0], x.shape[2], dtype=_exact(x)) for _ in range(2))
+    mean, variance = (torch.empty(x.shape[0], x.shape[2], dtype=exact_dtype(x)) for _ in range(2))
     pointers = (tensor.data_ptr() for tensor in (x, mean, variance))
     compiled(*pointers, ctypes.byref(_Frames.of(x)), threads(x.numel()))
     return mean, variance

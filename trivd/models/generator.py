@@ -10,7 +10,7 @@ from trivd.config import FIRST_RESOLUTION, ModelConfig
 from trivd.models.blocks import GBlock
 from trivd.models.encoder import Encoder
 from trivd.models.frame_norm import Affine, FrameNorm, affine_maps
-from trivd.models.layers import ClassEmbedding, SNConv, normalized
+from trivd.models.layers import ClassEmbedding, SNConv, exact_dtype, normalized
 from trivd.models.recurrent import build_unit
 
 
@@ -113,5 +113,5 @@ class Generator(nn.Module):
                 warps[self.config.resolution] = weights
         h = self.output_norm(x, affines[self.output_norm])  # and ReLU
         pixels = self.output(h.flatten(0, 1))
-        video = torch.tanh(pixels.to(torch.promote_types(pixels.dtype, torch.float32)))
+        video = torch.tanh(pixels.to(exact_dtype(pixels)))
         return Prediction(video.unflatten(0, h.shape[:2]).transpose(0, 1), warps)

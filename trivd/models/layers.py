@@ -14,6 +14,7 @@ __all__ = [
     "SNLinear",
     "SpectralNorm",
     "compute_dtype",
+    "exact_dtype",
     "full_precision",
     "normalized",
 ]
@@ -25,6 +26,11 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype
+
+
+def exact_dtype(x: Tensor) -> torch.dtype:
+    """The type of sums over `x`: at least float32."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class SNLinear(SpectralNorm):

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trivd.models.compiled import kernel, threads
+from trivd.models.layers import exact_dtype
 
 
 def pooling_windows(maps: Tensor, count: int) -> Tensor:
@@ -55,8 +56,7 @@ class _PooledDifferences(torch.autograd.Function):
         gradient = gradient.contiguous()
         compiled = kernel("pooled_differences_backward", gradient, now, before)
         assert compiled is not None
-        exact = torch.promote_types(now.dtype, torch.float32)
-        for_now, for_before = (torch.zeros_like(now, dtype=exact) for _ in range(2))
+        for_now, for_before = (torch.zeros_like(now, dtype=exact_dtype(now)) for _ in range(2))
         pointers = (tensor.data_ptr() for tensor in (gradient, now, before, for_now, for_before))
         compiled(*pointers, ctypes.byref(_Pairs(*now.shape)), threads(gradient.numel()))
         return for_now.to(now.dtype), for_before.to(now.dtype)
