@@ -87,7 +87,7 @@ def test_documents_are_filled_between_their_markers_alone(place: tuple[Path, Pat
     written = fill_tables(results, document, (Warp, Units))
     assert written == [document, results / "units.svg"]
     text = document.read_text()
-    assert text.startswith("# Title\n\n## warp\n\n<!-- benchmark warp -->\n\nAbacus 7")
+    assert text.startswith("# Title\n\n## benchmark warp\n\n<!-- benchmark warp -->\n\nAbacus 7")
     assert text.endswith("\nafter\n")
     assert "former table" not in text
     assert text.index("| 384@8 |") < text.index("| 192@32 |") < text.index("| 32@32 |")  # files by name
