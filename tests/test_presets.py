@@ -85,7 +85,7 @@ def chosen(config: Any, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_experiment_of_the_paper_has_its_preset() -> None:
-    assert set(PRESETS) == {*PAPER, "bair-balanced", "quickstart", "small"}
+    assert set(PRESETS) == {*PAPER, "bair-balanced", "quickstart", "comparison", "moving-digits", "weizmann", "small"}
     balanced = preset("bair-balanced")
     assert balanced == override(preset("bair"), {"data": {"balanced_split": True}}, "the test")
 

@@ -13,6 +13,7 @@ from trivd.errors import TrivdError
 from trivd.evaluate_command import Evaluate
 from trivd.hardware import keep_freed_memory
 from trivd.presets import preset
+from trivd.replicate_command import Replicate
 from trivd.weights_command import Weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit status
@@ -54,6 +55,7 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Presets, tyro.conf.subcommand("presets")]
         | Annotated[Weights, tyro.conf.subcommand("weights")]
         | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
+        | Annotated[Replicate, tyro.conf.subcommand("replicate")]
     )
     return tyro.cli(
         commands,

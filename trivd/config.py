@@ -6,6 +6,7 @@ The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` 
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -315,6 +316,7 @@ class Config:
 
 
 T = TypeVar("T")
+Changes = Mapping[str, Mapping[str, Any]]  # section -> setting -> value
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -337,7 +339,7 @@ def from_dict(cls: type[T], values: dict[str, Any], source: str = "the configura
         raise TrivdError(f"{source}: {error}") from error
 
 
-def override(config: T, changes: dict[str, dict[str, Any]], source: str) -> T:
+def override(config: T, changes: Changes, source: str) -> T:
     """`config` with the settings of `changes` (section -> setting -> value) in place of its own."""
     values = to_dict(config)
     for section, settings in changes.items():

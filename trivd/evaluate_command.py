@@ -13,10 +13,9 @@ from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
 from trivd.config import Config, EvaluationConfig, from_dict, override
-from trivd.data.clips import open_clips
 from trivd.data.source import Split
 from trivd.errors import TrivdError
-from trivd.evaluation.evaluate import Progress, Subject, evaluate, model_subject
+from trivd.evaluation.evaluate import Progress, Subject, evaluate, evaluate_model
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.files import PredictionFiles
 from trivd.evaluation.networks import choose_network
@@ -72,7 +71,7 @@ class Evaluate:
 
     def run(self, console: Console) -> int:
         device = choose_device(self.device)
-        with _progress(console) as progress:
+        with evaluation_progress(console) as progress:
             evaluation, out = (self._model if self.predictions is None else self._files)(device, progress)
         picture = out.with_suffix(".png")
         write_atomically(picture, to_png(frame_curves(evaluation.curves)))
@@ -93,16 +92,25 @@ class Evaluate:
             config, split = with_protocol(config, self.protocol, predictor.config)
         settings = self._settings(config.evaluation)
         data = self.source or str(predictor.history["data"])
-        train, held_out = (open_clips(data, name, config.data, config.model) for name in ("train", split))
-        network = choose_network(settings, held_out, device)
-        subject = model_subject(predictor.generator, predictor.history, train, settings, predictor.dtype)
         folder = Path(self.model)
         out = self.out or (folder if folder.is_dir() else Path()) / "report.json"
         name = Path(data).name + (" (balanced)" if config.data.balanced_split else "")
         if self.protocol is not None:
             name += f" by protocol {self.protocol}"
-        stride = config.data.stride
-        return evaluate(subject, name, stride, held_out, settings, network, device, out, progress), out
+        evaluation = evaluate_model(
+            predictor.generator,
+            predictor.history,
+            predictor.dtype,
+            data,
+            name,
+            config,
+            split,
+            settings,
+            device,
+            out,
+            progress,
+        )
+        return evaluation, out
 
     def _files(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
         assert self.predictions is not None
@@ -138,7 +146,7 @@ class Evaluate:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
+def evaluation_progress(console: Console) -> Iterator[Progress]:
     """A bar for each part of an evaluation; a line for each tenth of it where there is no terminal."""
     with ProgressBar(console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}

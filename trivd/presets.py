@@ -49,9 +49,43 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
 }
 
 
-def _small(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """SMALL_DATA with more changes."""
-    return {key: SMALL_DATA.get(key, {}) | changes.get(key, {}) for key in SMALL_DATA | changes}
+# The smallest model whose futures of moving-digits are better than copies; two to three steps a second on two cores.
+DIGITS32: dict[str, dict[str, Any]] = {
+    "model": {
+        "resolution": 32,
+        "conditioning_frames": 3,
+        "predicted_frames": 8,
+        "generator_channels": 4,
+        "discriminator_channels": 6,
+        "recurrent_resolutions": (16, 32),
+    },
+    "discriminator": {"frames": 4},
+    # A strong L1 brings the content into place sooner; the critics sharpen it later, from about the 1,500th step on.
+    "training": {"batch_size": 8, "generator_lr": 1.5e-3, "reconstruction": 1000.0},
+}
+
+VIDEOS64: dict[str, dict[str, Any]] = {
+    # A unit at the output resolution too: it can carry a still or textured background by warping it.
+    "model": {"generator_channels": 6, "discriminator_channels": 8, "recurrent_resolutions": (16, 32, 64)},
+    "discriminator": {"frames": 4},
+    "training": {"batch_size": 4},
+    "evaluation": {
+        "clips": 64,
+        "best_of_clips": 32,
+        "samples": 10,
+        "standing_batches": 8,
+        "standing_batch_size": 16,
+    },
+}
+
+
+def _merged(*parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Changes of all parts; of the same setting, the last part's."""
+    merged: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for section, settings in part.items():
+            merged[section] = merged.get(section, {}) | settings
+    return merged
 
 
 PRESETS: dict[str, Preset] = {
@@ -98,23 +132,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "quickstart": Preset(
         "moving-digits at 32 pixels in four to five minutes on two CPU cores",
-        _small(
+        _merged(
+            SMALL_DATA,
+            DIGITS32,
             {
-                "model": {
-                    "resolution": 32,
-                    "conditioning_frames": 3,
-                    "predicted_frames": 8,
-                    "generator_channels": 4,
-                    "discriminator_channels": 6,
-                    "recurrent_resolutions": (16, 32),
-                },
-                "discriminator": {"frames": 4},
-                # Few steps: a strong L1 brings the content into place sooner.
                 "training": {
                     "steps": 500,
-                    "batch_size": 8,
-                    "generator_lr": 1.5e-3,
-                    "reconstruction": 1000.0,
                     "log_every": 20,
                     "sample_every": 50,
                     "evaluate_every": 250,
@@ -127,36 +150,76 @@ PRESETS: dict[str, Preset] = {
                     "standing_batches": 4,
                     "standing_batch_size": 32,
                 },
-            }
+            },
+        ),
+    ),
+    "comparison": Preset(
+        "the same for longer, to compare units and critics with several seeds (trivd replicate)",
+        _merged(
+            SMALL_DATA,
+            DIGITS32,
+            {
+                "training": {"steps": 2_000, "sample_every": 500, "evaluate_every": 500, "checkpoint_every": 250},
+                "evaluation": {
+                    "clips": 256,
+                    "best_of_clips": 64,
+                    "samples": 10,
+                    "standing_batches": 8,
+                    "standing_batch_size": 32,
+                },
+            },
+        ),
+    ),
+    "moving-digits": Preset(
+        "the bundled model: moving-digits at 64 pixels, in a few hours on two CPU cores",
+        _merged(
+            SMALL_DATA,
+            VIDEOS64,
+            {
+                # As quickstart's; a longer average, since there are more steps.
+                "training": {
+                    "steps": 12_000,
+                    "generator_lr": 1.5e-3,
+                    "reconstruction": 1000.0,
+                    "ema_decay": 0.998,
+                    "sample_every": 500,
+                    "evaluate_every": 1_000,
+                    "checkpoint_every": 250,
+                },
+                "evaluation": {"clips": 256, "best_of_clips": 64},
+            },
+        ),
+    ),
+    "weizmann": Preset(
+        "real videos of people at 64 pixels, in about an hour on a CPU core (trivd replicate)",
+        _merged(
+            SMALL_DATA,
+            VIDEOS64,
+            {
+                "training": {
+                    "steps": 3_000,
+                    "reconstruction": 1000.0,
+                    "sample_every": 500,
+                    "evaluate_every": 500,
+                    "checkpoint_every": 250,
+                }
+            },
         ),
     ),
     "small": Preset(
         "a folder of your own videos at 64 pixels on a CPU or a small GPU",
-        _small(
+        _merged(
+            SMALL_DATA,
+            VIDEOS64,
             {
-                # A unit at the output resolution too: it can carry a still or textured background by warping it.
-                "model": {
-                    "generator_channels": 6,
-                    "discriminator_channels": 8,
-                    "recurrent_resolutions": (16, 32, 64),
-                },
-                "discriminator": {"frames": 4},
                 "training": {
                     "steps": 20_000,
-                    "batch_size": 4,
                     "log_every": 50,
                     "sample_every": 250,
                     "evaluate_every": 250,
                     "checkpoint_every": 250,
-                },
-                "evaluation": {
-                    "clips": 64,
-                    "best_of_clips": 32,
-                    "samples": 10,
-                    "standing_batches": 8,
-                    "standing_batch_size": 16,
-                },
-            }
+                }
+            },
         ),
     ),
 }

@@ -32,10 +32,10 @@ from trivd.benchmark.attribution import (
     top_operators,
 )
 from trivd.benchmark.profile import SMALL, Profile, detail_tables, fill_profile, profile_step
-from trivd.benchmark.tables import BEGIN, END
 from trivd.benchmark_command import Benchmark
 from trivd.config import Config
 from trivd.errors import TrivdError
+from trivd.markdown import BEGIN, END
 from trivd.models import normalization
 from trivd.models.frame_norm import FrameNorm, affine_maps
 from trivd.models.layers import SNConv
@@ -274,7 +274,8 @@ def test_floors_are_flops_at_measured_rates(measured: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("fake")
 def test_the_command_keeps_prints_and_documents(tmp_path: Path) -> None:
     path, document = tmp_path / "profile.json", tmp_path / "page.md"
-    document.write_text(f"# Title\n\n{BEGIN.format('profile')}\nformer\n{END.format('profile')}\nafter\n")
+    begin, end = BEGIN.format("benchmark profile"), END.format("benchmark profile")
+    document.write_text(f"# Title\n\n{begin}\nformer\n{end}\nafter\n")
     arguments = ("profile", "--quick", "--json", str(path), "--document", str(document))
     printed = run(*arguments)
     values = json.loads(path.read_text())
@@ -308,8 +309,8 @@ def test_a_graphics_card_has_a_place_of_its_own(tmp_path: Path) -> None:
     run("profile", "--small", "--json", str(path))
     values = json.loads(path.read_text())
     values["hardware"]["device"] = "Loom 3"
-    document.write_text(f"{BEGIN.format('profile')}\n{END.format('profile')}\n")
-    with pytest.raises(TrivdError, match="no place for the suite profile cuda"):
+    document.write_text(f"{BEGIN.format('benchmark profile')}\n{END.format('benchmark profile')}\n")
+    with pytest.raises(TrivdError, match="no place for benchmark profile cuda"):
         fill_profile(values, document)
     with pytest.raises(TrivdError, match="cannot be read"):
         fill_profile(values, tmp_path / "none.md")
@@ -317,6 +318,6 @@ def test_a_graphics_card_has_a_place_of_its_own(tmp_path: Path) -> None:
 
 def test_the_documentation_has_both_places() -> None:
     text = DOCUMENT.read_text()
-    for name in ("profile", "profile cuda"):
+    for name in ("benchmark profile", "benchmark profile cuda"):
         assert text.count(f"{BEGIN.format(name)}\n") == text.count(f"{END.format(name)}\n") == 1
     assert "trivd benchmark profile --json" in text

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from trivd.benchmark.tables import BEGIN, END, fill_tables, markdown_table, plot, records
+from trivd.benchmark.tables import fill_tables, plot, records, suite_table
 from trivd.benchmark.units import Units
 from trivd.benchmark.warp import Warp
 from trivd.benchmark_command import SUITES
 from trivd.errors import TrivdError
+from trivd.markdown import BEGIN, END
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
@@ -60,13 +61,14 @@ def place(tmp_path: Path) -> tuple[Path, Path]:
         (results / f"{name}.json").write_text(json.dumps(values))
     document = tmp_path / "docs" / "page.md"
     document.parent.mkdir()
-    places = [f"## {name}\n\n{BEGIN.format(name)}\nformer table\n{END.format(name)}\n" for name in ("warp", "units")]
+    markers = ("benchmark warp", "benchmark units")
+    places = [f"## {name}\n\n{BEGIN.format(name)}\nformer table\n{END.format(name)}\n" for name in markers]
     document.write_text("# Title\n\n" + "\n".join(places) + "\nafter\n")
     return results, document
 
 
 def test_a_table_holds_the_numbers_of_the_file() -> None:
-    assert markdown_table(Warp, record("warp", warp_row("384@8", 1.25))) == (
+    assert suite_table(Warp, record("warp", warp_row("384@8", 1.25))) == (
         "Abacus 7, 2 of 4 threads, torch 2.13.0, medians of 5 turns, 2026-11-22.\n\n"
         "| features | type | pass | ours [ms] | GB/s | ours / copy | unfold / ours | slices / ours |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
@@ -77,7 +79,7 @@ def test_a_table_holds_the_numbers_of_the_file() -> None:
 def test_a_graphics_card_is_named() -> None:
     values = record("warp")
     values["hardware"]["device"] = "Loom 3"
-    assert markdown_table(Warp, values).startswith("Loom 3, Abacus 7, 2 of 4 threads")
+    assert suite_table(Warp, values).startswith("Loom 3, Abacus 7, 2 of 4 threads")
 
 
 def test_documents_are_filled_between_their_markers_alone(place: tuple[Path, Path]) -> None:
@@ -85,7 +87,7 @@ def test_documents_are_filled_between_their_markers_alone(place: tuple[Path, Pat
     written = fill_tables(results, document, (Warp, Units))
     assert written == [document, results / "units.svg"]
     text = document.read_text()
-    assert text.startswith("# Title\n\n## warp\n\n<!-- benchmark warp -->\n\nAbacus 7")
+    assert text.startswith("# Title\n\n## benchmark warp\n\n<!-- benchmark warp -->\n\nAbacus 7")
     assert text.endswith("\nafter\n")
     assert "former table" not in text
     assert text.index("| 384@8 |") < text.index("| 192@32 |") < text.index("| 32@32 |")  # files by name
@@ -112,9 +114,9 @@ def test_bars_are_as_long_as_their_numbers(place: tuple[Path, Path]) -> None:
 
 def test_a_document_without_a_place_is_left_alone(place: tuple[Path, Path]) -> None:
     results, document = place
-    text = document.read_text().replace(END.format("units"), "")
+    text = document.read_text().replace(END.format("benchmark units"), "")
     document.write_text(text)
-    with pytest.raises(TrivdError, match="no place for the suite units; add the lines <!-- benchmark units -->"):
+    with pytest.raises(TrivdError, match="no place for benchmark units; add the lines <!-- benchmark units -->"):
         fill_tables(results, document, (Warp, Units))
     assert document.read_text() == text
 
@@ -130,5 +132,6 @@ def test_folders_without_records_and_damaged_files_are_errors(tmp_path: Path) ->
 @pytest.mark.parametrize("name", [suite.name for suite in SUITES])
 def test_the_documentation_has_a_place_for_every_suite(name: str) -> None:
     text = DOCUMENT.read_text()
-    assert text.count(f"{BEGIN.format(name)}\n") == text.count(END.format(name)) == 1
+    marker = f"benchmark {name}"
+    assert text.count(f"{BEGIN.format(marker)}\n") == text.count(END.format(marker)) == 1
     assert f"trivd benchmark {name}" in text

@@ -28,12 +28,12 @@ from trivd.benchmark.costs import product_peak, product_ways
 from trivd.benchmark.measuring import finisher, ratios, take_turns
 from trivd.benchmark.step import SMALL_PRESET, Step, make_step
 from trivd.benchmark.suite import Case, Column, Suite
-from trivd.benchmark.tables import fill, markdown_table
+from trivd.benchmark.tables import suite_table
 from trivd.config import Config, Decomposition, Unit, override
 from trivd.data.loader import Batch
-from trivd.errors import TrivdError
 from trivd.files import write_atomically
 from trivd.hardware import choose_precision, dtype_name
+from trivd.markdown import fill, markdown_table, read_document
 from trivd.models.discriminators import Scores, View
 from trivd.training.plan import make_plan
 from trivd.training.step import Losses, Trainer
@@ -254,13 +254,8 @@ def fill_profile(values: dict[str, Any], document: Path) -> None:
     Raises:
         TrivdError: the document cannot be read, or has no place for them.
     """
-    blocks = [markdown_table(Profile, values)]
+    blocks = [suite_table(Profile, values)]
     for title, (heading, *lines) in detail_tables(values).items():
-        table = [heading, ["---"] * len(heading), *lines]
-        blocks.append(f"### {title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in table))
-    try:
-        text = document.read_text()
-    except OSError as error:
-        raise TrivdError(f"{document} cannot be read: {error.strerror}.") from error
-    name = Profile.name if values["hardware"]["device"] == "cpu" else f"{Profile.name} cuda"
-    write_atomically(document, fill(text, name, "\n\n".join(blocks), document).encode())
+        blocks.append(f"### {title}\n\n{markdown_table(heading, lines)}")
+    name = f"benchmark {Profile.name}" + ("" if values["hardware"]["device"] == "cpu" else " cuda")
+    write_atomically(document, fill(read_document(document), name, "\n\n".join(blocks), document).encode())

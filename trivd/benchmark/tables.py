@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from trivd.benchmark.record import describe, is_record
 from trivd.benchmark.suite import Bar, Suite
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
+from trivd.markdown import fill, markdown_table, read_document
 from trivd.plots import BASELINE_COLOR, COLORS, PANEL, to_svg
-
-BEGIN, END = "<!-- benchmark {} -->", "<!-- end of benchmark {} -->"
 
 
 def records(folder: Path) -> dict[Path, dict[str, Any]]:
@@ -37,11 +35,10 @@ def records(folder: Path) -> dict[Path, dict[str, Any]]:
     return found
 
 
-def markdown_table(suite: type[Suite], values: dict[str, Any]) -> str:
+def suite_table(suite: type[Suite], values: dict[str, Any]) -> str:
     """A record's rows, under a line that says on what and when they were measured."""
-    lines = [[column.heading for column in suite.columns], ["---"] * len(suite.columns)]
-    lines += [[column.cell(row) for column in suite.columns] for row in values["rows"]]
-    return f"{describe(values)}.\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    rows = [[column.cell(row) for column in suite.columns] for row in values["rows"]]
+    return f"{describe(values)}.\n\n" + markdown_table([column.heading for column in suite.columns], rows)
 
 
 def plot(suite: type[Suite], values: dict[str, Any]) -> Figure | None:
@@ -86,17 +83,14 @@ def fill_tables(folder: Path, document: Path, suites: Sequence[type[Suite]]) -> 
         TrivdError: the folder has no record, the document cannot be read, or has no place for a suite.
     """
     found = records(folder)
-    try:
-        text = document.read_text()
-    except OSError as error:
-        raise TrivdError(f"{document} cannot be read: {error.strerror}.") from error
+    text = read_document(document)
     written = [document]
     for suite in suites:
         parts = []
         for path, values in found.items():
             if values["suite"] != suite.name:
                 continue
-            parts.append(markdown_table(suite, values))
+            parts.append(suite_table(suite, values))
             figure = plot(suite, values)
             if figure is not None:
                 picture = path.with_suffix(".svg")
@@ -105,19 +99,6 @@ def fill_tables(folder: Path, document: Path, suites: Sequence[type[Suite]]) -> 
                 link = Path(os.path.relpath(picture, document.parent)).as_posix()
                 parts.append(f"![{suite.title}]({link})")
         if parts:
-            text = fill(text, suite.name, "\n\n".join(parts), document)
+            text = fill(text, f"benchmark {suite.name}", "\n\n".join(parts), document)
     write_atomically(document, text.encode())
     return written
-
-
-def fill(text: str, name: str, block: str, document: Path) -> str:
-    """`text` with `block` between the markers of the suite `name`.
-
-    Raises:
-        TrivdError: the markers are not there.
-    """
-    begin, end = BEGIN.format(name), END.format(name)
-    between = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-    if not between.search(text):
-        raise TrivdError(f"{document} has no place for the suite {name}; add the lines {begin} and {end}.")
-    return between.sub(lambda match: f"{begin}\n\n{block}\n\n{end}", text)

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.config import EvaluationConfig
-from trivd.data.clips import ClipDataset, DigitClips
+from trivd.config import Config, EvaluationConfig
+from trivd.data.clips import ClipDataset, DigitClips, open_clips
 from trivd.data.loader import evaluation_numbers
+from trivd.data.source import Split
 from trivd.errors import TrivdError
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.motion import motion_score
+from trivd.evaluation.networks import choose_network
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.protocol import Evaluation, Protocol
 from trivd.evaluation.results import curves, distribution_figures, frame_figures, sample_size_warnings
@@ -77,6 +79,43 @@ def model_subject(
         generator.config.conditioning_frames,
         f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
     )
+
+
+def evaluate_model(
+    generator: Generator,
+    history: dict[str, Any],
+    dtype: torch.dtype,
+    data: str,
+    name: str,
+    config: Config,
+    split: Split,
+    settings: EvaluationConfig,
+    device: torch.device,
+    report: Path,
+    progress: Progress = lambda what, done, total: None,
+) -> Evaluation:
+    """Score a trained generator on a data set.
+
+    Args:
+        generator: on `device`, with averaged weights; its standing statistics are replaced.
+        history: of the model, from its config.json.
+        dtype: of convolutions.
+        data: path or name of the data set.
+        name: of it, for the protocol.
+        config: how clips are cut.
+        split: whose clips count.
+        settings: how many of what.
+        device: of all computation.
+        report: JSON file to write.
+        progress: see `evaluate`.
+
+    Raises:
+        TrivdError: see `evaluate`.
+    """
+    train, held_out = (open_clips(data, part, config.data, config.model) for part in ("train", split))
+    network = choose_network(settings, held_out, device)
+    subject = model_subject(generator, history, train, settings, dtype)
+    return evaluate(subject, name, config.data.stride, held_out, settings, network, device, report, progress)
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import evaluation_batch
@@ -22,6 +23,8 @@ from trivd.models.latents import draw_latents, seeded_generator
 from trivd.video import to_float, to_pixels
 
 BEST_OF = (10, 100)  # futures of which the best counts (Figure 5), where so many are drawn; 1 is the mean of one future
+
+THUMBNAIL = 4  # pixels
 
 Columns = dict[str, Tensor]  # name -> (clips, ...)
 Part = Callable[[Sequence[int]], Columns]  # from the numbers of some clips
@@ -117,16 +120,16 @@ class Scorer:
 
     @torch.no_grad()
     def reference(self, numbers: Sequence[int]) -> Columns:
-        """What needs no model: sharpness and features of the truth, and all scores of copying the last given frame."""
+        """What needs no model: sharpness, thumbnails, features of the truth; all scores of copying the last frame."""
         clips = self.load(numbers)
         copy = clips.conditioning[:, -1:].expand_as(clips.truth)
-        columns = {"truth/sharpness": sharpness(clips.truth)}
+        columns = {"truth/sharpness": sharpness(clips.truth), "truth/thumbnail": thumbnails(clips.truth)}
         columns |= _named("truth", self._features(clips, clips.truth))
         return columns | _named("copy", self._scores(clips, copy))
 
     @torch.no_grad()
     def single(self, forecaster: Forecaster, run: int, numbers: Sequence[int]) -> Columns:
-        """All scores of one future per clip: psnr, ssim, sharpness (B, T), and features."""
+        """All scores of one future per clip: psnr, ssim, sharpness (B, T), thumbnails, and features."""
         clips = self.load(numbers)
         return _named("model", self._scores(clips, next(forecaster.futures(clips, 1, run))))
 
@@ -164,6 +167,7 @@ class Scorer:
             "psnr": psnr(video, clips.truth),
             "ssim": ssim(video, clips.truth),
             "sharpness": sharpness(video),
+            "thumbnail": thumbnails(video),
         }
         return columns | self._features(clips, video)
 
@@ -173,6 +177,23 @@ class Scorer:
         whole = torch.cat([clips.conditioning, future], dim=1) if self.count_conditioning else future
         features = self.network(to_pixels(whole))
         return {"embedding": features.embedding, "logits": features.logits}
+
+
+def thumbnails(video: Tensor) -> Tensor:
+    """The last frames (B, T, channels, H, W), 4 x 4 pixels large: (B, channels, 4, 4)."""
+    return F.adaptive_avg_pool2d(video[:, -1], THUMBNAIL).contiguous()
+
+
+def spread(model: Tensor, truth: Tensor) -> float:
+    """How much thumbnails differ from clip to clip, as a share of how much the true ones do.
+
+    About 1 for a good model, 0 for one that gives the same future to all clips.
+
+    Args:
+        model: thumbnails (clips, channels, 4, 4) of predictions, of at least two clips.
+        truth: of the same clips.
+    """
+    return float(model.std(dim=0).mean() / truth.std(dim=0).mean())
 
 
 def best_of_counts(samples: int) -> tuple[int, ...]:

@@ -1,13 +1,12 @@
 """An evaluation as tables: for the terminal, for Markdown, and for a run's page."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from trivd.evaluation.protocol import Evaluation
 from trivd.evaluation.results import TITLES
+from trivd.markdown import markdown_table
 from trivd.report import Table
 
 CURVE_TITLES = TITLES | {"sharpness": ("Sharpness [grey levels / pixel]", 2)}
@@ -62,14 +61,9 @@ def markdown(evaluation: Evaluation, plot: str) -> str:
         plot: path of the curves' picture, as seen from the file.
     """
     parts = [f"# Evaluation on {evaluation.protocol.data}"]
-    parts += [_markdown_table(table.header, table.rows) for table in tables(evaluation)]
+    parts += [markdown_table(table.header, table.rows) for table in tables(evaluation)]
     parts += [f"**{warning}**" for warning in evaluation.warnings]
     return "\n\n".join([*parts, f"Protocol: {evaluation.protocol}.", f"![scores by predicted frame]({plot})"]) + "\n"
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _number(value: float | None, digits: int) -> str:

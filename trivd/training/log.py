@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
+from trivd.training.collapse import CollapseFlag
 from trivd.training.run import Run
 
 SHOWN_WAIT = 0.01  # share of the time spent waiting for clips from which on it is shown
@@ -40,6 +41,10 @@ class TrainingLog:
         self._losses = Text()  # below the bar: a narrow terminal has no room for both in a line
         self._live = Live(Group(self._progress, self._losses), console=console)
         self._steps = steps
+        self._flag = CollapseFlag()
+        for row in run.log_rows():
+            if row["step"] <= start:
+                self._flag.update(row)
 
     def __enter__(self) -> "TrainingLog":
         if self.console.is_terminal:
@@ -73,6 +78,8 @@ class TrainingLog:
         parts.append(f"{images_per_second:.0f} images/s")
         if wait_share > SHOWN_WAIT:
             parts.append(f"wait {wait_share:.0%}")
+        if self._flag.collapse is not None:
+            parts.append(f"collapsed at step {self._flag.collapse.step}")
         text = " | ".join(parts)
         self._losses.plain = text
         if not self.console.is_terminal:
@@ -101,3 +108,10 @@ class TrainingLog:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        before = self._flag.collapse
+        self._flag.update({"step": step} | values)
+        if self._flag.collapse is not None and before is None:
+            self.say(
+                f"[yellow]The training seems to have collapsed at step {step}: {self._flag.collapse.reason}. It goes "
+                "on; if samples get no better, lower training.discriminator_lr or raise training.reconstruction."
+            )

@@ -210,9 +210,9 @@ class _Session:
             result = values[f"score/train/{self.scores.criterion}"]
             if self.best_score is None or self.scores.is_better(result, self.best_score):
                 self.best_score = result
-                save_model(run.best, generator, trainer, self.data)
+                save_model(run.best, generator, trainer, self.data, self.seconds)
         if trainer.step == self.config.training.steps:
-            save_model(run.last, generator, trainer, self.data)
+            save_model(run.last, generator, trainer, self.data, self.seconds)
 
     def checkpoint(self) -> None:
         progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score, self.scores.criterion)

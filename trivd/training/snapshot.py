@@ -12,7 +12,7 @@ from trivd.data.clips import ClipDataset
 from trivd.data.loader import evaluation_batch, evaluation_numbers
 from trivd.evaluation.frechet import frechet_distance
 from trivd.evaluation.networks import choose_network
-from trivd.evaluation.scores import Columns, ModelForecaster, Scorer, clip_latents, collect
+from trivd.evaluation.scores import Columns, ModelForecaster, Scorer, clip_latents, collect, spread
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
@@ -75,7 +75,7 @@ class SplitScores:
         return score < than if self.criterion == DISTANCE else score > than
 
     def __call__(self, generator: Generator, dtype: torch.dtype) -> dict[str, float]:
-        """ "score/SPLIT/psnr", "ssim" and, with a network, "distance"; the same of "copy_psnr" and so on.
+        """ "score/SPLIT/psnr", "ssim" and, with a network, "distance"; the same of "copy_psnr" and so on; "spread".
 
         Args:
             generator: ready to predict.
@@ -88,6 +88,8 @@ class SplitScores:
             if split not in self._references:
                 self._references[split] = collect(scorer.reference, numbers, settings.batch_size)
             columns = collect(partial(scorer.single, model, 0), numbers, settings.batch_size) | self._references[split]
+            if len(numbers) > 1:
+                values[f"score/{split}/spread"] = spread(columns["model/thumbnail"], columns["truth/thumbnail"])
             for who, prefix in (("model", ""), ("copy", "copy_")):
                 for score in ("psnr", "ssim"):
                     values[f"score/{split}/{prefix}{score}"] = float(columns[f"{who}/{score}"].mean())
@@ -121,6 +123,7 @@ def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: i
     save_png(path, sample_grid(rows, given))
 
 
-def save_model(folder: Path, generator: Generator, trainer: Trainer, data: str) -> None:
-    """Write the averaged model, with where it comes from."""
-    save_generator(generator, folder, {"data": data, "step": trainer.step, "config": to_dict(trainer.config)})
+def save_model(folder: Path, generator: Generator, trainer: Trainer, data: str, seconds: float) -> None:
+    """Write the averaged model, with where it comes from and how long that took."""
+    history = {"data": data, "step": trainer.step, "seconds": seconds, "config": to_dict(trainer.config)}
+    save_generator(generator, folder, history)

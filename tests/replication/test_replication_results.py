@@ -1,0 +1,152 @@
+"""Means, deviations and verdicts against NumPy; tables hold the numbers of the files."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trivd.errors import TrivdError
+from trivd.evaluation.protocol import Spread
+from trivd.markdown import BEGIN, END
+from trivd.replication.grids import GRIDS, Cell, Grid
+from trivd.replication.results import MOTION, mean_curves, orderings, read_results, rows, standard_error
+from trivd.replication.tables import fill_documents
+
+DISTANCE = "FVD (moving-digits)"
+VALUES = st.lists(st.floats(0, 1e3), min_size=2, max_size=9)
+
+
+def grid_of(**papers: float | None) -> Grid:
+    return Grid("a test", "quickstart", tuple(Cell(label, {}, paper) for label, paper in papers.items()), seeds=3)
+
+
+def evaluation(distance: float, error: float | None = None) -> dict[str, Any]:
+    """Of one run, as its JSON file holds it."""
+    figure = {
+        "name": DISTANCE,
+        "better": "lower",
+        "digits": 2,
+        "model": {"mean": distance, "std": None, "runs": [distance]},
+        "copy": 4.5,
+        "truth": 0.25,
+    }
+    protocol = dict.fromkeys(
+        ("clips", "best_of_clips", "resolution", "stride", "conditioning_frames", "predicted_frames", "samples"), 2
+    ) | {"compared_frames": 4, "runs": 1, "truncation": None, "seed": 0, "inception_splits": 1}
+    protocol |= dict.fromkeys(("data", "split", "standing_statistics", "features", "subject"), "x")
+    motion = None if error is None else {"model": error, "zero_motion": 0.75, "clips": 4}
+    curves = {"ssim": {"one sample": [distance, 2 * distance]}}
+    return {"protocol": protocol, "figures": [figure], "curves": curves, "motion": motion, "warnings": []}
+
+
+def result(cell: str, seed: int, distance: float, error: float | None = None, steps: int = 10) -> dict[str, Any]:
+    return {
+        "grid": "units",
+        "cell": cell,
+        "seed": seed,
+        "data": "moving-digits",
+        "steps": steps,
+        "seconds": 1800.0,
+        "weights": f"{cell}{seed}",
+        "date": "2026-11-23T00:00:00+00:00",
+        "versions": {"torch": "2.13.0"},
+        "hardware": {"cpu": "Abacus 7", "threads": 2, "device": "cpu"},
+        "config": {},
+        "evaluations": {"": evaluation(distance, error)},
+        "scores": [{"step": step, "score/train/distance": value} for step, value in ((0, 9.0), (9, distance))],
+        "losses": [],
+    }
+
+
+@given(VALUES, VALUES)
+def test_the_standard_error_is_that_of_a_difference_of_means(first: list[float], second: list[float]) -> None:
+    expected = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
+    assert standard_error(Spread.of(first), Spread.of(second)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(VALUES, VALUES)
+def test_a_verdict_takes_more_than_two_standard_errors(good: list[float], bad: list[float]) -> None:
+    chosen = grid_of(good=10.0, bad=20.0)
+    found = [result("good", seed, value) for seed, value in enumerate(good)]
+    found += [result("bad", seed, value) for seed, value in enumerate(bad)]
+    (pair,) = orderings(rows(chosen, found), DISTANCE)
+    assert (pair.first, pair.second, pair.paper) == ("good", "bad", 10.0)
+    assert pair.difference == pytest.approx(np.mean(bad) - np.mean(good), abs=1e-9)
+    assert pair.error is not None
+    clear = abs(pair.difference) > 2 * pair.error
+    assert pair.verdict == (("holds" if pair.difference > 0 else "reversed") if clear else "not resolved")
+
+
+def test_single_runs_resolve_nothing() -> None:
+    table = rows(grid_of(good=1.0, bad=2.0), [result("good", 0, 1.0), result("bad", 0, 5.0)])
+    assert [pair.verdict for pair in orderings(table, DISTANCE)] == ["not resolved"]
+
+
+def test_pairs_are_those_the_paper_tells_apart_the_widest_first() -> None:
+    chosen = grid_of(a=3.0, b=1.0, c=2.5, d=None)
+    table = rows(chosen, [result(label, 0, 1.0) for label in "abcd"])
+    assert [(pair.first, pair.second) for pair in orderings(table, DISTANCE)] == [("b", "a"), ("b", "c"), ("c", "a")]
+
+
+def test_rows_hold_figures_motion_and_mean_curves() -> None:
+    (row,) = rows(grid_of(a=None), [result("a", seed, value, value / 10) for seed, value in enumerate((1.0, 2.0, 6.0))])
+    spread = row.figures[DISTANCE].model
+    assert (spread.mean, spread.std) == (3.0, pytest.approx(np.std([1, 2, 6], ddof=1)))
+    assert row.figures[MOTION].model.mean == pytest.approx(0.3)
+    assert row.figures[MOTION].copy == 0.75
+    assert mean_curves(row) == {"ssim": {"one sample": [pytest.approx(3.0), pytest.approx(6.0)]}}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    (folder / "units").mkdir(parents=True)
+    distances = {"conv_gru": (3.0, 3.25, 3.5), "tsru_p": (1.0, 1.25, 1.5)}
+    for cell, values in distances.items():
+        for seed, value in enumerate(values):
+            file = folder / "units" / f"{cell}-seed{seed}.json"
+            file.write_text(json.dumps(result(cell, seed, value, error=value / 4, steps=1234)))
+    return folder
+
+
+def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: Path) -> None:
+    document = tmp_path / "docs" / "results.md"
+    document.parent.mkdir()
+    names = ("replication units", "replication stability")
+    document.write_text("".join(f"{BEGIN.format(name)}\n{END.format(name)}\n" for name in names) + "after\n")
+    written = fill_documents(results, document)
+    text = document.read_text()
+    assert f"| tsru_p | 3 | 43.7 | 1.25 ± {np.std([1, 1.25, 1.5], ddof=1):.2f} |" in text
+    assert "| copy the last frame |  |  | 4.50 | 0.75 |" in text
+    assert "Of 1 orderings of the paper: 1 holds, 0 reversed, 0 not resolved" in text
+    assert "| tsru_p < conv_gru | 5.7 | +2.00 ± 0.20 | holds |" in text
+    assert "6 trainings on moving-digits, 3.0 hours in all, each on 2 threads of Abacus 7" in text
+    assert "Of 6 trainings, 0 were flagged" in text
+    assert text.endswith("after\n")
+    assert [path.name for path in written] == ["results.md", "figures.svg"]
+    before = [path.read_bytes() for path in written]
+    fill_documents(results, document)
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_a_document_without_a_place_is_left_alone(results: Path, tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("nothing\n")
+    with pytest.raises(TrivdError, match="has no place for replication units"):
+        fill_documents(results, document)
+    assert document.read_text() == "nothing\n"
+
+
+def test_damaged_results_are_named(results: Path) -> None:
+    (results / "units" / "tsru_c-seed0.json").write_text('{"config": ')
+    with pytest.raises(TrivdError, match=r"tsru_c-seed0\.json is not the result of a run"):
+        read_results(results, "units", GRIDS["units"])
+    old = result("tsru_c", 0, 1.0)
+    del old["evaluations"][""]["protocol"]["seed"]
+    with pytest.raises(TrivdError, match="tsru_c with seed 0 is not of this version"):
+        rows(GRIDS["units"], [old])

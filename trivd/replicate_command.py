@@ -1,0 +1,131 @@
+"""The command `trivd replicate`: the paper's comparisons, trained with several seeds at a size of one's own machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from trivd.errors import TrivdError
+from trivd.replication.grids import GRIDS, Grid, grid
+from trivd.replication.jobs import run_at_once, run_here
+from trivd.replication.pace import Pace, paces, print_costs, steps_of, torch_threads
+from trivd.replication.runs import Task
+from trivd.replication.tables import PACE_FILE, fill_documents
+
+DONE, STOPPED = 0, 3  # exit status, as of `trivd train`
+RUNS, RESULTS = Path("runs/replication"), Path("benchmarks/results/replication")
+
+
+@dataclass(frozen=True)
+class ListGrids:
+    """List the grids."""
+
+    def run(self, console: Console) -> int:
+        table = Table("grid", "runs", "what is compared")
+        for name, found in GRIDS.items():
+            table.add_row(name, f"{len(found.cells)} x {found.seeds}", found.about)
+        console.print(table)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measure what a step of each cell takes, and say what the whole grid costs."""
+
+    grid: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GRID")]
+    jobs: int = 1
+    """Runs at a time, which share the cores."""
+    results: Path = RESULTS
+    """Folder for JSON files; the pace is kept and used by `run`."""
+
+    def run(self, console: Console) -> int:
+        chosen = grid(self.grid)
+        print_costs(chosen, _paces(chosen, self.grid, self.jobs, self.results, console), self.jobs, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class RunGrid:
+    """Train and score the runs of a grid; the same command goes on after a stop."""
+
+    grid: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GRID")]
+    data: str | None = None
+    """Data set, where the grid does not name one."""
+    cells: tuple[str, ...] = ()
+    """Labels of the cells to run; all if not given."""
+    seeds: tuple[int, ...] = ()
+    """Seeds to run; all of the grid if not given."""
+    jobs: int = 1
+    """Runs at a time, each in a process of its own; they share the cores."""
+    runs: Path = RUNS
+    """Folder for the trainings."""
+    results: Path = RESULTS
+    """Folder for a JSON file per run."""
+
+    def run(self, console: Console) -> int:
+        chosen = grid(self.grid)
+        data = self.data or chosen.data
+        if data is None:
+            raise TrivdError(f"The grid {self.grid} needs --data, a folder of videos or a store.")
+        if self.jobs < 1:
+            raise TrivdError(f"--jobs is {self.jobs}; it must be at least 1.")
+        cells = [chosen.cell(label) for label in self.cells] or list(chosen.cells)
+        found = _paces(chosen, self.grid, self.jobs, self.results, console)
+        tasks = [
+            Task(self.grid, chosen, cell, seed, steps_of(chosen, found[cell.label]), data)
+            for seed in self.seeds or range(chosen.seeds)
+            for cell in cells
+        ]
+        if self.jobs == 1:
+            done = run_here(tasks, self.runs, self.results, console)
+        else:
+            done = run_at_once(tasks, self.jobs, self.runs, self.results, console)
+        if not done:
+            console.print("Stopped; all is saved. Repeat the command to go on.", soft_wrap=True)
+            return STOPPED
+        console.print(f"All {len(tasks)} runs are done. Results: {self.results / self.grid}", soft_wrap=True)
+        return DONE
+
+
+@dataclass(frozen=True)
+class FillTables:
+    """Put the tables of all grids into a Markdown document, and plots beside the JSON files."""
+
+    results: Path = RESULTS
+    """Folder of the JSON files."""
+    document: Path = Path("docs/results.md")
+    """The Markdown file, which has a pair of markers for each grid."""
+
+    def run(self, console: Console) -> int:
+        for path in fill_documents(self.results, self.document):
+            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """The paper's comparisons, with seeds and error bars."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[ListGrids, tyro.conf.subcommand("list")]
+        | Annotated[Costs, tyro.conf.subcommand("costs")]
+        | Annotated[RunGrid, tyro.conf.subcommand("run")]
+        | Annotated[FillTables, tyro.conf.subcommand("tables")]
+    ]
+
+    def run(self, console: Console) -> int:
+        return self.command.run(console)
+
+
+def _paces(chosen: Grid, name: str, jobs: int, results: Path, console: Console) -> dict[str, Pace]:
+    """Measured with as many threads as each run will have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(torch_threads(jobs))
+    try:
+        return paces(chosen, results / name / PACE_FILE, console)
+    finally:
+        torch.set_num_threads(before)

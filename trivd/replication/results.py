@@ -1,0 +1,170 @@
+"""From the runs of a grid to means and standard deviations, and to what these say of the paper's orderings."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import dacite
+
+from trivd.errors import TrivdError
+from trivd.evaluation.protocol import Evaluation, Figure, Spread
+from trivd.replication.grids import Grid
+from trivd.replication.runs import read_result
+
+MOTION = "end-point error [px]"
+CLEAR = 2.0  # standard errors from which on a difference counts
+
+Verdict = Literal["holds", "reversed", "not resolved"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the runs of a cell gave in one of the grid's evaluations.
+
+    Args:
+        cell: its label.
+        evaluation: its name.
+        paper: FVD; None where the paper gives none.
+        figures: of the evaluation, each over the runs.
+        steps: of each run.
+        evaluations: one per seed.
+    """
+
+    cell: str
+    evaluation: str
+    paper: float | None
+    figures: Mapping[str, Figure]
+    steps: Spread
+    evaluations: Sequence[Evaluation]
+
+    @property
+    def label(self) -> str:
+        """In tables and plots."""
+        return f"{self.cell}, {self.evaluation}" if self.evaluation else self.cell
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """Two cells, of which the paper found the first to have the lower FVD.
+
+    Args:
+        first: label.
+        second: label.
+        paper: second's FVD less the first's, above 0.
+        difference: the same of our distances.
+        error: standard error of the difference; None where a cell has one run.
+    """
+
+    first: str
+    second: str
+    paper: float
+    difference: float
+    error: float | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the difference is more than two standard errors from none, and on which side."""
+        if self.error is None or abs(self.difference) <= CLEAR * self.error:
+            return "not resolved"
+        return "holds" if self.difference > 0 else "reversed"
+
+
+def read_results(folder: Path, name: str, grid: Grid) -> list[dict[str, Any]]:
+    """The runs of a grid that are done, in the order of its cells and by seed.
+
+    Raises:
+        TrivdError: a file holds something else.
+    """
+    order = [cell.label for cell in grid.cells]
+    found = [read_result(file) for file in sorted((folder / name).glob("*-seed*.json"))]
+    return sorted(
+        (values for values in found if values["cell"] in order),
+        key=lambda values: (order.index(values["cell"]), values["seed"]),
+    )
+
+
+def rows(grid: Grid, results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row per cell and evaluation of which there is a result.
+
+    Raises:
+        TrivdError: a result is not of this version.
+    """
+    found = []
+    for cell in grid.cells:
+        own = [values for values in results if values["cell"] == cell.label]
+        for name in grid.evaluations if own else ():
+            evaluations = [_evaluation(values, name) for values in own]
+            steps = Spread.of([float(values["steps"]) for values in own])
+            found.append(Row(cell.label, name, cell.paper, _figures(evaluations), steps, evaluations))
+    return found
+
+
+def orderings(table: Sequence[Row], figure: str) -> list[Ordering]:
+    """All pairs of rows whose FVDs the paper tells apart, by the size of its difference.
+
+    Args:
+        table: rows, of one evaluation each.
+        figure: ours that stands for the paper's FVD.
+    """
+    known = [(row.paper, row) for row in table if row.paper is not None and figure in row.figures]
+    pairs = []
+    for (a, first), (b, second) in combinations(sorted(known, key=lambda pair: pair[0]), 2):
+        ours, theirs = first.figures[figure].model, second.figures[figure].model
+        pairs.append(Ordering(first.label, second.label, b - a, theirs.mean - ours.mean, standard_error(ours, theirs)))
+    return sorted(pairs, key=lambda pair: -pair.paper)
+
+
+def standard_error(first: Spread, second: Spread) -> float | None:
+    """Of the difference of two means; None if one of them is of a single run."""
+    if first.std is None or second.std is None:
+        return None
+    return math.sqrt(first.std**2 / len(first.runs) + second.std**2 / len(second.runs))
+
+
+def mean_curves(row: Row) -> dict[str, dict[str, list[float]]]:
+    """The curves of an evaluation, averaged over the seeds."""
+    first = row.evaluations[0].curves
+    return {
+        score: {
+            name: [
+                math.fsum(values) / len(values)
+                for values in zip(*(evaluation.curves[score][name] for evaluation in row.evaluations), strict=True)
+            ]
+            for name in series
+        }
+        for score, series in first.items()
+    }
+
+
+def _evaluation(values: Mapping[str, Any], name: str) -> Evaluation:
+    try:
+        return dacite.from_dict(Evaluation, values["evaluations"][name], dacite.Config(strict=True))
+    except (KeyError, TypeError, dacite.DaciteError) as error:
+        raise TrivdError(
+            f"The result of {values['cell']} with seed {values['seed']} is not of this version ({error}); move its "
+            "file away and repeat the run."
+        ) from error
+
+
+def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
+    """Each figure over the runs; the motion field's error among them."""
+    by_run = [{figure.name: figure for figure in evaluation.figures} for evaluation in evaluations]
+    figures = {
+        name: Figure(
+            name,
+            figure.better,
+            figure.digits,
+            Spread.of([run[name].model.mean for run in by_run]),
+            figure.copy,
+            figure.truth,
+        )
+        for name, figure in by_run[0].items()
+    }
+    motions = [evaluation.motion for evaluation in evaluations if evaluation.motion is not None]
+    if motions:
+        errors = Spread.of([motion.model for motion in motions])
+        figures[MOTION] = Figure(MOTION, "lower", 2, errors, motions[0].zero_motion, 0.0)
+    return figures

@@ -1,0 +1,56 @@
+"""Whether a training has collapsed, by its log: critics that always win, or samples that are all alike."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+WON = 0.02  # hinge loss of a critic that is never wrong; 2 is that of one that knows nothing
+LASTING = 1_000  # steps that every critic must have won in succession
+FEWEST_ROWS = 5  # of the log, in these steps
+CONSTANT = 0.1  # spread of the samples over clips, as a share of the truth's
+WORSE = 2.0  # times its best distance: a training that was better before
+
+Row = Mapping[str, float]  # of the training log
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Where the log shows it first, and why."""
+
+    step: int
+    reason: str
+
+
+class CollapseFlag:
+    """Watches a training log; `collapse` is None until it shows one, and stays from then on."""
+
+    def __init__(self) -> None:
+        self.collapse: Collapse | None = None
+        self._won: list[int] = []  # steps of the rows in succession in which no critic was wrong
+
+    def update(self, row: Row) -> None:
+        """Take in the next row: one with "loss/discriminator/<critic>" of each critic, or "score/train/spread"."""
+        if self.collapse is not None:
+            return
+        step = int(row["step"])
+        losses = [value for name, value in row.items() if name.startswith("loss/discriminator/")]
+        if losses:
+            self._won = [*self._won, step] if max(losses) < WON else []
+            if len(self._won) >= FEWEST_ROWS and step - self._won[0] >= LASTING:
+                self.collapse = Collapse(step, f"no critic has been wrong since step {self._won[0]}")
+        spread = row.get("score/train/spread")
+        if spread is not None and step > 0 and spread < CONSTANT:
+            self.collapse = Collapse(step, f"samples differ between clips by {spread:.0%} of what true clips do")
+
+
+def first_collapse(rows: Iterable[Row]) -> Collapse | None:
+    """What the flag says of a whole log, by step."""
+    flag = CollapseFlag()
+    for row in rows:
+        flag.update(row)
+    return flag.collapse
+
+
+def has_worsened(rows: Sequence[Row]) -> bool:
+    """Whether the last distance to the training clips is more than twice the best one."""
+    distances = [row["score/train/distance"] for row in rows if "score/train/distance" in row]
+    return bool(distances) and distances[-1] > WORSE * min(distances)
