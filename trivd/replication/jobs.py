@@ -63,7 +63,7 @@ def run_at_once(tasks: Sequence[Task], jobs: int, runs: Path, results: Path, con
                     failed.append(f"{task.cell.label} with seed {task.seed} (see {_log(task, logs)})")
                     console.print(f"[red]Failed: {failed[-1]}", highlight=False, soft_wrap=True)
             running = [(task, process) for task, process in running if process.returncode is None]
-    if failed:
+    if failed and not stop.received:  # a signal may have met the processes too, before they could save
         raise TrivdError(f"Some runs have failed: {'; '.join(failed)}. The others are done.")
     return not stop.received
 
