@@ -96,6 +96,13 @@ def test_a_result_of_other_settings_is_never_replaced(tiny: Grid, tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
+def write_pace(results: Path) -> None:
+    """Measuring it takes a process for each cell."""
+    (results / NAME).mkdir(parents=True)
+    cells = {unit: {"seconds": 1.0, "peak_bytes": None} for unit in ("conv_gru", "tsru_p")}
+    (results / NAME / "pace.json").write_text(json.dumps({"cells": cells}))
+
+
 def write_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = folder / "trivd_with_tiny.py"
     script.write_text(SCRIPT)
@@ -110,6 +117,7 @@ def test_several_at_a_time_and_one_after_the_other_are_the_same(
     write_script(tmp_path, monkeypatch)
     at_once, alone = tmp_path / "at once", tmp_path / "alone"
     for folder, options in ((at_once, ["--jobs", "2"]), (alone, [])):
+        write_pace(folder / "results")
         places = ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
         with pytest.raises(SystemExit) as stopped:
             main(["replicate", "run", NAME, *places, *options])
@@ -128,7 +136,7 @@ def test_a_stop_reaches_the_processes_and_the_command_goes_on(
     monkeypatch.setitem(PRESETS, NAME, Preset("a test", {**PRESETS[NAME].changes, "training": _longer()}))
     script = write_script(tmp_path, monkeypatch)
     runs, results = tmp_path / "runs", tmp_path / "results"
-    paces(tiny, results / NAME / "pace.json", quiet())
+    write_pace(results)
     command = [sys.executable, str(script), "replicate", "run", NAME, "--runs", str(runs), "--results", str(results)]
     # The parent of the two is made by the plain module, which does not know the grid: it is run in the script too.
     code = f"import runpy, sys; from trivd.replication import jobs; jobs.TRIVD = (sys.executable, {str(script)!r}); "
@@ -162,7 +170,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(
     task.run(runs).folder.mkdir(parents=True)
     (task.run(runs).folder / "somebody's").touch()
     tasks = [Task(NAME, tiny, cell, 0, None, DIGITS) for cell in tiny.cells]
-    paces(tiny, results / NAME / "pace.json", quiet())
+    write_pace(results)
     with pytest.raises(TrivdError, match=r"Some runs have failed: conv_gru with seed 0 .*tiny-conv_gru-seed0\.log"):
         jobs.run_at_once(tasks, 2, runs, results, quiet())
     assert "is not empty and holds no run" in (runs / "logs" / "tiny-conv_gru-seed0.log").read_text()
