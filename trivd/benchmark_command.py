@@ -1,12 +1,9 @@
 """The command `trivd benchmark`: measures what is claimed to be fast, and makes the documentation's tables of it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 
@@ -22,7 +19,7 @@ from trivd.benchmark.units import Units
 from trivd.benchmark.warp import Warp
 from trivd.config import Decomposition, Unit
 from trivd.errors import TrivdError
-from trivd.hardware import choose_device
+from trivd.hardware import choose_device, cpu_threads
 
 DONE = 0  # exit status
 SUITES: tuple[type[Suite], ...] = (Warp, Units, Step, Predict, Data, Evaluation)
@@ -48,7 +45,9 @@ class Measure:
             raise TrivdError(f"--turns is {self.turns}; it must be at least 1.")
         given = {name: value for name, value in (changes | {"turns": self.turns}).items() if value is not None}
         settings = suite.quick() if self.quick else suite()  # type: ignore[call-arg]  # every suite has all defaults
-        with _threads(self.threads):
+        if self.threads is not None and self.threads < 1:
+            raise TrivdError(f"--threads is {self.threads}; it must be at least 1.")
+        with cpu_threads(self.threads):
             return run_suite(replace(settings, **given), choose_device(self.device), path, console)
 
 
@@ -198,16 +197,3 @@ class Benchmark:
 
     def run(self, console: Console) -> int:
         return self.command.run(console)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Run with so many CPU threads, then with as many as before."""
-    if count is not None and count < 1:
-        raise TrivdError(f"--threads is {count}; it must be at least 1.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -71,7 +71,7 @@ class Evaluate:
 
     def run(self, console: Console) -> int:
         device = choose_device(self.device)
-        with evaluation_progress(console) as progress:
+        with _progress(console) as progress:
             evaluation, out = (self._model if self.predictions is None else self._files)(device, progress)
         picture = out.with_suffix(".png")
         write_atomically(picture, to_png(frame_curves(evaluation.curves)))
@@ -146,7 +146,7 @@ class Evaluate:
 
 
 @contextmanager
-def evaluation_progress(console: Console) -> Iterator[Progress]:
+def _progress(console: Console) -> Iterator[Progress]:
     """A bar for each part of an evaluation; a line for each tenth of it where there is no terminal."""
     with ProgressBar(console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}

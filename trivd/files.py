@@ -1,7 +1,11 @@
-"""Writing files whole or not at all, and the folder for what is kept between runs."""
+"""Writing files whole or not at all, names for what depends on settings, and the folder of what is kept."""
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
@@ -18,6 +22,11 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def json_digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values whatever the order of their keys, in hexadecimal digits: names what depends on them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def library_folder() -> Path:

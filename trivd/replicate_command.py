@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from trivd.errors import TrivdError
+from trivd.hardware import cpu_threads
 from trivd.replication.grids import GRIDS, Grid, grid
 from trivd.replication.jobs import run_at_once, run_here
-from trivd.replication.pace import Pace, paces, print_costs, steps_of, torch_threads
+from trivd.replication.pace import PACE_FILE, Pace, paces, print_costs, steps_of, threads_each
 from trivd.replication.runs import Task
-from trivd.replication.tables import PACE_FILE, fill_documents
+from trivd.replication.tables import fill_documents
 
 DONE, STOPPED = 0, 3  # exit status, as of `trivd train`
 RUNS, RESULTS = Path("runs/replication"), Path("benchmarks/results/replication")
@@ -123,9 +123,5 @@ class Replicate:
 
 def _paces(chosen: Grid, name: str, jobs: int, results: Path, console: Console) -> dict[str, Pace]:
     """Measured with as many threads as each run will have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(torch_threads(jobs))
-    try:
+    with cpu_threads(threads_each(jobs)):
         return paces(chosen, results / name / PACE_FILE, console)
-    finally:
-        torch.set_num_threads(before)

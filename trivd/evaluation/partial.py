@@ -1,7 +1,5 @@
 """Finished batches of an evaluation, kept on disk until its report is written, so that a stopped one goes on."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from trivd.evaluation.scores import Columns, Part
-from trivd.files import write_atomically
+from trivd.files import json_digest, write_atomically
 
 KEY_LENGTH = 12
 
@@ -25,7 +23,7 @@ class PartialResults:
     """
 
     def __init__(self, report: Path, identity: dict[str, Any]) -> None:
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+        key = json_digest(identity)[:KEY_LENGTH]
         self.folder = report.with_name(f".{report.name}.{key}.partial")
 
     def kept(self, name: str, part: Part) -> Part:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trivd.errors import TrivdError
-from trivd.replication.pace import torch_threads
+from trivd.replication.pace import threads_each
 from trivd.replication.runs import Task, run_task
 from trivd.training.loop import stop_on_signals
 
@@ -50,7 +50,7 @@ def run_at_once(tasks: Sequence[Task], jobs: int, runs: Path, results: Path, con
             while waiting and len(running) < jobs and not stop.received:
                 task = waiting.pop(0)
                 console.print(f"Starting {task.cell.label}, seed {task.seed}; {len(waiting)} wait.", highlight=False)
-                running.append((task, _start(task, torch_threads(jobs), runs, results, logs)))
+                running.append((task, _start(task, threads_each(jobs), runs, results, logs)))
             if stop.received:
                 for _, process in running:
                     process.terminate()

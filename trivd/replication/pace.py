@@ -18,6 +18,7 @@ from trivd.hardware import choose_device, choose_precision
 from trivd.replication.grids import Grid
 from trivd.training.step import Trainer
 
+PACE_FILE = "pace.json"  # beside the results of a grid
 TURNS, STEPS = 5, 4  # steps of each cell in turn with the others', so that another load of the machine meets all
 
 
@@ -27,6 +28,11 @@ class Pace:
 
     seconds: float
     peak_bytes: int | None  # networks and optimizers included; None where nothing says it
+
+    @property
+    def cells(self) -> list[str]:
+        """Milliseconds and GiB, for tables."""
+        return [f"{1e3 * self.seconds:.0f}", "" if self.peak_bytes is None else f"{self.peak_bytes / 2**30:.2f}"]
 
 
 def paces(grid: Grid, file: Path, console: Console) -> dict[str, Pace]:
@@ -92,10 +98,7 @@ def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console)
         pace = found[cell.label]
         steps = grid.config(cell, 0, steps_of(grid, pace)).training.steps
         hours.append(grid.seeds * steps * pace.seconds / 3600)
-        memory = "" if pace.peak_bytes is None else f"{pace.peak_bytes / 2**30:.2f}"
-        table.add_row(
-            cell.label, f"{1e3 * pace.seconds:.0f}", memory, f"{steps:,}", str(grid.seeds), f"{hours[-1]:.2f}"
-        )
+        table.add_row(cell.label, *pace.cells, f"{steps:,}", str(grid.seeds), f"{hours[-1]:.2f}")
     console.print(table)
     console.print(
         f"In all about {sum(hours) / jobs:.1f} hours of training with {jobs} job{'s' if jobs > 1 else ''} at a time.",
@@ -103,6 +106,6 @@ def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console)
     )
 
 
-def torch_threads(jobs: int) -> int:
+def threads_each(jobs: int) -> int:
     """Threads of each of `jobs` processes that run at once."""
     return max(1, torch.get_num_threads() // jobs)

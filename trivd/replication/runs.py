@@ -1,6 +1,5 @@
 """One run of a grid, trained and scored, with all that its figures depend on in one JSON file; repeated, it goes on."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from trivd.config import Config, EvaluationConfig, override, to_dict
 from trivd.errors import TrivdError
 from trivd.evaluation.evaluate import evaluate_model
 from trivd.evaluation.protocol import Evaluation, read_evaluation
-from trivd.files import write_atomically
+from trivd.files import json_digest, write_atomically
 from trivd.hardware import choose_device
 from trivd.models.pretrained import weights_hash
 from trivd.predict import Predictor
@@ -22,7 +21,6 @@ from trivd.replication.grids import Cell, Grid
 from trivd.training.loop import train
 from trivd.training.run import Run
 
-LOSS_ROWS = 50  # of the training log, evenly spread, that are kept with a result
 KEY_LENGTH = 10
 
 
@@ -116,7 +114,6 @@ def run_task(task: Task, runs: Path, results: Path, console: Console) -> bool:
         for name, changes in task.grid.evaluations.items()
     }
     rows = run.log_rows()
-    losses = [row for row in rows if any(name.startswith("loss/") for name in row)]
     values = {
         "grid": task.name,
         "cell": task.cell.label,
@@ -129,7 +126,7 @@ def run_task(task: Task, runs: Path, results: Path, console: Console) -> bool:
         "config": to_dict(config),
         "evaluations": evaluations,
         "scores": [row for row in rows if any(name.startswith("score/") for name in row)],
-        "losses": losses[:: -(-len(losses) // LOSS_ROWS)] if losses else [],
+        "losses": [row for row in rows if any(name.startswith("loss/") for name in row)],
     }
     write_atomically(task.result(results), (json.dumps(values, indent=1) + "\n").encode())
     return True
@@ -157,4 +154,4 @@ def _evaluate(task: Task, run: Run, predictor: Predictor, changes: Mapping[str, 
 
 
 def _key(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+    return json_digest(values)[:KEY_LENGTH]

@@ -12,12 +12,11 @@ from trivd.evaluation.results import ONE
 from trivd.files import write_atomically
 from trivd.markdown import fill, markdown_table, read_document
 from trivd.plots import BASELINE_COLOR, COLORS, PANEL, frame_curves, to_svg
-from trivd.replication.grids import GRIDS, Grid
-from trivd.replication.pace import Pace, read_paces
+from trivd.replication.grids import GRIDS
+from trivd.replication.pace import PACE_FILE, Pace, read_paces
 from trivd.replication.results import MOTION, Row, mean_curves, orderings, read_results, rows
 from trivd.training.collapse import first_collapse, has_worsened
 
-PACE_FILE = "pace.json"
 DISTANCE_PREFIX = "FVD"  # of the figures' names, whatever the features
 
 
@@ -43,7 +42,7 @@ def fill_documents(results: Path, document: Path) -> list[Path]:
         distance = _distance(table)
         if distance is not None and (verdicts := _orderings_table(table, distance)):
             parts.append(verdicts)
-        for stem, figure in _plots(grid, table).items():
+        for stem, figure in _plots(table).items():
             path = results / name / f"{stem}.svg"
             write_atomically(path, to_svg(figure).encode())
             written.append(path)
@@ -83,8 +82,7 @@ def _results_table(table: Sequence[Row], paces: Mapping[str, Pace]) -> str:
             cells.append("" if figure is None else figure.model.text(figure.digits))
         cells.append(f"{row.steps.mean:,.0f}")
         if paces:
-            pace = paces[row.cell]
-            cells += [f"{1e3 * pace.seconds:.0f}", "" if pace.peak_bytes is None else f"{pace.peak_bytes / 2**30:.2f}"]
+            cells += paces[row.cell].cells
         lines.append(cells)
     padding = ["", *([""] if has_paper else [])]
     for title, attribute in (("copy the last frame", "copy"), ("true clips", "truth")):
@@ -147,9 +145,9 @@ def _stability_table(found: Sequence[Mapping[str, Any]]) -> str:
     return summary + ("\n\n" + markdown_table(["run", "flag", "worsened"], lines) if lines else "")
 
 
-def _plots(grid: Grid, table: Sequence[Row]) -> dict[str, Figure]:
+def _plots(table: Sequence[Row]) -> dict[str, Figure]:
     """By file name: the main figures by cell, and curves where many samples were drawn."""
-    names = [_distance(table), *(name for name in table[0].figures if name == f"SSIM, {ONE}"), MOTION]
+    names = (_distance(table), f"SSIM, {ONE}", MOTION)
     shown = [name for name in names if name is not None and any(name in row.figures for row in table)]
     plots = {"figures": _points(table, shown)}
     for row in table:
@@ -161,7 +159,7 @@ def _plots(grid: Grid, table: Sequence[Row]) -> dict[str, Figure]:
 
 def _points(table: Sequence[Row], names: Sequence[str]) -> Figure:
     """A panel per figure: a dot per seed, mean and standard deviation, and copying as a line."""
-    size = (max(1, len(names)) * PANEL[0], max(PANEL[1], 0.32 * len(table) + 1))
+    size = (len(names) * PANEL[0], max(PANEL[1], 0.32 * len(table) + 1))
     figure = Figure(figsize=size, layout="constrained")
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False, sharey=True)[0], names, strict=True):
         for place, row in enumerate(table):
