@@ -136,6 +136,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         **{key: [-0.1, 1.0] for key in ["beta1", "beta2", "ema_decay"]},
         **{key: [-1] for key in ["ema_start", "seed"]},
         "reconstruction_samples": [0, 2],  # 2: without reconstruction
+        "reconstruction_half_life": [-1, 100],  # 100: without reconstruction
     },
     "evaluation": {
         **{key: [0] for key in ["clips", "samples", "batch_size", "standing_batches", "standing_batch_size"]},

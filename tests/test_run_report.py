@@ -115,7 +115,7 @@ def test_units_that_do_not_warp_have_no_motion_section(tmp_path: Path, tiny_conf
     assert train(config, "moving-digits", run, Console(file=io.StringIO()))
     page = write_run_report(run).read_text()
     assert headings(page) == ["Predicted futures", "Training"]
-    assert "L1 reconstruction, weight 30" in page
+    assert "adversarial losses and L1 x 30" in page
 
 
 def test_what_is_no_run_is_refused(run: Run, tmp_path: Path) -> None:

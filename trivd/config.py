@@ -211,6 +211,7 @@ class TrainingConfig:
     orthogonality: float = 1e-4  # weight of the orthogonality penalty on G and E
     reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
     reconstruction_samples: int = 1  # samples that the mean is taken over
+    reconstruction_half_life: int = 0  # steps in which its weight halves, so that the critics take over; 0: constant
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
     seed: int = 0
@@ -239,14 +240,29 @@ class TrainingConfig:
             _require(
                 0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
             )
-        for name in ("orthogonality", "reconstruction", "ema_start", "seed"):
+        for name in ("orthogonality", "reconstruction", "reconstruction_half_life", "ema_start", "seed"):
             _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("beta1", "beta2", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
-        _require(
-            self.reconstruction_samples == 1 or self.reconstruction > 0,
-            "training.reconstruction_samples has no effect while training.reconstruction is 0; set both or neither.",
-        )
+        for name, without in (("reconstruction_samples", 1), ("reconstruction_half_life", 0)):
+            _require(
+                getattr(self, name) == without or self.reconstruction > 0,
+                f"training.{name} has no effect while training.reconstruction is 0; set both or neither.",
+            )
+
+    def reconstruction_weight(self, step: int) -> float:
+        """Weight of L1 at a step, counted from 0."""
+        if not self.reconstruction_half_life:
+            return self.reconstruction
+        return self.reconstruction * 0.5 ** (step / self.reconstruction_half_life)
+
+    @property
+    def losses(self) -> str:
+        """What G was trained by, as reports say it."""
+        if not self.reconstruction:
+            return "adversarial losses alone"
+        halved = f" (halved every {self.reconstruction_half_life} steps)" if self.reconstruction_half_life else ""
+        return f"adversarial losses and L1 x {self.reconstruction:g}{halved}"
 
 
 @dataclass(frozen=True)
@@ -313,6 +329,16 @@ class Config:
             f"discriminator.downsampling {self.discriminator.downsampling} leaves critics {smallest} of "
             f"{self.model.resolution} pixels; they need {SMALLEST_CRITIC_INPUT}, so lower it.",
         )
+
+
+def changes_from_defaults(config: Config) -> dict[str, dict[str, Any]]:
+    """What a configuration sets otherwise than the defaults, section by section: the same in later versions."""
+    values, defaults = to_dict(config), to_dict(Config())
+    changed = {
+        section: {name: value for name, value in settings.items() if value != defaults[section][name]}
+        for section, settings in values.items()
+    }
+    return {section: settings for section, settings in changed.items() if settings}
 
 
 T = TypeVar("T")

@@ -38,16 +38,13 @@ def write_run_report(run: Run) -> Path:
     evaluation_file = run.folder / "report.json"
     evaluation = read_evaluation(evaluation_file) if evaluation_file.is_file() else None
     parameters = sum(parameter.numel() for parameter in predictor.generator.parameters())
-    regulariser = config.training.reconstruction
     summary = [
         f"A TrIVD-GAN ({config.model.unit}, decomposition {config.discriminator.decomposition}) trained on {data} for "
         f"{rows[-1]['step'] if rows else 0} steps; {config.model.conditioning_frames} frames given, "
         f"{config.model.predicted_frames} predicted at {config.model.resolution} x {config.model.resolution} pixels.",
         f"The generator has {parameters / 1e6:.1f} million parameters; the model shown is that of step "
         f"{predictor.history['step']}, chosen by its score on training clips.",
-        f"Besides the adversarial losses it was trained with L1 reconstruction, weight {regulariser:g}."
-        if regulariser
-        else "It was trained by the adversarial losses alone.",
+        f"It was trained by {config.training.losses}.",
     ]
     sections = [_predictions(predictor, held_out)]
     if predictor.generator.warps:

@@ -142,6 +142,7 @@ def test_critics_are_ours(tiny_config: MakeConfig, decomposition: Decomposition,
         ("tsru_p", {"discriminator": {"decomposition": "stronger"}}),
         ("conv_gru", {"discriminator": {"decomposition": "faster", "head": "projection"}, "model": {"classes": 3}}),
         ("tsru_p", {"training": {"accumulation": 2, "reconstruction": 10.0, "reconstruction_samples": 2}}),
+        ("tsru_p", {"training": {"reconstruction": 1e3, "reconstruction_half_life": 1}}),
     ],
 )
 def test_a_step_is_ours(tiny_config: MakeConfig, unit: str, changes: dict[str, Any]) -> None:

@@ -324,8 +324,10 @@ def test_every_decomposition_trains_and_names_its_losses(make: MakeTrainer, deco
 def test_orthogonality_and_reconstruction_enter_the_loss_with_their_weights(make: MakeTrainer) -> None:
     """Gradients are linear in the weights of the terms: doubling a weight adds its term once more."""
 
-    def gradient(orthogonality: float, reconstruction: float) -> Tensor:
-        trainer = make(training={"orthogonality": orthogonality, "reconstruction": reconstruction})
+    def gradient(orthogonality: float, reconstruction: float, half_life: int = 0, step: int = 0) -> Tensor:
+        weights = {"orthogonality": orthogonality, "reconstruction": reconstruction}
+        trainer = make(training=weights | {"reconstruction_half_life": half_life})
+        trainer.step = step
         nn.init.normal_(trainer.generator.first.weight, generator=torch.Generator().manual_seed(0))
         trainer.generator_update([batch()], rng())
         grad = trainer.generator.first.weight.grad
@@ -339,6 +341,7 @@ def test_orthogonality_and_reconstruction_enter_the_loss_with_their_weights(make
     base = gradient(0.0, 0.0)
     check(gradient(0.01, 0.0) - base, gradient(0.02, 0.0) - base)
     check(gradient(0.0, 1.0) - base, gradient(0.0, 2.0) - base)
+    torch.testing.assert_close(gradient(0.0, 8.0, half_life=50, step=150), gradient(0.0, 1.0))
     weight = make().generator.first.weight.detach().clone()
     nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
     gram = weight @ weight.T

@@ -88,7 +88,9 @@ class PlainTrainer:
     def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
         """One Adam step of G and E on the hinge loss (Eq 14) and the regularisers, the critics fixed."""
         recipe, given_frames = self.config.training, self.config.model.conditioning_frames
-        weights = {"loss/orthogonality": recipe.orthogonality, "loss/reconstruction": recipe.reconstruction}
+        halvings = self.step / recipe.reconstruction_half_life if recipe.reconstruction_half_life else 0.0
+        reconstruction = recipe.reconstruction / 2**halvings
+        weights = {"loss/orthogonality": recipe.orthogonality, "loss/reconstruction": reconstruction}
         self.generator_optimizer.zero_grad()
         self.discriminators.requires_grad_(False)
         losses: Losses = {}

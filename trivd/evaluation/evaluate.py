@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.config import Config, EvaluationConfig
+from trivd.config import Config, EvaluationConfig, TrainingConfig, from_dict
 from trivd.data.clips import ClipDataset, DigitClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.source import Split
@@ -71,11 +71,10 @@ def model_subject(
         settings: seed, truncation, and sizes of the standing statistics.
         dtype: of convolutions.
     """
-    weight = float(history["config"]["training"]["reconstruction"])
-    losses = f"with L1 x {weight:g}" if weight else "by adversarial losses alone"
+    losses = from_dict(TrainingConfig, history["config"]["training"], "the model's history").losses
     return Subject(
         _RefreshedModel(generator, train, settings, dtype),
-        f"weights {weights_hash(generator)[:12]} after {history['step']} steps, trained {losses}, {dtype_name(dtype)}",
+        f"weights {weights_hash(generator)[:12]} after {history['step']} steps, trained by {losses}, {dtype_name(dtype)}",
         generator.config.conditioning_frames,
         f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
     )

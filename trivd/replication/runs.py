@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from trivd.benchmark.measuring import circumstances
-from trivd.config import Config, EvaluationConfig, override, to_dict
+from trivd.config import Config, EvaluationConfig, changes_from_defaults, from_dict, override, to_dict
 from trivd.errors import TrivdError
 from trivd.evaluation.evaluate import evaluate_model
 from trivd.evaluation.protocol import Evaluation, read_evaluation
@@ -52,7 +52,7 @@ class Task:
     def run(self, folder: Path) -> Run:
         """Where it trains, below `folder`: the same settings and data lie in the same place, whatever the grid."""
         config = self.config
-        key = _key({"config": to_dict(config), "data": self.data})
+        key = _key({"config": changes_from_defaults(config), "data": self.data})
         return Run(folder / f"{config.model.unit}-{config.discriminator.decomposition}-seed{self.seed}-{key}")
 
     def result(self, folder: Path) -> Path:
@@ -69,7 +69,7 @@ class Task:
         if not file.is_file():
             return False
         found = read_result(file)
-        if found["config"] != to_dict(self.config) or found["data"] != Path(self.data).name:
+        if from_dict(Config, found["config"], str(file)) != self.config or found["data"] != Path(self.data).name:
             raise TrivdError(f"{file} is of other settings; choose another --results, or move it away.")
         return True
 

@@ -135,7 +135,7 @@ class Trainer:
             self._record(losses, "loss/orthogonality", penalty, len(batches))
             if recipe.reconstruction > 0:
                 loss = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
-                total = total + recipe.reconstruction * loss
+                total = total + recipe.reconstruction_weight(self.step) * loss
                 self._record(losses, "loss/reconstruction", loss, len(batches))
             (total / len(batches)).backward()
         self.discriminators.requires_grad_(True)
