@@ -72,9 +72,10 @@ def model_subject(
         dtype: of convolutions.
     """
     losses = from_dict(TrainingConfig, history["config"]["training"], "the model's history").losses
+    weights = f"weights {weights_hash(generator)[:12]} after {history['step']} steps"
     return Subject(
         _RefreshedModel(generator, train, settings, dtype),
-        f"weights {weights_hash(generator)[:12]} after {history['step']} steps, trained by {losses}, {dtype_name(dtype)}",
+        f"{weights}, trained by {losses}, {dtype_name(dtype)}",
         generator.config.conditioning_frames,
         f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
     )
