@@ -4,24 +4,27 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import metrics
 from torch import Tensor
 
 from trivd.errors import TrivdError
 from trivd.evaluation.frames import BestOf, concatenate, psnr, ssim
 
 
-def clips(channels: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Truth and a noisy prediction of it, (2, 4, C, 32, 32)."""
+def clips(channels: int = 3, seed: int = 0, size: tuple[int, int] = (32, 32)) -> tuple[Tensor, Tensor]:
+    """Truth and a noisy prediction of it, (2, 4, C, H, W)."""
     generator = torch.Generator().manual_seed(seed)
-    truth = torch.rand(2, 4, channels, 32, 32, generator=generator) * 2 - 1
+    truth = torch.rand(2, 4, channels, *size, generator=generator) * 2 - 1
     noise = torch.randn(truth.shape, generator=generator)
     return (truth + 0.3 * noise).clamp(-1, 1), truth
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_scores_equal_scikit_image(channels: int) -> None:
-    metrics = pytest.importorskip("skimage.metrics")
-    prediction, truth = clips(channels)
+@settings(max_examples=20, deadline=None)
+@given(channels=st.sampled_from([1, 3]), size=st.tuples(*[st.integers(11, 70)] * 2), seed=st.integers(0, 2**31))
+def test_scores_equal_scikit_image(channels: int, size: tuple[int, int], seed: int) -> None:
+    prediction, truth = clips(channels, seed, size)
     similarity, ratio = ssim(prediction, truth), psnr(prediction, truth)
     assert similarity.shape == ratio.shape == (2, 4)
     for b in range(2):

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from trivd.benchmark.i3d_plain import Variables, _pad, _pool, plain_logits, plain_resize, random_variables
 from trivd.errors import TrivdError
-from trivd.evaluation.i3d import I3D, Identity, _Cubic, _MaxPool, full_float32
+from trivd.evaluation.i3d import I3D, Identity, _Cubic, _MaxPool
 from trivd.evaluation.i3d_layout import Folded, fold, variable_shapes
 from trivd.evaluation.resize import resize_bilinear
+from trivd.hardware import full_float32
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "i3d"
 IDENTITY = Identity(distance="FVD", inception="IS", about="random weights")

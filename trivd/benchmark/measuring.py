@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("trivd", "torch", "numpy", "av", "torchmetrics")
+PACKAGES = ("trivd", "torch", "numpy", "av")
 
 
 def _nothing() -> None:

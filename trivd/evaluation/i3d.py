@@ -3,8 +3,7 @@
 Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?"; FVD: Unterthiner et al. 2018.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from trivd.evaluation.features import Features, check_clips
 from trivd.evaluation.i3d_layout import LAYERS, LOGITS, Convolution, Folded, MaxPool, Mixed, fold
 from trivd.evaluation.resize import resize_bilinear
-from trivd.hardware import autocast
+from trivd.hardware import full_float32
 
 SIDE = 224  # pixels of the frames that the network sees
 SHORTEST = 9  # frames: fewer leave less than the two time steps that the last average pool spans
@@ -186,22 +185,3 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     steps = -(-size // stride)
     total = max((steps - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
-
-
-@contextlib.contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Convolutions and matrix products in float32 in full, whatever autocast and the TF32 or bfloat16 settings say.
-
-    TF32 alone moves the FVD by about 3e-4 of its value.
-    """
-    backends: Any = torch.backends  # which does not declare all of its members
-    settings = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    before = [setting.fp32_precision for setting in settings]
-    try:
-        for setting in settings:
-            setting.fp32_precision = "ieee"
-        with autocast(device, torch.float32):
-            yield
-    finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision

@@ -6,12 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from trivd.errors import TrivdError
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.frechet import FrechetStatistics
+
+try:
+    from torchmetrics import Metric
+    from torchmetrics.utilities.distributed import gather_all_tensors
+except ImportError as error:
+    raise TrivdError("FVD as a metric of training loops needs torchmetrics; install trivd[torchmetrics].") from error
 
 
 class FrechetVideoDistance(Metric):
