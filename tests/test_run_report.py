@@ -105,6 +105,15 @@ def test_the_evaluation_is_shown_with_its_protocol(run: Run, motion: MotionScore
     assert ("end-point error against the true flow: 1.25 pixels" in page) == (motion is not None)
 
 
+def test_another_model_is_shown_beside(run: Run, trained_run: Path) -> None:
+    page = write_run_report(run, beside=str(trained_run)).read_text()
+    assert headings(page)[-2:] == [
+        f"Beside it, {trained_run}: {part}" for part in ("predicted futures", "motion fields")
+    ]
+    assert page.count("tsru_p, decomposition stronger, 4 steps. ") == 2
+    assert page.count("data:image/gif") == 8
+
+
 def test_units_that_do_not_warp_have_no_motion_section(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:
     run = Run(tmp_path / "run")
     config = tiny_config(

@@ -65,7 +65,7 @@ class Predict:
     clip: tyro.conf.Positional[Path]
     """A video, a folder of numbered images, or a .npy/.npz array (T, H, W, C) of uint8."""
     model: str
-    """A model's or run's folder, or a name on the Hugging Face hub."""
+    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
     samples: int = 4
     """How many futures."""
     truncation: float | None = None
@@ -152,9 +152,11 @@ class Report:
     """Write a run's page, index.html: samples, motion, losses and scores, viewable without a network."""
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    beside: str | None = None
+    """Another model to show at the end of the page, by folder or name."""
 
     def run(self, console: Console) -> int:
-        page = write_run_report(Run(self.folder))
+        page = write_run_report(Run(self.folder), self.beside)
         console.print(f"Written: {page}", soft_wrap=True)
         return DONE
 

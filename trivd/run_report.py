@@ -1,33 +1,38 @@
 """The page of a run: what it learned, seen and counted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from trivd.data.clips import ClipDataset, DigitClips
+from trivd.config import Config, from_dict
+from trivd.data.clips import ClipDataset
 from trivd.errors import TrivdError
 from trivd.evaluation.protocol import Evaluation, read_evaluation
 from trivd.evaluation.tables import tables
+from trivd.examples import SAMPLES, Example, draw_example
 from trivd.plots import frame_curves, loss_curves, score_curves, to_svg
 from trivd.predict import Predictor
 from trivd.report import Picture, Report, Section, write_report
 from trivd.training.loop import open_splits
 from trivd.training.run import Run
-from trivd.visualize import encode_gif, encode_png, flow_to_color, sample_grid
+from trivd.visualize import encode_gif, encode_png, sample_grid
 
 CLIPS = 4  # held-out clips whose futures are shown
-SAMPLES = 2
 FPS = 8.0
 GIF_SCALE = 4
 FIRST_STEPS = 6  # sample grids of the training, evenly spread
 
 
-def write_run_report(run: Run) -> Path:
+def write_run_report(run: Run, beside: str | None = None) -> Path:
     """Write RUN/index.html from the run's log, samples, best model and, if there is one, its evaluation.
 
+    Args:
+        run: it needs a best model.
+        beside: another model, by folder or name; it predicts held-out clips of its own data at the end of the page.
+
     Raises:
-        TrivdError: the folder is not that of a run, or the run has no model yet.
+        TrivdError: the folder is not that of a run, the run has no model yet, or the other model cannot be loaded.
     """
     config, data = run.read()
     if not run.best.is_dir():
@@ -46,48 +51,41 @@ def write_run_report(run: Run) -> Path:
         f"{predictor.history['step']}, chosen by its score on training clips.",
         f"It was trained by {config.training.losses}.",
     ]
-    sections = [_predictions(predictor, held_out)]
-    if predictor.generator.warps:
-        sections.append(_motion(predictor, held_out, evaluation))
+    sections = _examples(predictor, held_out, evaluation)
     if evaluation:
         sections.append(_scores(evaluation))
     sections.append(_training(run, rows))
+    if beside is not None:
+        sections += _beside(beside)
     page = run.folder / "index.html"
     write_report(page, Report(f"trivd: {run.folder.name}", summary, sections))
     return page
 
 
-def _predictions(predictor: Predictor, held_out: ClipDataset) -> Section:
-    given = predictor.config.conditioning_frames
+def _examples(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation | None) -> list[Section]:
+    """Futures of the first held-out clips, and their motion."""
+    examples = [draw_example(predictor, held_out, i) for i in range(min(CLIPS, held_out.evaluation_clips))]
     items = []
-    for index in range(min(CLIPS, held_out.evaluation_clips)):
-        clip = held_out.evaluation_clip(index)
-        label = clip.label if predictor.config.classes else 0
-        futures = predictor.predict(clip.video[:given], SAMPLES, label=label)
-        rows = [("truth", clip.video)]
-        rows += [(f"sample {i + 1}", np.concatenate([clip.video[:given], f])) for i, f in enumerate(futures)]
-        items.append(Picture(f"Held-out clip {index + 1}", encode_png(sample_grid(rows, given)), "image/png"))
+    for number, example in enumerate(examples, start=1):
+        rows = example.future_rows()
+        grid = encode_png(sample_grid(rows, example.given))
+        items.append(Picture(f"Held-out clip {number}", grid, "image/png"))
         side_by_side = np.concatenate([video for _, video in rows], axis=2)
-        caption = f"Clip {index + 1}: truth, then {SAMPLES} samples"
+        caption = f"Clip {number}: truth, then {SAMPLES} samples"
         items.append(Picture(caption, encode_gif(side_by_side, FPS, GIF_SCALE), "image/gif"))
     text = "Blue: frames that were given. Orange: frames that the model drew, without seeing the truth."
-    return Section("Predicted futures", text, items)
+    sections = [Section("Predicted futures", text, items)]
+    if predictor.generator.warps:
+        sections.append(_motion(examples, evaluation))
+    return sections
 
 
-def _motion(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation | None) -> Section:
-    given = predictor.config.conditioning_frames
+def _motion(examples: Sequence[Example], evaluation: Evaluation | None) -> Section:
     items = []
-    for index in range(min(CLIPS, held_out.evaluation_clips)):
-        clip = held_out.evaluation_clip(index)
-        label = clip.label if predictor.config.classes else 0
-        futures = predictor.draw(clip.video[:given], 1, None, 0, None, label, motion=True)
-        assert futures.motion is not None
-        rows = [("sample", futures.video[0]), ("its motion", flow_to_color(-futures.motion[:, 0]))]
-        if isinstance(held_out, DigitClips):
-            true = torch.from_numpy(held_out.digits.flow(index).flow)
-            rows.append(("truth", clip.video[given:]))
-            rows.append(("true motion", flow_to_color(-true[given - 1 :])))
-        items.append(Picture(f"Held-out clip {index + 1}", encode_png(sample_grid(rows, 0)), "image/png"))
+    for number, example in enumerate(examples, start=1):
+        motion, *true_motion = example.motion_rows()
+        rows = [("sample", example.futures.video[0]), motion, ("truth", example.clip[example.given :]), *true_motion]
+        items.append(Picture(f"Held-out clip {number}", encode_png(sample_grid(rows, 0)), "image/png"))
     text = (
         "Colours give the direction in which each part moves, their strength how fast (each picture on its own scale)."
     )
@@ -97,6 +95,19 @@ def _motion(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation 
             f"a field without motion has {evaluation.motion.zero_motion:.2f}."
         )
     return Section("Motion fields", text, items)
+
+
+def _beside(name: str) -> list[Section]:
+    """Futures and motion of another model, on the held-out clips of the data it was trained on."""
+    predictor = Predictor.from_pretrained(name)
+    history = predictor.history
+    config = from_dict(Config, history["config"], f"the history of {name}")
+    held_out = open_splits(config, str(history["data"]))["validation"]
+    sections = _examples(predictor, held_out, None)
+    about = (
+        f"{config.model.unit}, decomposition {config.discriminator.decomposition}, {predictor.history['step']} steps."
+    )
+    return [Section(f"Beside it, {name}: {s.heading.lower()}", f"{about} {s.text}", s.items) for s in sections]
 
 
 def _scores(evaluation: Evaluation) -> Section:

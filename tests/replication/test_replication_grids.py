@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from trivd.config import Config
+from trivd.data.clips import MOVING_DIGITS
 from trivd.errors import TrivdError
-from trivd.replication.grids import DIGITS, GRIDS, TABLE1_FVD, TABLE2_FVD, Grid, grid
+from trivd.replication.grids import GRIDS, TABLE1_FVD, TABLE2_FVD, Grid, grid
 from trivd.replication.runs import Task
 
 RUNS = [(name, cell.label) for name, found in GRIDS.items() for cell in found.cells]
 
 
 def task(name: str, label: str, seed: int = 0) -> Task:
-    return Task(name, GRIDS[name], GRIDS[name].cell(label), seed, None, DIGITS)
+    return Task(name, GRIDS[name], GRIDS[name].cell(label), seed, None, MOVING_DIGITS)
 
 
 @pytest.mark.parametrize(("name", "label"), RUNS)

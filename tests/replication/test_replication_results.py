@@ -119,6 +119,7 @@ def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: P
     document.parent.mkdir()
     names = ("replication units", "replication stability")
     document.write_text("".join(f"{BEGIN.format(name)}\n{END.format(name)}\n" for name in names) + "after\n")
+    (results / "units" / "tsru_p-seed0.png").touch()
     written = fill_documents(results, document)
     text = document.read_text()
     assert f"| tsru_p | 3 | 43.7 | 1.25 ± {np.std([1, 1.25, 1.5], ddof=1):.2f} |" in text
@@ -127,6 +128,8 @@ def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: P
     assert "| tsru_p < conv_gru | 5.7 | +2.00 ± 0.20 | holds |" in text
     assert "6 trainings on moving-digits, 3.0 hours in all, each on 2 threads of Abacus 7" in text
     assert "Of 6 trainings, 0 were flagged" in text
+    assert "tsru_p:\n\n![tsru_p](../results/units/tsru_p-seed0.png)" in text
+    assert "![conv_gru]" not in text
     assert text.endswith("after\n")
     assert [path.name for path in written] == ["results.md", "figures.svg"]
     before = [path.read_bytes() for path in written]

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
 from trivd.cli import main
 from trivd.config import Config, to_dict
+from trivd.data.clips import MOVING_DIGITS
 from trivd.errors import TrivdError
 from trivd.presets import PRESETS, Preset
 from trivd.replication import jobs
-from trivd.replication.grids import DIGITS, GRIDS, Cell, Grid
+from trivd.replication.grids import GRIDS, Cell, Grid
 from trivd.replication.pace import Pace, paces, steps_of
 from trivd.replication.runs import Task, read_result, run_task
 from trivd.training.run import Run
@@ -52,7 +54,7 @@ def tiny(tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def task_of(grid: Grid, seed: int = 0) -> Task:
-    return Task(NAME, grid, grid.cells[1], seed, None, DIGITS)
+    return Task(NAME, grid, grid.cells[1], seed, None, MOVING_DIGITS)
 
 
 def quiet() -> Console:
@@ -64,8 +66,10 @@ def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Grid, tmp_path
     assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())
     values = read_result(task.result(tmp_path / "results"))
     assert values["config"] == to_dict(task.config)
-    assert (values["cell"], values["seed"], values["steps"], values["data"]) == ("tsru_p", 0, 4, DIGITS)
+    assert (values["cell"], values["seed"], values["steps"], values["data"]) == ("tsru_p", 0, 4, MOVING_DIGITS)
     assert values["seconds"] > 0
+    with Image.open(task.picture(tmp_path / "results")) as picture:
+        assert picture.height > 5 * 2 * 32  # truth, two samples, motion and true motion at twice their size
     assert set(values["evaluations"]) == {"", "zero"}
     assert values["evaluations"]["zero"]["protocol"]["truncation"] == 0.0
     assert values["evaluations"][""]["motion"]["model"] > 0
@@ -87,7 +91,7 @@ def test_a_result_of_other_settings_is_never_replaced(tiny: Grid, tmp_path: Path
     task = task_of(tiny)
     file = task.result(tmp_path)
     file.parent.mkdir()
-    other = {"config": to_dict(task_of(tiny, seed=1).config), "data": DIGITS}
+    other = {"config": to_dict(task_of(tiny, seed=1).config), "data": MOVING_DIGITS}
     file.write_text(json.dumps(other | dict.fromkeys(("evaluations", "scores", "losses"))))
     before = file.read_bytes()
     with pytest.raises(TrivdError, match="is of other settings; choose another --results"):
@@ -123,7 +127,7 @@ def test_several_at_a_time_and_one_after_the_other_are_the_same(
             main(["replicate", "run", NAME, *places, *options])
         assert stopped.value.code == 0
     for cell in tiny.cells:
-        task = Task(NAME, tiny, cell, 0, None, DIGITS)
+        task = Task(NAME, tiny, cell, 0, None, MOVING_DIGITS)
         weights = [load_file(task.run(f / "runs").last / "model.safetensors") for f in (at_once, alone)]
         assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
         assert read_result(task.result(at_once / "results"))["steps"] == 4
@@ -166,10 +170,10 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(
 ) -> None:
     write_script(tmp_path, monkeypatch)
     runs, results = tmp_path / "runs", tmp_path / "results"
-    task = Task(NAME, tiny, tiny.cells[0], 0, None, DIGITS)
+    task = Task(NAME, tiny, tiny.cells[0], 0, None, MOVING_DIGITS)
     task.run(runs).folder.mkdir(parents=True)
     (task.run(runs).folder / "somebody's").touch()
-    tasks = [Task(NAME, tiny, cell, 0, None, DIGITS) for cell in tiny.cells]
+    tasks = [Task(NAME, tiny, cell, 0, None, MOVING_DIGITS) for cell in tiny.cells]
     write_pace(results)
     with pytest.raises(TrivdError, match=r"Some runs have failed: conv_gru with seed 0 .*tiny-conv_gru-seed0\.log"):
         jobs.run_at_once(tasks, 2, runs, results, quiet())

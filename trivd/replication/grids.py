@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from trivd.config import Changes, Config, Decomposition, override
+from trivd.data.clips import MOVING_DIGITS
 from trivd.errors import TrivdError
 from trivd.presets import TABLE2_UNITS, preset
 
-DIGITS = "moving-digits"
 FINAL: dict[str, dict[str, Any]] = {"": {"clips": 2_048, "best_of_clips": 128}}  # larger than while training
 
 
@@ -46,7 +46,7 @@ class Grid:
     cells: tuple[Cell, ...]
     seeds: int
     seconds: float | None = None
-    data: str | None = DIGITS
+    data: str | None = MOVING_DIGITS
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: FINAL)
 
     def cell(self, label: str) -> Cell:
@@ -81,6 +81,11 @@ TABLE1_FVD: dict[Decomposition, float] = {
 }
 assert set(TABLE1_FVD) == set(get_args(Decomposition))
 TABLE2_FVD = dict(zip(TABLE2_UNITS, (51.3, 49.4, 45.9, 44.2, 43.7, 45.8, 47.1), strict=True))
+
+
+def file_name(label: str) -> str:
+    """Of a cell's files."""
+    return "-".join(label.replace(",", "").split())
 
 
 def _cell(label: str, unit: str, decomposition: str, paper: float | None = None, **discriminator: str) -> Cell:

@@ -10,18 +10,22 @@ from rich.console import Console
 
 from trivd.benchmark.measuring import circumstances
 from trivd.config import Config, EvaluationConfig, changes_from_defaults, from_dict, override, to_dict
+from trivd.data.clips import MOVING_DIGITS
 from trivd.errors import TrivdError
 from trivd.evaluation.evaluate import evaluate_model
 from trivd.evaluation.protocol import Evaluation, read_evaluation
+from trivd.examples import draw_example
 from trivd.files import json_digest, write_atomically
 from trivd.hardware import choose_device
 from trivd.models.pretrained import weights_hash
 from trivd.predict import Predictor
-from trivd.replication.grids import Cell, Grid
-from trivd.training.loop import train
+from trivd.replication.grids import Cell, Grid, file_name
+from trivd.training.loop import open_splits, train
 from trivd.training.run import Run
+from trivd.visualize import encode_png
 
 KEY_LENGTH = 10
+PICTURED = 0  # held-out clip
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,11 @@ class Task:
 
     def result(self, folder: Path) -> Path:
         """Its JSON file, below `folder`."""
-        return folder / self.name / f"{'-'.join(self.cell.label.replace(',', '').split())}-seed{self.seed}.json"
+        return folder / self.name / f"{file_name(self.cell.label)}-seed{self.seed}.json"
+
+    def picture(self, folder: Path) -> Path:
+        """Futures and motion of a held-out clip, below `folder`: of the first seed, on the data that trivd may show."""
+        return self.result(folder).with_suffix(".png")
 
     def is_done(self, results: Path) -> bool:
         """Whether its result is there.
@@ -128,6 +136,9 @@ def run_task(task: Task, runs: Path, results: Path, console: Console) -> bool:
         "scores": [row for row in rows if any(name.startswith("score/") for name in row)],
         "losses": [row for row in rows if any(name.startswith("loss/") for name in row)],
     }
+    if task.seed == 0 and task.data == MOVING_DIGITS:
+        held_out = open_splits(config, task.data)["validation"]
+        write_atomically(task.picture(results), encode_png(draw_example(predictor, held_out, PICTURED).picture()))
     write_atomically(task.result(results), (json.dumps(values, indent=1) + "\n").encode())
     return True
 

@@ -12,7 +12,7 @@ from trivd.evaluation.results import ONE
 from trivd.files import write_atomically
 from trivd.markdown import fill, markdown_table, read_document
 from trivd.plots import BASELINE_COLOR, COLORS, PANEL, frame_curves, to_svg
-from trivd.replication.grids import GRIDS
+from trivd.replication.grids import GRIDS, file_name
 from trivd.replication.pace import PACE_FILE, Pace, read_paces
 from trivd.replication.results import MOTION, Row, mean_curves, orderings, read_results, rows
 from trivd.training.collapse import first_collapse, has_worsened
@@ -46,12 +46,18 @@ def fill_documents(results: Path, document: Path) -> list[Path]:
             path = results / name / f"{stem}.svg"
             write_atomically(path, to_svg(figure).encode())
             written.append(path)
-            parts.append(f"![{grid.about}: {stem}]({Path(os.path.relpath(path, document.parent)).as_posix()})")
+            parts.append(_image(f"{grid.about}: {stem}", path, document))
+        pictures = [(cell.label, results / name / f"{file_name(cell.label)}-seed0.png") for cell in grid.cells]
+        parts += [f"{label}:\n\n{_image(label, path, document)}" for label, path in pictures if path.is_file()]
         text = fill(text, f"replication {name}", "\n\n".join(parts), document)
     if everything:
         text = fill(text, "replication stability", _stability_table(everything), document)
     write_atomically(document, text.encode())
     return written
+
+
+def _image(about: str, path: Path, document: Path) -> str:
+    return f"![{about}]({Path(os.path.relpath(path, document.parent)).as_posix()})"
 
 
 def _circumstances(found: Sequence[Mapping[str, Any]]) -> str:
@@ -152,8 +158,7 @@ def _plots(table: Sequence[Row]) -> dict[str, Figure]:
     plots = {"figures": _points(table, shown)}
     for row in table:
         if row.evaluations[0].protocol.samples >= 100:  # Figure 5
-            stem = "-".join(["curves", *row.label.replace(",", "").split()])
-            plots[stem] = frame_curves(mean_curves(row))
+            plots[f"curves-{file_name(row.label)}"] = frame_curves(mean_curves(row))
     return plots
 
 
