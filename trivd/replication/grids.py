@@ -105,7 +105,7 @@ GRIDS: dict[str, Grid] = {
         "comparison",
         tuple(_cell(name, "conv_gru", name, paper) for name, paper in TABLE1_FVD.items()),
         seeds=2,
-        seconds=600,
+        seconds=450,
     ),
     "head": Grid(
         "Answers of the critics, equal steps, conv_gru and dvd_gan_fp (E.1)",
