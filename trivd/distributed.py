@@ -3,8 +3,34 @@
 Gradients are averaged by PyTorch's DistributedDataParallel (see `trivd.training.step`); here is the rest.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
 import torch.distributed as dist
 from torch import Tensor
+
+PATIENCE = timedelta(minutes=10)  # that a process waits for the others; the first one alone scores or saves meanwhile
+
+
+def started_processes() -> int:
+    """How many torchrun started for this training; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Within, the processes that torchrun started compute together."""
+    if started_processes() == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def world_size() -> int:
@@ -24,6 +50,26 @@ def mean_over_processes(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether it is true in one of the processes; all come to the same answer."""
+    return bool(mean_over_processes(torch.tensor(float(flag), device=device)) > 0)
+
+
+def of_all_processes(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rows on the CPU, of which each process has every n-th of n, put together again on all of them."""
+    if world_size() == 1:
+        return columns
+    parts: list[dict[str, Tensor]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(parts, columns)
+    whole = {}
+    for name, own in columns.items():
+        rows = own.new_empty(sum(len(part[name]) for part in parts), *own.shape[1:])
+        for number, part in enumerate(parts):
+            rows[number :: len(parts)] = part[name]
+        whole[name] = rows
+    return whole
 
 
 def own_rows(values: Tensor, copies: int) -> Tensor:

@@ -178,10 +178,15 @@ class FrameNorm(nn.Module):
             self.offset = SNLinear(condition_dim, channels)
 
     def collect(self, on: bool) -> None:
-        """Start to average the statistics of every batch afresh, or stop."""
+        """Start to average the statistics of every batch afresh, or stop, and average over all processes."""
         self.collecting = on
         if on:
             self.collected = 0
+        elif world_size() > 1:
+            counts = torch.tensor(float(self.collected), device=self.standing_mean.device)
+            share = self.collected / float(mean_over_processes(counts))
+            for standing in (self.standing_mean, self.standing_variance):
+                standing.copy_(mean_over_processes(standing.nan_to_num() * share))  # NaN: this process had no batch
 
     def forward(self, x: Tensor, affine: Affine) -> Tensor:
         """(T, B, C, H, W), its entry of `affine_maps` -> (T, B, C, H, W)."""
