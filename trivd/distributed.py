@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Value = TypeVar("Value")
 PATIENCE = timedelta(minutes=10)  # that a process waits for the others; the first one alone scores or saves meanwhile
 
 
@@ -50,6 +52,15 @@ def mean_over_processes(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def from_first(value: Value) -> Value:
+    """The first process's value, on all of them."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

@@ -1,5 +1,9 @@
 """Several processes train as one: the same losses, statistics and weights, however the global batch is shared."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from trivd.config import Config, from_dict, to_dict
+from trivd.config import Config, from_dict, override, to_dict
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
+from trivd.errors import TrivdError
 from trivd.training import step as step_module
+from trivd.training.run import Run
 from trivd.training.step import Trainer
 
 CPU = torch.device("cpu")
@@ -75,3 +81,49 @@ def test_the_batch_is_one_however_it_is_shared(results: Callable[..., list[tuple
     for world in (2, 4):
         for found in results(world, discriminator=critics):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def trivd(processes: int, batch_size: int, steps: int, out: Path) -> str:
+    """What `trivd train` says, run to its end in so many processes; quickstart's model, in float32."""
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    launcher = torchrun if processes > 1 else []
+    command = [sys.executable, "-m", *launcher, "trivd", "train", "moving-digits", "--preset", "quickstart"]
+    command += ["--out", str(out), "--training.steps", str(steps), "--training.batch-size", str(batch_size)]
+    command += ["--training.precision", "float32", "--discriminator.head", "projection", "--data.workers", "0"]
+    command += ["--training.discriminator-updates", "1", "--training.log-every", "1", "--evaluation.clips", "5"]
+    command += ["--evaluation.standing-batches", "3", "--evaluation.standing-batch-size", "4"]
+    finished = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_a_run_goes_on_on_another_number_of_processes(tmp_path: Path) -> None:
+    said = trivd(2, batch_size=2, steps=2, out=tmp_path / "shared")
+    assert "Global batch: 4 clips = 2 x 2 processes x 1 passes." in said
+    assert said.count("Starting") == 1  # the first process speaks
+    assert "from step 2" in trivd(1, batch_size=2, steps=3, out=tmp_path / "shared")
+    trivd(1, batch_size=4, steps=3, out=tmp_path / "single")
+    runs = [Run(tmp_path / name) for name in ("shared", "single")]
+    shared, single = ([row for row in run.log_rows() if "loss/reconstruction" in row] for run in runs)
+    assert [row["step"] for row in shared] == [1, 2, 3]
+    for row, expected in zip(shared, single, strict=True):
+        for name, value in expected.items():
+            if name.startswith("loss/"):
+                assert row[name] == pytest.approx(value, rel=1e-2, abs=1e-2), (row["step"], name)
+    scores = [next(row for row in run.log_rows() if "score/train/psnr" in row) for run in runs]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)  # before training: by two processes and by one
+    samples = [json.loads((run.checkpoints / "step-00000003" / "progress.json").read_text())["samples"] for run in runs]
+    assert samples == [12, 12]
+
+
+def test_processes_that_cannot_share_the_batch_are_refused(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    run, config = Run(tmp_path / "run"), tiny_config()
+    run.open(config, "moving-digits")
+    values = json.loads(run.config_file.read_text())
+    assert values["processes"] == 1
+    run.config_file.write_text(json.dumps(values | {"processes": 2}))  # as if started on two
+    assert run.open(config, "moving-digits").training.batch_size == 2 * config.training.batch_size
+    with pytest.raises(TrivdError, match=r"training\.batch_size"):
+        run.open(override(config, {"training": {"batch_size": 5}}, "test"), "moving-digits")

@@ -14,7 +14,7 @@ from rich.console import Console
 from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import Batch, TrainingStream
-from trivd.distributed import any_process, joined, rank, world_size
+from trivd.distributed import any_process, from_first, joined, rank, world_size
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device, choose_precision, dtype_name
 from trivd.models.generator import Generator
@@ -83,11 +83,13 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
 
 def _train(config: Config, data: str, run: Run, console: Console, device: torch.device) -> bool:
     """`train`, in one of the processes that torchrun started."""
-    recipe = config.training
-    dtype = choose_precision(recipe.precision, device)
+    dtype = choose_precision(config.training.precision, device)
     splits = open_splits(config, data)
-    if rank() == 0:
-        run.open(config, data)
+    config = from_first(run.open(config, data) if rank() == 0 else config)
+    recipe = config.training
+    if world_size() > 1:
+        parts = f"{recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes"
+        console.print(f"Global batch: {recipe.batch_size * world_size() * recipe.accumulation} clips = {parts}.")
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
         for line in dataset.report:

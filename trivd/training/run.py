@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trivd.config import Config, from_dict, to_dict
+from trivd.config import Config, from_dict, override, to_dict
+from trivd.distributed import world_size
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
 
@@ -69,14 +70,32 @@ class Run(NamedTuple):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.") from error
 
-    def open(self, config: Config, data: str) -> None:
+    @property
+    def processes(self) -> int:
+        """How many it was started on; `read` first."""
+        return int(json.loads(self.config_file.read_text()).get("processes", 1))
+
+    def open(self, config: Config, data: str) -> Config:
         """Make the folder, or check that it holds the same run.
+
+        Returns:
+            the settings to train with: a run that was started on another number of processes goes on with the same
+            batch over all of them, so the batch of each is another.
 
         Raises:
             TrivdError: the folder holds another run, or files that are not a run's.
         """
         if self.config_file.is_file():
             saved, saved_data = self.read()
+            processes, whole = self.processes, saved.training.batch_size * self.processes
+            if whole % world_size():
+                raise TrivdError(
+                    f"{self.folder} trains on batches of {whole} clips over all processes, which {world_size()} "
+                    "processes cannot share equally; start another number."
+                )
+            shared = whole // world_size()
+            if config.training.batch_size == shared:  # as if the command were that of the start
+                config = override(config, {"training": {"batch_size": saved.training.batch_size}}, "run")
             changed = [key for key in differences(saved, config) if key not in CHANGEABLE]
             if saved_data != data:
                 changed.insert(0, f"the data ({saved_data})")
@@ -87,8 +106,11 @@ class Run(NamedTuple):
                 )
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
-        values = {"config": to_dict(config), "data": data}
+        else:
+            processes, shared = world_size(), config.training.batch_size
+        values = {"config": to_dict(config), "data": data, "processes": processes}
         write_atomically(self.config_file, json.dumps(values, indent=2).encode())
+        return override(config, {"training": {"batch_size": shared}}, "run")
 
     def log_rows(self) -> list[dict[str, Any]]:
         """The log, one row per step and kind; of a step that was made again after a crash, the last."""
