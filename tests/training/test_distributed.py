@@ -120,10 +120,23 @@ def test_a_run_goes_on_on_another_number_of_processes(tmp_path: Path) -> None:
 
 def test_processes_that_cannot_share_the_batch_are_refused(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
     run, config = Run(tmp_path / "run"), tiny_config()
-    run.open(config, "moving-digits")
-    values = json.loads(run.config_file.read_text())
+    with run.opened(config, "moving-digits"):
+        values = json.loads(run.config_file.read_text())
     assert values["processes"] == 1
     run.config_file.write_text(json.dumps(values | {"processes": 2}))  # as if started on two
-    assert run.open(config, "moving-digits").training.batch_size == 2 * config.training.batch_size
-    with pytest.raises(TrivdError, match=r"training\.batch_size"):
-        run.open(override(config, {"training": {"batch_size": 5}}, "test"), "moving-digits")
+    with run.opened(config, "moving-digits") as settings:
+        assert settings.training.batch_size == 2 * config.training.batch_size
+    other = override(config, {"training": {"batch_size": 5}}, "test")
+    with pytest.raises(TrivdError, match=r"training\.batch_size"), run.opened(other, "moving-digits"):
+        pass
+
+
+def test_a_second_process_is_refused(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    run, config = Run(tmp_path / "run"), tiny_config()
+    with run.opened(config, "moving-digits"):
+        longer = override(config, {"training": {"steps": 9}}, "test")
+        with pytest.raises(TrivdError, match="Another process is training in"), run.opened(longer, "moving-digits"):
+            pass
+        assert run.read()[0] == config
+    with run.opened(longer, "moving-digits"):
+        assert run.read()[0] == longer

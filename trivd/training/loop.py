@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from trivd.distributed import any_process, from_first, joined, rank, world_size
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device, choose_precision, dtype_name
 from trivd.models.generator import Generator
-from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
+from trivd.training.checkpoint import Progress, load_latest, remove_leftovers, save_checkpoint
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
@@ -85,7 +85,20 @@ def _train(config: Config, data: str, run: Run, console: Console, device: torch.
     """`train`, in one of the processes that torchrun started."""
     dtype = choose_precision(config.training.precision, device)
     splits = open_splits(config, data)
-    config = from_first(run.open(config, data) if rank() == 0 else config)
+    with ExitStack() as stack:
+        opened = stack.enter_context(run.opened(config, data)) if rank() == 0 else config
+        return _train_opened(from_first(opened), data, run, console, device, dtype, splits)
+
+
+def _train_opened(
+    config: Config,
+    data: str,
+    run: Run,
+    console: Console,
+    device: torch.device,
+    dtype: torch.dtype,
+    splits: dict[str, ClipDataset],
+) -> bool:
     recipe = config.training
     if world_size() > 1:
         parts = f"{recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes"
@@ -94,6 +107,8 @@ def _train(config: Config, data: str, run: Run, console: Console, device: torch.
     for split, dataset in splits.items():
         for line in dataset.report:
             console.print(f"{split}: {line}", highlight=False, soft_wrap=True)
+    if rank() == 0:
+        remove_leftovers(run.checkpoints)
     progress, damaged = load_latest(run.checkpoints, trainer)
     for line in damaged:
         console.print(f"[yellow]{line}", soft_wrap=True)

@@ -1,6 +1,9 @@
 """A run's folder: where its settings, logs, checkpoints, samples and models lie, and how it is opened again."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,8 @@ CHANGEABLE = {
     "training.checkpoint_every",
     "data.workers",
 }
+
+LOCK_FILE = ".lock"
 
 
 class Run(NamedTuple):
@@ -75,15 +80,16 @@ class Run(NamedTuple):
         """How many it was started on; `read` first."""
         return int(json.loads(self.config_file.read_text()).get("processes", 1))
 
-    def open(self, config: Config, data: str) -> Config:
-        """Make the folder, or check that it holds the same run.
+    @contextmanager
+    def opened(self, config: Config, data: str) -> Iterator[Config]:
+        """Make the folder, or check that it holds the same run; within, no other process can train there.
 
-        Returns:
+        Yields:
             the settings to train with: a run that was started on another number of processes goes on with the same
             batch over all of them, so the batch of each is another.
 
         Raises:
-            TrivdError: the folder holds another run, or files that are not a run's.
+            TrivdError: the folder holds another run, or files that are not a run's, or another process trains there.
         """
         if self.config_file.is_file():
             saved, saved_data = self.read()
@@ -109,8 +115,16 @@ class Run(NamedTuple):
         else:
             processes, shared = world_size(), config.training.batch_size
         values = {"config": to_dict(config), "data": data, "processes": processes}
-        write_atomically(self.config_file, json.dumps(values, indent=2).encode())
-        return override(config, {"training": {"batch_size": shared}}, "run")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK_FILE).open("w") as lock:  # the system ends it with this process, however that ends
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TrivdError(
+                    f"Another process is training in {self.folder}; wait until it has ended, or choose another --out."
+                ) from error
+            write_atomically(self.config_file, json.dumps(values, indent=2).encode())
+            yield override(config, {"training": {"batch_size": shared}}, "run")
 
     def log_rows(self) -> list[dict[str, Any]]:
         """The log, one row per step and kind; of a step that was made again after a crash, the last."""
