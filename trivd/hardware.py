@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,13 +13,14 @@ from trivd.errors import TrivdError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device `name`; "auto" is cuda where there is one, else cpu.
+    """The device `name`; "auto" is cuda where there is one (of its own for each process of torchrun), else cpu.
 
     Raises:
         TrivdError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return torch.device(own if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

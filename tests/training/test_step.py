@@ -82,7 +82,9 @@ def test_fakes_carry_no_graph_into_the_discriminator_update(make: MakeTrainer, m
     seen: list[Tensor] = []
     draw = trainer.discriminators.draw
     monkeypatch.setattr(
-        trainer.discriminators, "draw", lambda view, videos, rng: seen.append(videos) or draw(view, videos, rng)
+        trainer.discriminators,
+        "draw",
+        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
     )
     trainer.discriminator_update([batch()], rng())
     assert len(seen) == 3
@@ -129,7 +131,9 @@ def test_critics_see_the_conditioning_frames_before_the_fakes(
     seen: list[Tensor] = []
     draw = trainer.discriminators.draw
     monkeypatch.setattr(
-        trainer.discriminators, "draw", lambda view, videos, rng: seen.append(videos) or draw(view, videos, rng)
+        trainer.discriminators,
+        "draw",
+        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
     )
     clips = batch()
     real = to_float(clips.video)
@@ -379,7 +383,9 @@ def test_samples_of_a_clip_start_from_its_own_frames(make: MakeTrainer, monkeypa
     states: list[dict[int, Tensor]] = []
     draw, decode = trainer.discriminators.draw, trainer.generator.decode
     monkeypatch.setattr(
-        trainer.discriminators, "draw", lambda view, videos, rng: seen.append(videos) or draw(view, videos, rng)
+        trainer.discriminators,
+        "draw",
+        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
     )
     monkeypatch.setattr(trainer.generator, "decode", lambda s, z, labels: states.append(s) or decode(s, z, labels))
     clips = batch()

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from trivd.benchmark.attribution import (
@@ -34,7 +33,6 @@ from trivd.data.loader import Batch
 from trivd.files import write_atomically
 from trivd.hardware import choose_precision, dtype_name
 from trivd.markdown import fill, markdown_table, read_document
-from trivd.models.discriminators import Scores, View
 from trivd.training.plan import make_plan
 from trivd.training.step import Losses, Trainer
 
@@ -130,6 +128,9 @@ class PhaseTrainer(Trainer):
         self._finish = finisher(device)
         self._phase, self._since = "", 0.0
         self._network = ""
+        for critic in self.discriminators.values():
+            critic.register_forward_pre_hook(lambda *_: self._enter(f"{self._network}: critics"))
+            critic.register_forward_hook(lambda *_: self._enter(f"{self._network}: losses and backward"))
 
     def _enter(self, phase: str) -> None:
         """End the phase under way and begin another."""
@@ -157,16 +158,10 @@ class PhaseTrainer(Trainer):
         self._enter("moving average")
         return losses
 
-    def _scores(self, view: View, videos: Tensor, labels: Tensor, rng: torch.Generator) -> Scores:
-        self._enter(f"{self._network}: critics")
-        scores = super()._scores(view, videos, labels, rng)
-        self._enter(f"{self._network}: losses and backward")
-        return scores
-
-    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> None:
+    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> Losses:
         self._enter(f"{self._network}: check and Adam")
         with record_function(OPTIMIZER):
-            super()._apply(optimizer, losses, name)
+            return super()._apply(optimizer, losses, name)
 
 
 def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns: int) -> dict[str, Any]:

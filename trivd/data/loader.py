@@ -26,17 +26,29 @@ class TrainingStream:
 
     Sample n of the stream is position n % len(dataset) of the shuffled epoch n // len(dataset), with a random start and
     crop drawn from (seed, n). So a batch depends on the seed and on its samples' numbers only: neither on the number of
-    workers, nor on where the stream was resumed.
+    workers, nor on where the stream was resumed. Processes that train together take turns: of as many batches as there
+    are processes, each takes its own.
 
     Args:
         dataset: where the clips come from.
         batch_size: samples of a batch; a batch may straddle two epochs.
         seed: of the order, the starts and the crops.
-        start: samples already consumed.
+        start: samples already consumed, by all processes.
         workers: processes that read clips; 0 reads in this one.
+        rank: number of this process among those that train together.
+        world: how many these are.
     """
 
-    def __init__(self, dataset: ClipDataset, batch_size: int, seed: int, start: int, workers: int) -> None:
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        batch_size: int,
+        seed: int,
+        start: int,
+        workers: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         if len(dataset) == 0:
             raise TrivdError("The training data hold no clip.")
         self.dataset = dataset
@@ -44,6 +56,8 @@ class TrainingStream:
         self.seed = seed
         self.start = start
         self.workers = workers
+        self.rank = rank
+        self.world = world
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Batches from `start` on; `close` the generator to end its workers.
@@ -71,7 +85,7 @@ class TrainingStream:
 
     def _sample_numbers(self) -> Iterator[list[tuple[int, int]]]:
         """Of each batch: its samples' numbers n, and the data set's index that each stands for."""
-        length, n, epoch = len(self.dataset), self.start, -1
+        length, n, epoch = len(self.dataset), self.start + self.rank * self.batch_size, -1
         while True:
             batch = []
             for number in range(n, n + self.batch_size):
@@ -80,7 +94,7 @@ class TrainingStream:
                     order = np.random.default_rng((self.seed, epoch, 1)).permutation(length)
                 batch.append((number, int(order[number % length])))
             yield batch
-            n += self.batch_size
+            n += self.batch_size * self.world
 
 
 class _Samples(Dataset[Clip | TrivdError]):

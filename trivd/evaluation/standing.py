@@ -8,6 +8,7 @@ import torch
 from trivd.config import EvaluationConfig
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
+from trivd.distributed import own_rows, rank, world_size
 from trivd.hardware import autocast
 from trivd.models.frame_norm import FrameNorm
 from trivd.models.generator import Generator
@@ -22,9 +23,9 @@ def refresh_standing_statistics(
     generator: Generator, train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
 ) -> None:
     """Collect standing statistics on as many clips of the training split as `settings` says; in place."""
-    stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, workers=0)
-    rng = torch.Generator().manual_seed(settings.seed)
-    collect_standing_statistics(generator, islice(stream, settings.standing_batches), rng, dtype)
+    stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, 0, rank(), world_size())
+    own = islice(stream, len(range(rank(), settings.standing_batches, world_size())))
+    collect_standing_statistics(generator, own, torch.Generator().manual_seed(settings.seed), dtype)
 
 
 @torch.no_grad()
@@ -35,8 +36,8 @@ def collect_standing_statistics(
 
     Args:
         generator: changed in place (statistics and singular vectors only).
-        batches: of training clips; the paper takes 100 of 256.
-        rng: of z.
+        batches: of training clips, the own ones of each process; the paper takes 100 of 256 in all.
+        rng: of z, of all processes.
         dtype: of convolutions.
     """
     generator.eval()
@@ -49,7 +50,7 @@ def collect_standing_statistics(
     device = next(generator.parameters()).device
     for batch in batches:
         frames = to_float(batch.video[:, : generator.config.conditioning_frames].to(device))
-        z = draw_latents(len(frames), generator.config.latent_dim, rng).to(device)
+        z = own_rows(draw_latents(len(frames) * world_size(), generator.config.latent_dim, rng), 1).to(device)
         with autocast(device, dtype):
             generator(frames, z, batch.labels.to(device))
     for norm in norms:

@@ -26,14 +26,15 @@ TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bf
 MOST_TAPS = 15**2  # k^2 that the compiled warp and softmax have room for; larger ones take the plain form
 WORTH_THREADS = 2**16  # elements; below, waking a thread costs more than it saves
 
-_POINTER, _COUNT, _FLAG, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_bool, ctypes.c_int
+_POINTER, _COUNT, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 ARGUMENTS: dict[str, list[type]] = {
     "activate": [_POINTER] * 5 + [_COUNT] * 2 + [_THREADS],
     "activate_backward": [_POINTER] * 5 + [_COUNT] * 2 + [_THREADS],
     "mix": [_POINTER] * 4 + [_COUNT, _THREADS],
     "mix_backward": [_POINTER] * 7 + [_COUNT, _THREADS],
     "normalize": [_POINTER] * 6 + [_THREADS],
-    "normalize_backward": [_POINTER] * 10 + [_FLAG, _THREADS],
+    "normalize_backward": [_POINTER] * 10 + [_THREADS],
+    "normalize_sums": [_POINTER] * 8 + [_THREADS],
     "pooled_differences": [_POINTER] * 4 + [_THREADS],
     "pooled_differences_backward": [_POINTER] * 6 + [_THREADS],
     "softmax": [_POINTER] * 2 + [_COUNT] * 2 + [_THREADS],

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
+from trivd.distributed import own_rows, world_size
 from trivd.models.blocks import critic_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear, exact_dtype, full_precision, normalized
 
@@ -53,7 +54,9 @@ def combine(scores: Scores, head: Head) -> Tensor:
     return scores.video.sum(dim=1) + joint
 
 
-def draw_view(view: View, video: Tensor, conditioning: int, frames: int, scale: int, rng: torch.Generator) -> Tensor:
+def draw_view(
+    view: View, video: Tensor, conditioning: int, frames: int, scale: int, rng: torch.Generator, copies: int = 1
+) -> Tensor:
     """Cut out of whole videos what a critic sees (3.1).
 
     Args:
@@ -64,24 +67,27 @@ def draw_view(view: View, video: Tensor, conditioning: int, frames: int, scale: 
         frames: K.
         scale: s.
         rng: on the CPU, whatever the video's device: the same draws everywhere.
+        copies: of the samples of a batch that lie one after the other in `video`, see `own_rows`.
 
     Returns:
         (B, K or C + T, channels, H', W').
     """
     batch, length, _, height, width = video.shape
+    everywhere = batch * world_size()
     if view in ("frames", "small_frames"):
-        keys = torch.rand(batch, length - conditioning, generator=rng, device="cpu")
+        keys = own_rows(torch.rand(everywhere, length - conditioning, generator=rng, device="cpu"), copies)
         order = keys.argsort(dim=1)[:, :frames].to(video.device) + conditioning
         video = video[torch.arange(batch, device=video.device).unsqueeze(1), order]
     if view in ("small_frames", "small_clip"):
         return F.avg_pool2d(video.flatten(0, 1), scale).unflatten(0, video.shape[:2])
     if view == "crop":
         height, width = height // scale, width // scale
-        tops = torch.randint(video.shape[-2] - height + 1, (batch,), generator=rng, device="cpu").tolist()
-        lefts = torch.randint(video.shape[-1] - width + 1, (batch,), generator=rng, device="cpu").tolist()
-        clips = zip(
-            video.unbind(), tops, lefts, strict=True
-        )  # not by index: each one's gradient would be a whole batch
+        tops, lefts = (
+            own_rows(torch.randint(whole - part + 1, (everywhere,), generator=rng, device="cpu"), copies).tolist()
+            for whole, part in ((video.shape[-2], height), (video.shape[-1], width))
+        )
+        # not by index: each one's gradient would be a whole batch
+        clips = zip(video.unbind(), tops, lefts, strict=True)
         video = torch.stack([clip[..., top : top + height, left : left + width] for clip, top, left in clips])
     return video
 
@@ -138,9 +144,9 @@ class Discriminators(nn.ModuleDict):
         self.conditioning = model.conditioning_frames
         self.drawn_frames = 1 if config.decomposition == "mocogan_k1" else config.frames
 
-    def draw(self, view: View, video: Tensor, rng: torch.Generator) -> Tensor:
-        """What the critic of that name sees of videos (B, C + T, channels, H, W)."""
-        return draw_view(view, video, self.conditioning, self.drawn_frames, self.config.downsampling, rng)
+    def draw(self, view: View, video: Tensor, rng: torch.Generator, copies: int = 1) -> Tensor:
+        """What the critic of that name sees of videos (B, C + T, channels, H, W), see `draw_view`."""
+        return draw_view(view, video, self.conditioning, self.drawn_frames, self.config.downsampling, rng, copies)
 
     def pixels(self, model: ModelConfig) -> int:
         """Pixels per video that the critics process (3.1)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from trivd.distributed import mean_over_processes, world_size
 from trivd.models.compiled import kernel, threads
 from trivd.models.layers import SNLinear, exact_dtype, full_precision
 
@@ -52,6 +53,15 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+def _over_processes(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (T, C) of the features of all processes, from those of each; all have as many."""
+    if world_size() == 1:
+        return mean, variance
+    first = mean.double()
+    moments = mean_over_processes(torch.stack([first, variance + first.square()]))  # in float64: no digits are lost
+    return moments[0].to(mean.dtype), (moments[1] - moments[0].square()).to(mean.dtype)
+
+
 def _normalize(x: Tensor, mean: Tensor, rstd: Tensor, affine: Affine) -> Tensor:
     """relu((x - mean) rstd scale + offset) of features (T, B, C, H, W), in their type."""
     scale, offset = (values.to(mean.dtype).expand(x.shape[1:3]) for values in affine)  # (B, C)
@@ -89,33 +99,51 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, y, mean, rstd, scale = ctx.saved_tensors
         scales = scale.to(mean.dtype).expand(x.shape[1:3])  # (B, C)
-        compiled = kernel("normalize_backward", gradient, x, y)
-        if compiled is None:
-            for_x, for_scale, for_offset = _backward(gradient, x, y, mean, rstd, ctx.own, scales)
-        else:
-            gradient, x, y, scales = _rows(gradient), _rows(x), _rows(y), scales.contiguous()
-            for_x = torch.empty_like(x)
-            for_scale, for_offset = (torch.empty(x.shape[:3], dtype=mean.dtype) for _ in range(2))
-            pointers = (t.data_ptr() for t in (gradient, x, y, mean, rstd, scales, for_x, for_scale, for_offset))
-            compiled(*pointers, ctypes.byref(_Frames.of(x)), ctx.own, threads(x.numel()))
+        for_scale, for_offset = _affine_gradients(gradient, x, y, mean, rstd)  # (T, B, C)
+        means = mean.new_zeros(2, *mean.shape)  # <scale g> and <scale g xhat>, each (T, C)
+        if ctx.own:
+            sums = torch.stack([(scales * for_offset).sum(dim=1), (scales * for_scale).sum(dim=1)])
+            means = mean_over_processes(sums / (x.shape[1] * x.shape[3] * x.shape[4]))
+        for_x = _feature_gradient(gradient, x, y, mean, rstd, scales, *means)
         return for_x, None, None, None, for_scale.sum_to_size(scale.shape), for_offset.sum_to_size(scale.shape)
 
 
-def _backward(
-    gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, and of scale and offset for each time step and sample (T, B, C), plainly."""
-    gradient = torch.ops.aten.threshold_backward(gradient, y, 0).to(mean.dtype)  # ReLU's
-    normalized = (x.to(mean.dtype) - _per_channel(mean)) * _per_channel(rstd)
-    for_offset = gradient.sum(dim=(3, 4))
-    for_scale = (gradient * normalized).sum(dim=(3, 4))
-    for_x = gradient * scale[..., None, None]
-    if own:
-        count = x.shape[1] * x.shape[3] * x.shape[4]
-        shared = (scale * for_offset).sum(dim=1) / count  # <scale g>, (T, C)
-        projection = (scale * for_scale).sum(dim=1) / count  # <scale g xhat>, (T, C)
-        for_x -= _per_channel(shared) + normalized * _per_channel(projection)
-    return (for_x * _per_channel(rstd)).to(x.dtype), for_scale, for_offset
+def _affine_gradients(gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of scale and offset for each time step and sample (T, B, C)."""
+    compiled = kernel("normalize_sums", gradient, x, y)
+    if compiled is None:
+        passed = torch.ops.aten.threshold_backward(gradient, y, 0).to(mean.dtype)  # ReLU's
+        normalized = (x.to(mean.dtype) - _per_channel(mean)) * _per_channel(rstd)
+        return (passed * normalized).sum(dim=(3, 4)), passed.sum(dim=(3, 4))
+    gradient, x, y = _rows(gradient), _rows(x), _rows(y)
+    for_scale, for_offset = (torch.empty(x.shape[:3], dtype=mean.dtype) for _ in range(2))
+    pointers = (tensor.data_ptr() for tensor in (gradient, x, y, mean, rstd, for_scale, for_offset))
+    compiled(*pointers, ctypes.byref(_Frames.of(x)), threads(x.numel()))
+    return for_scale, for_offset
+
+
+def _feature_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    scale: Tensor,
+    shared: Tensor,
+    projection: Tensor,
+) -> Tensor:
+    """rstd (scale g - shared - xhat projection), with scale (B, C), shared and projection (T, C)."""
+    compiled = kernel("normalize_backward", gradient, x, y)
+    if compiled is None:
+        passed = torch.ops.aten.threshold_backward(gradient, y, 0).to(mean.dtype)
+        normalized = (x.to(mean.dtype) - _per_channel(mean)) * _per_channel(rstd)
+        for_x = passed * scale[..., None, None] - _per_channel(shared) - normalized * _per_channel(projection)
+        return (for_x * _per_channel(rstd)).to(x.dtype)
+    gradient, x, y, scale = _rows(gradient), _rows(x), _rows(y), scale.contiguous()
+    for_x = torch.empty_like(x)
+    tensors = (gradient, x, y, mean, rstd, scale, shared.contiguous(), projection.contiguous(), for_x)
+    compiled(*(tensor.data_ptr() for tensor in tensors), ctypes.byref(_Frames.of(x)), threads(x.numel()))
+    return for_x
 
 
 class FrameNorm(nn.Module):
@@ -150,16 +178,23 @@ class FrameNorm(nn.Module):
             self.offset = SNLinear(condition_dim, channels)
 
     def collect(self, on: bool) -> None:
-        """Start to average the statistics of every batch afresh, or stop."""
+        """Start to average the statistics of every batch afresh, or stop, and average over all processes."""
         self.collecting = on
         if on:
             self.collected = 0
+        elif world_size() > 1:
+            counts = torch.tensor(float(self.collected), device=self.standing_mean.device)
+            share = self.collected / float(mean_over_processes(counts))
+            for standing in (self.standing_mean, self.standing_variance):
+                standing.copy_(mean_over_processes(standing.nan_to_num() * share))  # NaN: this process had no batch
 
     def forward(self, x: Tensor, affine: Affine) -> Tensor:
         """(T, B, C, H, W), its entry of `affine_maps` -> (T, B, C, H, W)."""
         own = self.training or self.collecting
         with torch.no_grad():
             mean, variance = _statistics(x) if own else (self.standing_mean, self.standing_variance)
+            if self.training:
+                mean, variance = _over_processes(mean, variance)
             rstd = torch.rsqrt(variance + self.epsilon)
         y: Tensor = _Normalize.apply(x, mean, rstd, own, *affine)
         if self.collecting:

@@ -77,6 +77,12 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
     return target
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing; only while nobody else writes there."""
+    for temporary in folder.glob(".step-*.tmp"):
+        shutil.rmtree(temporary)
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted(folder.glob("step-*")) if folder.is_dir() else []

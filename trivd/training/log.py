@@ -15,6 +15,28 @@ from trivd.training.run import Run
 SHOWN_WAIT = 0.01  # share of the time spent waiting for clips from which on it is shown
 
 
+class NoLog:
+    """Of the processes that leave the log to the first one."""
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, step: int) -> None:
+        pass
+
+    def losses(self, *_: object) -> None:
+        pass
+
+    def scores(self, *_: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
 class TrainingLog:
     """Use as a context manager around the training loop.
 

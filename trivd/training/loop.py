@@ -3,19 +3,23 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
+from pathlib import Path
 from types import FrameType
 
+import torch
 from rich.console import Console
 
 from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import Batch, TrainingStream
+from trivd.distributed import any_process, from_first, joined, rank, world_size
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device, choose_precision, dtype_name
-from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
-from trivd.training.log import TrainingLog
+from trivd.models.generator import Generator
+from trivd.training.checkpoint import Progress, load_latest, remove_leftovers, save_checkpoint
+from trivd.training.log import NoLog, TrainingLog
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
 from trivd.training.step import Losses, NonFiniteLossError, Trainer
@@ -72,15 +76,39 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
     Raises:
         TrivdError: bad data or folder, or a loss that is not finite.
     """
-    recipe = config.training
-    device = choose_device(recipe.device)
-    dtype = choose_precision(recipe.precision, device)
+    device = choose_device(config.training.device)
+    with joined(device):
+        return _train(config, data, run, console if rank() == 0 else Console(quiet=True), device)
+
+
+def _train(config: Config, data: str, run: Run, console: Console, device: torch.device) -> bool:
+    """`train`, in one of the processes that torchrun started."""
+    dtype = choose_precision(config.training.precision, device)
     splits = open_splits(config, data)
-    run.open(config, data)
+    with ExitStack() as stack:
+        opened = stack.enter_context(run.opened(config, data)) if rank() == 0 else config
+        return _train_opened(from_first(opened), data, run, console, device, dtype, splits)
+
+
+def _train_opened(
+    config: Config,
+    data: str,
+    run: Run,
+    console: Console,
+    device: torch.device,
+    dtype: torch.dtype,
+    splits: dict[str, ClipDataset],
+) -> bool:
+    recipe = config.training
+    if world_size() > 1:
+        parts = f"{recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes"
+        console.print(f"Global batch: {recipe.batch_size * world_size() * recipe.accumulation} clips = {parts}.")
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
         for line in dataset.report:
             console.print(f"{split}: {line}", highlight=False, soft_wrap=True)
+    if rank() == 0:
+        remove_leftovers(run.checkpoints)
     progress, damaged = load_latest(run.checkpoints, trainer)
     for line in damaged:
         console.print(f"[yellow]{line}", soft_wrap=True)
@@ -93,7 +121,8 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         console.print(f"{run.folder} is complete: {progress.step} steps.", soft_wrap=True)
         return True
     session = _Session(config, data, run, trainer, splits, progress)
-    with stop_on_signals() as stop, TrainingLog(run, console, progress.step, recipe.steps) as log:
+    log_of_run = TrainingLog(run, console, progress.step, recipe.steps) if rank() == 0 else NoLog()
+    with stop_on_signals() as stop, log_of_run as log:
         try:
             session.loop(log, stop)
         except NonFiniteLossError as error:
@@ -124,6 +153,7 @@ class _Session:
         self.data = data
         self.run = run
         self.trainer = trainer
+        self.first = rank() == 0  # which writes the files
         self.splits = splits
         self.samples = progress.samples
         self.before = progress.seconds
@@ -143,29 +173,35 @@ class _Session:
         """Spent on the run, over all its stretches."""
         return self.before + time.monotonic() - self.started
 
-    def loop(self, log: TrainingLog, stop: StopRequest) -> None:
+    def loop(self, log: TrainingLog | NoLog, stop: StopRequest) -> None:
         """Train until the last step or a signal."""
         recipe = self.config.training
         stream = TrainingStream(
-            self.splits["train"], recipe.batch_size, recipe.seed, self.samples, self.config.data.workers
+            self.splits["train"],
+            recipe.batch_size,
+            recipe.seed,
+            self.samples,
+            self.config.data.workers,
+            rank(),
+            world_size(),
         )
         if self.trainer.step == 0:
             self.snapshot(log, samples=True, score=True)
         with closing(iter(stream)) as batches:  # ends the loader's processes, however the loop ends
-            while self.trainer.step < recipe.steps and not stop.received:
+            while self.trainer.step < recipe.steps and not any_process(stop.received, self.trainer.device):
                 self.step(batches, log)
                 if self._due(recipe.checkpoint_every):
                     self.checkpoint()
         if self.saved_step < self.trainer.step:  # stopped
             self.checkpoint()
 
-    def step(self, batches: Iterator[Batch], log: TrainingLog) -> None:
+    def step(self, batches: Iterator[Batch], log: TrainingLog | NoLog) -> None:
         """One training step, and what is due after it."""
         recipe, started = self.config.training, time.monotonic()
         updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
         self.waits.append(time.monotonic() - started)
         losses = self.trainer.train_step(updates)
-        clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size
+        clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size * world_size()
         self.samples += clips
         self.pace.append(time.monotonic() - started)
         step = self.trainer.step
@@ -176,7 +212,7 @@ class _Session:
         if samples or scores:
             self.snapshot(log, samples, scores)
 
-    def _write_row(self, log: TrainingLog, losses: Losses, images: int) -> None:
+    def _write_row(self, log: TrainingLog | NoLog, losses: Losses, images: int) -> None:
         """Log the losses of the step just made, and the speed since the last row; `images` are those of one step."""
         step, seconds = self.trainer.step, sum(self.pace)
         pace, wait_share = seconds / len(self.pace), sum(self.waits) / seconds
@@ -196,12 +232,12 @@ class _Session:
         """Whether something is done after this step that is done every so many steps, and after the last."""
         return self.trainer.step % every == 0 or self.trainer.step == self.config.training.steps
 
-    def snapshot(self, log: TrainingLog, samples: bool, score: bool) -> None:
+    def snapshot(self, log: TrainingLog | NoLog, samples: bool, score: bool) -> None:
         """Look at the averaged model, and keep it if it is the best so far."""
         trainer, run = self.trainer, self.run
         generator = averaged_generator(trainer, self.splits["train"])
         evaluation = self.config.evaluation
-        if samples:
+        if samples and self.first:
             path = run.samples / f"step-{trainer.step:08d}.png"
             save_samples(path, generator, self.splits["validation"], evaluation.seed, trainer.dtype)
         if score:
@@ -210,11 +246,16 @@ class _Session:
             result = values[f"score/train/{self.scores.criterion}"]
             if self.best_score is None or self.scores.is_better(result, self.best_score):
                 self.best_score = result
-                save_model(run.best, generator, trainer, self.data, self.seconds)
+                self._save(run.best, generator)
         if trainer.step == self.config.training.steps:
-            save_model(run.last, generator, trainer, self.data, self.seconds)
+            self._save(run.last, generator)
+
+    def _save(self, folder: Path, generator: Generator) -> None:
+        if self.first:
+            save_model(folder, generator, self.trainer, self.data, self.seconds)
 
     def checkpoint(self) -> None:
         progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score, self.scores.criterion)
-        save_checkpoint(self.run.checkpoints, self.trainer, progress)
+        if self.first:
+            save_checkpoint(self.run.checkpoints, self.trainer, progress)
         self.saved_step = self.trainer.step

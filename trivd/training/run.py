@@ -1,10 +1,14 @@
 """A run's folder: where its settings, logs, checkpoints, samples and models lie, and how it is opened again."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trivd.config import Config, from_dict, to_dict
+from trivd.config import Config, from_dict, override, to_dict
+from trivd.distributed import world_size
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
 
@@ -18,6 +22,8 @@ CHANGEABLE = {
     "training.checkpoint_every",
     "data.workers",
 }
+
+LOCK_FILE = ".lock"
 
 
 class Run(NamedTuple):
@@ -69,14 +75,33 @@ class Run(NamedTuple):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.") from error
 
-    def open(self, config: Config, data: str) -> None:
-        """Make the folder, or check that it holds the same run.
+    @property
+    def processes(self) -> int:
+        """How many it was started on; `read` first."""
+        return int(json.loads(self.config_file.read_text()).get("processes", 1))
+
+    @contextmanager
+    def opened(self, config: Config, data: str) -> Iterator[Config]:
+        """Make the folder, or check that it holds the same run; within, no other process can train there.
+
+        Yields:
+            the settings to train with: a run that was started on another number of processes goes on with the same
+            batch over all of them, so the batch of each is another.
 
         Raises:
-            TrivdError: the folder holds another run, or files that are not a run's.
+            TrivdError: the folder holds another run, or files that are not a run's, or another process trains there.
         """
         if self.config_file.is_file():
             saved, saved_data = self.read()
+            processes, whole = self.processes, saved.training.batch_size * self.processes
+            if whole % world_size():
+                raise TrivdError(
+                    f"{self.folder} trains on batches of {whole} clips over all processes, which {world_size()} "
+                    "processes cannot share equally; start another number."
+                )
+            shared = whole // world_size()
+            if config.training.batch_size == shared:  # as if the command were that of the start
+                config = override(config, {"training": {"batch_size": saved.training.batch_size}}, "run")
             changed = [key for key in differences(saved, config) if key not in CHANGEABLE]
             if saved_data != data:
                 changed.insert(0, f"the data ({saved_data})")
@@ -87,8 +112,19 @@ class Run(NamedTuple):
                 )
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
-        values = {"config": to_dict(config), "data": data}
-        write_atomically(self.config_file, json.dumps(values, indent=2).encode())
+        else:
+            processes, shared = world_size(), config.training.batch_size
+        values = {"config": to_dict(config), "data": data, "processes": processes}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK_FILE).open("w") as lock:  # the system ends it with this process, however that ends
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TrivdError(
+                    f"Another process is training in {self.folder}; wait until it has ended, or choose another --out."
+                ) from error
+            write_atomically(self.config_file, json.dumps(values, indent=2).encode())
+            yield override(config, {"training": {"batch_size": shared}}, "run")
 
     def log_rows(self) -> list[dict[str, Any]]:
         """The log, one row per step and kind; of a step that was made again after a crash, the last."""

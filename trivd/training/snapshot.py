@@ -1,6 +1,7 @@
 """What a run looks like from outside while it trains: its averaged model, scores on fixed clips, sample grids."""
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import evaluation_batch, evaluation_numbers
+from trivd.distributed import of_all_processes, rank, world_size
 from trivd.evaluation.frechet import frechet_distance
 from trivd.evaluation.networks import choose_network
-from trivd.evaluation.scores import Columns, ModelForecaster, Scorer, clip_latents, collect, spread
+from trivd.evaluation.scores import Columns, ModelForecaster, Part, Scorer, clip_latents, collect, spread
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
@@ -86,8 +88,8 @@ class SplitScores:
         for split, scorer in self._scorers.items():
             numbers = evaluation_numbers(scorer.held_out, settings.clips)
             if split not in self._references:
-                self._references[split] = collect(scorer.reference, numbers, settings.batch_size)
-            columns = collect(partial(scorer.single, model, 0), numbers, settings.batch_size) | self._references[split]
+                self._references[split] = self._collect(scorer.reference, numbers)
+            columns = self._collect(partial(scorer.single, model, 0), numbers) | self._references[split]
             if len(numbers) > 1:
                 values[f"score/{split}/spread"] = spread(columns["model/thumbnail"], columns["truth/thumbnail"])
             for who, prefix in (("model", ""), ("copy", "copy_")):
@@ -97,6 +99,12 @@ class SplitScores:
                     distance = frechet_distance(columns["truth/embedding"], columns[f"{who}/embedding"])
                     values[f"score/{split}/{prefix}{DISTANCE}"] = distance
         return values
+
+    def _collect(self, part: Part, numbers: Sequence[int]) -> Columns:
+        """Of all clips, in parts by the processes; fewer clips than processes by all of them."""
+        if len(numbers) < world_size():
+            return collect(part, numbers, self._settings.batch_size)
+        return of_all_processes(collect(part, numbers[rank() :: world_size()], self._settings.batch_size))
 
 
 @torch.no_grad()

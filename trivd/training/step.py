@@ -1,17 +1,21 @@
 """One training step: discriminator updates, then a generator update (4.1, E.1)."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from trivd.config import Config
 from trivd.data.loader import Batch
+from trivd.distributed import mean_over_processes, own_rows, world_size
 from trivd.errors import TrivdError
 from trivd.hardware import autocast, to_channels_last
 from trivd.models.blocks import recompute_blocks
-from trivd.models.discriminators import Discriminators, Head, Scores, View, combine
+from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents, seeded_generator
 from trivd.training.ema import Ema
@@ -28,6 +32,67 @@ class NonFiniteLossError(TrivdError):
 def update_rng(seed: int, step: int, update: int) -> torch.Generator:
     """The random numbers of one update: they depend on nothing else, so a resumed run draws the same."""
     return seeded_generator(seed, step, update)
+
+
+class _CriticLosses(nn.Module):
+    """Eq 13 for every critic."""
+
+    def __init__(self, critics: Discriminators, config: Config, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.critics = critics
+        self.head = config.discriminator.head
+        self.dtype = dtype
+
+    def forward(self, real: Tensor, fake: Tensor, labels: Tensor, rng: torch.Generator) -> Losses:
+        """Losses of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
+        both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
+        losses: Losses = {}
+        for view in self.critics.views:
+            seen = self.critics.draw(view, both, rng, copies=2)
+            with autocast(real.device, self.dtype):
+                scores = self.critics[view](seen, both_labels)
+            outputs = [combine(part, self.head) for part in scores.split(len(real))]
+            losses[f"loss/discriminator/{view}"] = discriminator_hinge(*outputs)
+        return losses
+
+
+class _GeneratorLosses(nn.Module):
+    """Eq 14 against every critic, and the regularisers, before they are weighted."""
+
+    def __init__(self, generator: Generator, critics: Discriminators, config: Config, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.generator = generator
+        self.critics = (critics,)  # no submodule: their parameters are not this module's
+        self.config = config
+        self.dtype = dtype
+
+    def forward(self, real: Tensor, labels: Tensor, rng: torch.Generator) -> Losses:
+        """Losses of futures drawn for videos (B, C + T, channels, H, W) of classes (B,)."""
+        given, copies = self.config.model.conditioning_frames, self.config.training.reconstruction_samples
+        conditioning, truth = real[:, :given], real[:, given:]
+        labels = labels.repeat(copies)
+        z = draw_own_latents(real, self.config, copies, rng)
+        with autocast(real.device, self.dtype):
+            states = {r: state.repeat(copies, 1, 1, 1) for r, state in self.generator.encoder(conditioning).items()}
+            fake = self.generator.decode(states, z, labels).video
+        clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
+        losses: Losses = {}
+        (critics,) = self.critics
+        for view in critics.views:
+            seen = critics.draw(view, clips, rng, copies)
+            with autocast(real.device, self.dtype):
+                scores = critics[view](seen, labels)
+            losses[f"loss/generator/{view}"] = generator_hinge(combine(scores, self.config.discriminator.head))
+        losses["loss/orthogonality"] = orthogonality_penalty(self.generator, self.dtype)
+        if self.config.training.reconstruction > 0:
+            losses["loss/reconstruction"] = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
+        return losses
+
+
+def draw_own_latents(real: Tensor, config: Config, copies: int, rng: torch.Generator) -> Tensor:
+    """z (copies x B, latent_dim) for this process's videos (B, ...), out of those for the global batch."""
+    z = draw_latents(copies * len(real) * world_size(), config.model.latent_dim, rng)
+    return own_rows(z, copies).to(real.device)
 
 
 class Trainer:
@@ -53,6 +118,8 @@ class Trainer:
         recipe = config.training
         self.generator_optimizer = self._adam(self.generator, recipe.generator_lr)
         self.discriminator_optimizer = self._adam(self.discriminators, recipe.discriminator_lr)
+        self.critic_losses = _distributed(_CriticLosses(self.discriminators, config, dtype))
+        self.generator_losses = _distributed(_GeneratorLosses(self.generator, self.discriminators, config, dtype))
         self.ema = Ema(recipe.ema_decay, recipe.ema_start)
         self.step = 0  # generator updates made
 
@@ -89,90 +156,78 @@ class Trainer:
         """One Adam step of all critics on Eq 13, the generator fixed."""
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         losses: Losses = {}
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
             real, labels = self._to_device(batch)
             conditioning = real[:, : self.config.model.conditioning_frames]
-            z = self._latents(len(real), rng)
+            z = draw_own_latents(real, self.config, 1, rng)
             with torch.no_grad(), autocast(self.device, self.dtype):
                 fake = self.generator(conditioning, z, labels).video
             fake = torch.cat([conditioning, fake], dim=1)
-            both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for real and fake
-            total = torch.zeros((), device=self.device)
-            for view in self.discriminators.views:
-                scores = self._scores(view, both, both_labels, rng)
-                real_outputs, fake_outputs = (combine(part, self.head) for part in scores.split(len(real)))
-                loss = discriminator_hinge(real_outputs, fake_outputs)
-                total = total + loss
-                self._record(losses, f"loss/discriminator/{view}", loss, len(batches))
-            (total / len(batches)).backward()
-        self._apply(self.discriminator_optimizer, losses, "discriminator")
-        return losses
+            with self._averaged(self.critic_losses, last=number == len(batches)):
+                self._backward(self.critic_losses(real, fake, labels, rng), {}, len(batches), losses)
+        return self._apply(self.discriminator_optimizer, losses, "discriminator")
 
     def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
         """One Adam step of G and E on Eq 14 summed over critics, with the regularisers, the critics fixed."""
         recipe = self.config.training
+        weights = {
+            "loss/orthogonality": recipe.orthogonality,
+            "loss/reconstruction": recipe.reconstruction_weight(self.step),
+        }
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminators.requires_grad_(False)
         losses: Losses = {}
-        for batch in batches:
-            real, labels = self._to_device(batch)
-            conditioning = real[:, : self.config.model.conditioning_frames]
-            truth = real[:, self.config.model.conditioning_frames :]
-            copies = recipe.reconstruction_samples  # samples per clip
-            labels = labels.repeat(copies)
-            z = self._latents(copies * len(real), rng)
-            with autocast(self.device, self.dtype):
-                states = {r: state.repeat(copies, 1, 1, 1) for r, state in self.generator.encoder(conditioning).items()}
-                fake = self.generator.decode(states, z, labels).video
-            clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
-            total = torch.zeros((), device=self.device)
-            for view in self.discriminators.views:
-                loss = generator_hinge(combine(self._scores(view, clips, labels, rng), self.head))
-                total = total + loss
-                self._record(losses, f"loss/generator/{view}", loss, len(batches))
-            penalty = orthogonality_penalty(self.generator, self.dtype)
-            total = total + recipe.orthogonality * penalty
-            self._record(losses, "loss/orthogonality", penalty, len(batches))
-            if recipe.reconstruction > 0:
-                loss = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
-                total = total + recipe.reconstruction_weight(self.step) * loss
-                self._record(losses, "loss/reconstruction", loss, len(batches))
-            (total / len(batches)).backward()
+        for number, batch in enumerate(batches, start=1):
+            with self._averaged(self.generator_losses, last=number == len(batches)):
+                terms = self.generator_losses(*self._to_device(batch), rng)
+                self._backward(terms, weights, len(batches), losses)
         self.discriminators.requires_grad_(True)
-        self._apply(self.generator_optimizer, losses, "generator")
-        return losses
+        return self._apply(self.generator_optimizer, losses, "generator")
 
-    @property
-    def head(self) -> Head:
-        return self.config.discriminator.head
+    @staticmethod
+    def _averaged(module: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Within, gradients are only added up here unless this is the last pass of an update."""
+        return contextlib.nullcontext() if last or world_size() == 1 else module.no_sync()  # type: ignore[operator]
+
+    def _backward(self, terms: Losses, weights: Mapping[str, float], passes: int, losses: Losses) -> None:
+        """Add the gradients of one of so many passes, and its losses to `losses`."""
+        total = torch.zeros((), device=self.device)
+        for name, term in terms.items():
+            total = total + weights.get(name, 1.0) * term
+            losses[name] = losses.get(name, 0) + term.detach() / passes
+        (total / passes).backward()
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Videos (B, C + T, channels, H, W) in [-1, 1], labels (B,)."""
         return to_float(batch.video.to(self.device)), batch.labels.to(self.device)
 
-    def _latents(self, count: int, rng: torch.Generator) -> Tensor:
-        return draw_latents(count, self.config.model.latent_dim, rng).to(self.device)
-
-    def _scores(self, view: View, videos: Tensor, labels: Tensor, rng: torch.Generator) -> Scores:
-        seen = self.discriminators.draw(view, videos, rng)
-        with autocast(self.device, self.dtype):
-            return self.discriminators[view](seen, labels)
-
-    def _record(self, losses: Losses, name: str, loss: Tensor, passes: int) -> None:
-        """Add the mean over accumulated passes."""
-        losses[name] = losses.get(name, 0) + loss.detach() / passes
-
-    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> None:
+    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> Losses:
         """Let the optimizer make its step, if all losses and gradients of the update are finite.
 
         This waits for the device, once per update. Adam could be told by a flag on the device to do nothing, but only
         through attributes that belong to gradient scaling, and the wait is short beside an update.
+
+        Returns:
+            the losses, averaged over all processes.
         """
+        averages = mean_over_processes(torch.stack(list(losses.values())))
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # Of infinite length is also a gradient whose square overflows: it would spoil Adam's second moment.
         length = torch.stack(torch._foreach_norm(gradients)).sum()
-        values = torch.stack([torch.stack(list(losses.values())).sum(), length]).tolist()
-        for value, what in zip(values, ("loss", "gradient"), strict=True):
+        for value, what in zip(torch.stack([averages.sum(), length]).tolist(), ("loss", "gradient"), strict=True):
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"The {name} {what} is {value} at step {self.step + 1}.")
         optimizer.step()
+        return dict(zip(losses, averages.unbind(), strict=True))
+
+
+def _distributed(losses: nn.Module) -> nn.Module:
+    """The module, whose backward passes average the gradients of all processes while they go on."""
+    if world_size() == 1:
+        return losses
+    # Of no harm: gradients of 1 x 1 convolutions have other strides on the axes of length 1.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the newer name of this option is not in all releases
+        # Buffers need no broadcast: they follow from weights, which are equal everywhere.
+        return DistributedDataParallel(losses, broadcast_buffers=False, gradient_as_bucket_view=True)

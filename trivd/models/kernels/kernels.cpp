@@ -31,11 +31,16 @@
                                      T* y, const Frames* frames, int threads) {                                        \
         normalize<T>(x, mean, gain, offset, y, *frames, threads);                                                      \
     }                                                                                                                  \
-    extern "C" void normalize_backward_##NAME(const T* gradient, const T* x, const T* y, const Value<T>* mean,          \
-                                              const Value<T>* rstd, const Value<T>* scale, T* for_x,                   \
-                                              Value<T>* for_scale, Value<T>* for_offset, const Frames* frames,         \
-                                              bool own, int threads) {                                                 \
-        normalize_backward<T>(gradient, x, y, mean, rstd, scale, for_x, for_scale, for_offset, *frames, own, threads); \
+    extern "C" void normalize_backward_##NAME(const T* gradient, const T* x, const T* y, const Value<T>* mean,         \
+                                              const Value<T>* rstd, const Value<T>* scale, const Value<T>* shared,     \
+                                              const Value<T>* projection, T* for_x, const Frames* frames,              \
+                                              int threads) {                                                           \
+        normalize_backward<T>(gradient, x, y, mean, rstd, scale, shared, projection, for_x, *frames, threads);         \
+    }                                                                                                                  \
+    extern "C" void normalize_sums_##NAME(const T* gradient, const T* x, const T* y, const Value<T>* mean,             \
+                                          const Value<T>* rstd, Value<T>* for_scale, Value<T>* for_offset,             \
+                                          const Frames* frames, int threads) {                                         \
+        normalize_sums<T>(gradient, x, y, mean, rstd, for_scale, for_offset, *frames, threads);                        \
     }                                                                                                                  \
     extern "C" void pooled_differences_##NAME(const T* now, const T* before, T* result, const Pairs* pairs,             \
                                               int threads) {                                                           \

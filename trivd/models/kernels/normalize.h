@@ -43,11 +43,11 @@ void statistics(const T* x, Value<T>* mean, Value<T>* variance, const Frames& s,
             Value<T>*means[1] = {mean + frame * s.channels}, *variances[1] = {variance + frame * s.channels};
             std::fill_n(means[0], s.channels, Value<T>(0));
             std::fill_n(variances[0], s.channels, Value<T>(0));
-            add_rows<1, T>(s.rows(), s.channels, means, [&](int64_t row, int64_t c, int64_t width, Lanes<T>* sums) {
+            add_rows<1, T>(s.rows(), s.channels, means, [=](int64_t row, int64_t c, int64_t width, Lanes<T>* sums) {
                 sums[0] += load(rows + row * s.channels + c, width);
             });
             for (int64_t c = 0; c < s.channels; ++c) means[0][c] /= s.rows();
-            add_rows<1, T>(s.rows(), s.channels, variances, [&](int64_t row, int64_t c, int64_t width, Lanes<T>* sums) {
+            add_rows<1, T>(s.rows(), s.channels, variances, [=](int64_t row, int64_t c, int64_t width, Lanes<T>* sums) {
                 const Lanes<T> centred = load(rows + row * s.channels + c, width) - load(means[0] + c, width);
                 sums[0] += centred * centred;
             });
@@ -67,7 +67,7 @@ void normalize(const T* x, const Value<T>* mean, const Value<T>* gain, const Val
             const Value<T>* offsets = offset + picture % s.samples * s.channels;
             for (int64_t row = picture * s.positions; row < (picture + 1) * s.positions; ++row) {
                 const int64_t at = row * s.channels;
-                each_chunk<T>(0, s.channels, [&](int64_t c, int64_t width) {
+                each_chunk<T>(0, s.channels, [=](int64_t c, int64_t width) {
                     const Lanes<T> centred = load(x + at + c, width) - load(means + c, width);
                     const Lanes<T> value = centred * load(gains + c, width) + load(offsets + c, width);
                     store(y + at + c, value <= 0 ? Lanes<T>{} : value, width);
@@ -77,49 +77,50 @@ void normalize(const T* x, const Value<T>* mean, const Value<T>* gain, const Val
     });
 }
 
-// From the gradient of y: those of x, and of scale and offset for each frame and sample, (frames, samples, channels).
-// own: mean and rstd are those of x.
+// What passed the ReLU of the gradient of y.
+template <class T>
+Lanes<T> passed(const T* gradient, const T* y, int64_t at, int64_t width) {
+    return load(y + at, width) <= 0 ? Lanes<T>{} : load(gradient + at, width);
+}
+
+// From the gradient of y: those of scale and offset for each frame and sample, (frames, samples, channels).
+template <class T>
+void normalize_sums(const T* gradient, const T* x, const T* y, const Value<T>* mean, const Value<T>* rstd,
+                    Value<T>* for_scale, Value<T>* for_offset, const Frames& s, int threads) {
+    const int64_t channels = s.channels;
+    parallel(s.frames * s.samples, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t picture = begin; picture < end; ++picture) {
+            const Value<T>*means = mean + picture / s.samples * channels, *rstds = rstd + picture / s.samples * channels;
+            Value<T>* totals[2] = {for_offset + picture * channels, for_scale + picture * channels};
+            for (Value<T>* total : totals) std::fill_n(total, channels, Value<T>(0));
+            add_rows<2, T>(s.positions, channels, totals, [=](int64_t row, int64_t c, int64_t width, Lanes<T>* sums) {
+                const int64_t at = (picture * s.positions + row) * channels + c;
+                const Lanes<T> g = passed(gradient, y, at, width);
+                sums[0] += g;
+                sums[1] += g * ((load(x + at, width) - load(means + c, width)) * load(rstds + c, width));
+            });
+        }
+    });
+}
+
+// From the gradient of y: that of x, rstd (scale g - shared - projection xhat); shared and projection (frames, channels).
 template <class T>
 void normalize_backward(const T* gradient, const T* x, const T* y, const Value<T>* mean, const Value<T>* rstd,
-                        const Value<T>* scale, T* for_x, Value<T>* for_scale, Value<T>* for_offset, const Frames& s,
-                        bool own, int threads) {
+                        const Value<T>* scale, const Value<T>* shared, const Value<T>* projection, T* for_x,
+                        const Frames& s, int threads) {
     const int64_t channels = s.channels;
-    parallel(s.frames, threads, [&](int64_t begin, int64_t end) {
-        std::vector<Value<T>> shared(channels), projection(channels);
-        for (int64_t frame = begin; frame < end; ++frame) {
-            const Value<T>*means = mean + frame * channels, *rstds = rstd + frame * channels;
-            std::fill_n(shared.begin(), channels, Value<T>(0));
-            std::fill_n(projection.begin(), channels, Value<T>(0));
-            // What passed the ReLU, and the normalised features.
-            const auto passed = [&](int64_t at, int64_t width) {
-                return load(y + at, width) <= 0 ? Lanes<T>{} : load(gradient + at, width);
-            };
-            const auto normalized = [&](int64_t at, int64_t c, int64_t width) {
-                return (load(x + at, width) - load(means + c, width)) * load(rstds + c, width);
-            };
-            for (int64_t sample = 0; sample < s.samples; ++sample) {
-                const int64_t picture = frame * s.samples + sample;
-                Value<T>* totals[2] = {for_offset + picture * channels, for_scale + picture * channels};
-                for (Value<T>* total : totals) std::fill_n(total, channels, Value<T>(0));
-                add_rows<2, T>(s.positions, channels, totals,
-                               [&](int64_t row, int64_t c, int64_t width, Lanes<T>* sums) {
-                                   const int64_t at = (picture * s.positions + row) * channels + c;
-                                   const Lanes<T> g = passed(at, width);
-                                   sums[0] += g;
-                                   sums[1] += g * normalized(at, c, width);
-                               });
-                for (int64_t c = 0; own && c < channels; ++c) {
-                    shared[c] += scale[sample * channels + c] * totals[0][c] / s.rows();
-                    projection[c] += scale[sample * channels + c] * totals[1][c] / s.rows();
-                }
-            }
-            for (int64_t row = frame * s.rows(); row < (frame + 1) * s.rows(); ++row) {
-                const Value<T>* scales = scale + row / s.positions % s.samples * channels;
-                each_chunk<T>(0, channels, [&](int64_t c, int64_t width) {
+    parallel(s.frames * s.samples, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t picture = begin; picture < end; ++picture) {
+            const int64_t frame = picture / s.samples * channels;
+            const Value<T>*means = mean + frame, *rstds = rstd + frame, *shares = shared + frame;
+            const Value<T>*projections = projection + frame, *scales = scale + picture % s.samples * channels;
+            for (int64_t row = picture * s.positions; row < (picture + 1) * s.positions; ++row) {
+                each_chunk<T>(0, channels, [=](int64_t c, int64_t width) {
                     const int64_t at = row * channels + c;
-                    const Lanes<T> g = load(scales + c, width) * passed(at, width);
-                    const Lanes<T> across = load(projection.data() + c, width) * normalized(at, c, width);
-                    store(for_x + at, load(rstds + c, width) * (g - load(shared.data() + c, width) - across), width);
+                    const Lanes<T> normalized = (load(x + at, width) - load(means + c, width)) * load(rstds + c, width);
+                    const Lanes<T> across = load(projections + c, width) * normalized;
+                    const Lanes<T> g = load(scales + c, width) * passed(gradient, y, at, width);
+                    store(for_x + at, load(rstds + c, width) * (g - load(shares + c, width) - across), width);
                 });
             }
         }
