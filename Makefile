@@ -11,7 +11,7 @@ RUN ?= runs/quickstart
 quickstart: .venv/run.stamp
 	$(BIN)/trivd train moving-digits --preset quickstart --out $(RUN)
 	$(BIN)/trivd evaluate $(RUN)
-	$(BIN)/trivd report $(RUN)
+	$(BIN)/trivd report $(RUN) --beside moving-digits
 	@echo "Open $(RUN)/index.html in a browser."
 
 test: .venv/dev.stamp

@@ -33,7 +33,7 @@ class Evaluate:
     """Score a model, or anybody's predictions in files, against copying the last frame; repeated, it goes on."""
 
     model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
-    """A model's or run's folder, or a name on the Hugging Face hub."""
+    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
     source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
     """Data set whose held-out split counts; the one the model was trained on if not given."""
     protocol: ProtocolName | None = None
@@ -67,7 +67,7 @@ class Evaluate:
     device: str = "auto"
     out: Path | None = None
     """The JSON file to write, .md and .png beside it; report.json in the model's or predictions' folder if not given
-    (here, for a model of the hub)."""
+    (here, for a bundled model or one of the hub)."""
 
     def run(self, console: Console) -> int:
         device = choose_device(self.device)

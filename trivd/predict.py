@@ -15,7 +15,7 @@ from trivd.hardware import autocast, choose_device, choose_precision
 from trivd.models.frame_norm import FrameNorm
 from trivd.models.generator import Generator
 from trivd.models.normalization import normalized, normalized_now, use_normalized
-from trivd.models.pretrained import load_generator, save_generator
+from trivd.models.pretrained import find_model, load_generator, save_generator
 from trivd.motion import motion_field
 from trivd.video import to_float, to_uint8
 
@@ -51,17 +51,16 @@ class Predictor:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "auto") -> "Predictor":
-        """Load a model from a folder, or from the Hugging Face hub (needs `trivd[hub]`).
+        """Load a model.
 
         Args:
-            name: a folder with config.json and model.safetensors, a run's folder (its best model), or "owner/name".
+            name: as `trivd.models.pretrained.find_model` takes it: a folder, a bundled model, or one of the hub.
             device: auto, cpu, cuda, ...
 
         Raises:
             TrivdError: there is no such model, or its files are damaged.
         """
-        folder = _find(name)
-        return cls(*load_generator(folder, choose_device(device)))
+        return cls(*load_generator(find_model(name), choose_device(device)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors.
@@ -151,21 +150,3 @@ class Predictor:
             seen = torch.cat([seen, video], dim=1)[:, -given:]
         video = to_uint8(torch.cat(videos, dim=1)[:, :count])
         return Futures(video, torch.cat(flows)[:count].cpu() if motion else None)
-
-
-def _find(name: str | Path) -> Path:
-    folder = Path(name)
-    if folder.is_dir():
-        best = folder / "best"
-        return best if best.is_dir() and not (folder / "model.safetensors").exists() else folder
-    if str(name).count("/") != 1 or folder.is_absolute():
-        raise TrivdError(f"There is no model at {name}.")
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    except ImportError as error:
-        raise TrivdError(f"There is no folder {name}; to load models from the hub, install trivd[hub].") from error
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise TrivdError(f"There is no folder {name}, and the hub did not give such a model: {error}") from error

@@ -17,8 +17,39 @@ from trivd.models.generator import Generator
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+BUNDLED = Path(__file__).parents[1] / "pretrained"
 FORMAT = "trivd-generator"
 FORMAT_VERSION = 1
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: a folder with config.json and model.safetensors, a run's folder (its best model), the name of a bundled
+            model ("moving-digits"), or "owner/name" of the Hugging Face hub (needs `trivd[hub]`); in this order.
+
+    Raises:
+        TrivdError: there is no such model.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        best = folder / "best"
+        return best if best.is_dir() and not (folder / WEIGHTS_FILE).exists() else folder
+    bundled = sorted(model.name for model in BUNDLED.iterdir())
+    if str(name) in bundled:
+        return BUNDLED / name
+    if str(name).count("/") != 1 or folder.is_absolute():
+        raise TrivdError(f"There is no model at {name}; choose a folder, or a bundled model: {', '.join(bundled)}.")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError as error:
+        raise TrivdError(f"There is no folder {name}; to load models from the hub, install trivd[hub].") from error
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise TrivdError(f"There is no folder {name}, and the hub did not give such a model: {error}") from error
 
 
 def save_generator(generator: Generator, folder: Path, history: dict[str, Any]) -> None:
