@@ -77,32 +77,23 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         TrivdError: bad data or folder, or a loss that is not finite.
     """
     device = choose_device(config.training.device)
-    with joined(device):
-        return _train(config, data, run, console if rank() == 0 else Console(quiet=True), device)
+    with joined(device), ExitStack() as stack:
+        splits = open_splits(config, data)
+        if rank() == 0:
+            config = stack.enter_context(run.opened(config, data))
+        said = console if rank() == 0 else Console(quiet=True)
+        return _train(from_first(config), data, run, said, device, splits)
 
 
-def _train(config: Config, data: str, run: Run, console: Console, device: torch.device) -> bool:
-    """`train`, in one of the processes that torchrun started."""
-    dtype = choose_precision(config.training.precision, device)
-    splits = open_splits(config, data)
-    with ExitStack() as stack:
-        opened = stack.enter_context(run.opened(config, data)) if rank() == 0 else config
-        return _train_opened(from_first(opened), data, run, console, device, dtype, splits)
-
-
-def _train_opened(
-    config: Config,
-    data: str,
-    run: Run,
-    console: Console,
-    device: torch.device,
-    dtype: torch.dtype,
-    splits: dict[str, ClipDataset],
+def _train(
+    config: Config, data: str, run: Run, console: Console, device: torch.device, splits: dict[str, ClipDataset]
 ) -> bool:
+    """`train` in a run's folder that is open, in one of the processes that torchrun started."""
     recipe = config.training
     if world_size() > 1:
         parts = f"{recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes"
         console.print(f"Global batch: {recipe.batch_size * world_size() * recipe.accumulation} clips = {parts}.")
+    dtype = choose_precision(recipe.precision, device)
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
         for line in dataset.report:
