@@ -8,11 +8,11 @@ import torch
 from trivd.config import EvaluationConfig
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
-from trivd.distributed import own_rows, rank, world_size
+from trivd.distributed import rank, world_size
 from trivd.hardware import autocast
 from trivd.models.frame_norm import FrameNorm
 from trivd.models.generator import Generator
-from trivd.models.latents import draw_latents
+from trivd.models.latents import draw_own_latents
 from trivd.models.layers import SpectralNorm
 from trivd.video import to_float
 
@@ -50,7 +50,7 @@ def collect_standing_statistics(
     device = next(generator.parameters()).device
     for batch in batches:
         frames = to_float(batch.video[:, : generator.config.conditioning_frames].to(device))
-        z = own_rows(draw_latents(len(frames) * world_size(), generator.config.latent_dim, rng), 1).to(device)
+        z = draw_own_latents(len(frames), generator.config.latent_dim, rng).to(device)
         with autocast(device, dtype):
             generator(frames, z, batch.labels.to(device))
     for norm in norms:

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trivd.distributed import own_rows, world_size
+
 
 def seeded_generator(*key: int) -> torch.Generator:
     """Random numbers on the CPU that depend on `key` alone, independent of those of any other key."""
@@ -26,3 +28,8 @@ def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float |
     while truncation is not None and (beyond := z.abs() > truncation).any():
         z[beyond] = torch.randn(int(beyond.sum()), generator=rng)
     return z
+
+
+def draw_own_latents(count: int, dim: int, rng: torch.Generator, copies: int = 1) -> Tensor:
+    """z ~ N(0, I), (count, dim), of this process's samples, out of those for the global batch; see `own_rows`."""
+    return own_rows(draw_latents(count * world_size(), dim, rng), copies)

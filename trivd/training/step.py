@@ -11,13 +11,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trivd.config import Config
 from trivd.data.loader import Batch
-from trivd.distributed import mean_over_processes, own_rows, world_size
+from trivd.distributed import mean_over_processes, world_size
 from trivd.errors import TrivdError
 from trivd.hardware import autocast, to_channels_last
 from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
-from trivd.models.latents import draw_latents, seeded_generator
+from trivd.models.latents import draw_own_latents, seeded_generator
 from trivd.training.ema import Ema
 from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
 from trivd.video import to_float
@@ -71,7 +71,7 @@ class _GeneratorLosses(nn.Module):
         given, copies = self.config.model.conditioning_frames, self.config.training.reconstruction_samples
         conditioning, truth = real[:, :given], real[:, given:]
         labels = labels.repeat(copies)
-        z = draw_own_latents(real, self.config, copies, rng)
+        z = draw_own_latents(copies * len(real), self.config.model.latent_dim, rng, copies).to(real.device)
         with autocast(real.device, self.dtype):
             states = {r: state.repeat(copies, 1, 1, 1) for r, state in self.generator.encoder(conditioning).items()}
             fake = self.generator.decode(states, z, labels).video
@@ -87,12 +87,6 @@ class _GeneratorLosses(nn.Module):
         if self.config.training.reconstruction > 0:
             losses["loss/reconstruction"] = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
         return losses
-
-
-def draw_own_latents(real: Tensor, config: Config, copies: int, rng: torch.Generator) -> Tensor:
-    """z (copies x B, latent_dim) for this process's videos (B, ...), out of those for the global batch."""
-    z = draw_latents(copies * len(real) * world_size(), config.model.latent_dim, rng)
-    return own_rows(z, copies).to(real.device)
 
 
 class Trainer:
@@ -159,7 +153,7 @@ class Trainer:
         for number, batch in enumerate(batches, start=1):
             real, labels = self._to_device(batch)
             conditioning = real[:, : self.config.model.conditioning_frames]
-            z = draw_own_latents(real, self.config, 1, rng)
+            z = draw_own_latents(len(real), self.config.model.latent_dim, rng).to(self.device)
             with torch.no_grad(), autocast(self.device, self.dtype):
                 fake = self.generator(conditioning, z, labels).video
             fake = torch.cat([conditioning, fake], dim=1)
