@@ -9,7 +9,7 @@ from rich.console import Console
 
 from trivd.benchmark_command import Benchmark
 from trivd.commands import Predict, Prepare, Presets, Report, Train
-from trivd.errors import TrivdError
+from trivd.errors import TrivdError, is_disk_full
 from trivd.evaluate_command import Evaluate
 from trivd.hardware import keep_freed_memory
 from trivd.presets import preset
@@ -27,6 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = _parse(arguments).run(Console())
     except TrivdError as error:
         Console(stderr=True).print(f"trivd: {error}", highlight=False, markup=False, soft_wrap=True)
+        status = BAD_INPUT
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        said = "The disk is full; what was finished is kept. Free some space, and repeat the command."
+        Console(stderr=True).print(f"trivd: {said}", highlight=False, soft_wrap=True)
         status = BAD_INPUT
     except KeyboardInterrupt:
         status = INTERRUPTED

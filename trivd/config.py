@@ -8,9 +8,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import dacite
+import tyro
 
 from trivd.errors import TrivdError
 
@@ -37,6 +38,7 @@ Decomposition = Literal[
     "faster",
     "stronger",
 ]
+OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"])]
 Layout = Literal["auto", "folder", "kinetics600", "ucf101", "bair"]
 VIDEO_ONLY: tuple[Decomposition, ...] = ("clip", "downsampled", "cropped", "cropped_downsampled")  # no frame critic
 RESOLUTIONS = (32, 64, 128, 256)
@@ -172,6 +174,7 @@ class DataConfig:
     bair_camera: Literal["image_aux1", "image_main"] = "image_aux1"  # the field reports image_aux1
     evaluation_step: int | None = None  # frames between the starts of evaluation clips; None: clips do not overlap
     workers: int = 1  # processes that read clips; 0 reads in the training process
+    unreadable_share: float = 0.05  # of the last 1,000 training clips; others are taken for them, with more it stops
     digits: int = 2  # moving-digits: how many move in a clip
     digits_clips: int = 100_000  # moving-digits: length of the training split
 
@@ -188,6 +191,10 @@ class DataConfig:
         _require(
             self.evaluation_step is None or self.evaluation_step >= 1,
             f"data.evaluation_step is {self.evaluation_step}; it must be at least 1, or none.",
+        )
+        _require(
+            0.0 <= self.unreadable_share <= 1.0,
+            f"data.unreadable_share is {self.unreadable_share}; it must lie between 0 and 1.",
         )
         _require(
             0.0 < self.validation_share < 1.0,
@@ -218,6 +225,8 @@ class TrainingConfig:
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware gains from it
     device: str = "auto"  # auto: cuda where there is one, else cpu
     checkpoint_activations: bool = False  # recompute the blocks in backward: about half the memory, more work
+    on_nan: OnNan = "stop"  # when a loss is not finite: stop, or go back to the last checkpoint and on with other clips
+    patience: int = 600  # seconds that a process waits for the others before it ends
     log_every: int = 100  # steps, as all the following
     sample_every: int = 1_000  # a grid of samples
     evaluate_every: int = 5_000  # scores on fixed training clips, which choose the best model, and on validation ones
@@ -230,6 +239,7 @@ class TrainingConfig:
             "accumulation",
             "discriminator_updates",
             "reconstruction_samples",
+            "patience",
             "log_every",
             "sample_every",
             "evaluate_every",
@@ -244,6 +254,7 @@ class TrainingConfig:
             _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("beta1", "beta2", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
+        _require(self.on_nan in ("stop", "rollback"), f"training.on_nan is {self.on_nan}; choose stop or rollback.")
         for name, without in (("reconstruction_samples", 1), ("reconstruction_half_life", 0)):
             _require(
                 getattr(self, name) == without or self.reconstruction > 0,

@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 Value = TypeVar("Value")
-PATIENCE = timedelta(minutes=10)  # that a process waits for the others; the first one alone scores or saves meanwhile
 
 
 def started_processes() -> int:
@@ -23,16 +22,21 @@ def started_processes() -> int:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Within, the processes that torchrun started compute together."""
+def joined(device: torch.device, patience: int) -> Iterator[None]:
+    """Within, the processes that torchrun started compute together, and wait so many seconds for each other."""
     if started_processes() == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=patience))
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def is_peer_failure(error: Exception) -> bool:
+    """Whether the processes could not reach each other; gloo's errors have no type of their own, but name its files."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def world_size() -> int:

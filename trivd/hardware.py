@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -27,6 +28,15 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise TrivdError(f"training.device is {name}, which cannot be used here; choose auto, cpu or cuda.") from error
     return device
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Memory of a GPU, or of this machine as far as this process may use it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return here if allowed == resource.RLIM_INFINITY else min(here, allowed)
 
 
 def gains_from_bfloat16(device: torch.device) -> bool:

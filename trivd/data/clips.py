@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.digits import MovingDigits
+from trivd.data.frames import UnreadableVideo
 from trivd.data.layouts import find
 from trivd.data.listing import ListedVideos
 from trivd.data.source import Split, VideoSource, existing_split, span_of
@@ -106,6 +107,37 @@ def _locate(first: NDArray[np.int64], index: int) -> tuple[int, int]:
         raise IndexError(f"clip {index} of {first[-1]}")
     video = int(np.searchsorted(first, index, side="right")) - 1
     return video, index - int(first[video])
+
+
+class ReadableClips:
+    """Evaluation clips for scores during training: for one that can no longer be read, the next one that can."""
+
+    def __init__(self, clips: ClipDataset) -> None:
+        self._clips = clips
+        self.split = clips.split
+        self.classes = clips.classes
+        self.report = clips.report
+        self.unreadable: list[str] = []  # a sentence for each time
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    @property
+    def evaluation_clips(self) -> int:
+        return self._clips.evaluation_clips
+
+    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
+        return self._clips.training_clip(index, rng)
+
+    def evaluation_clip(self, index: int) -> Clip:
+        """Raises UnreadableVideo when none can be read."""
+        for step in range(self.evaluation_clips):
+            try:
+                return self._clips.evaluation_clip((index + step) % self.evaluation_clips)
+            except UnreadableVideo as error:
+                self.unreadable.append(str(error))
+                failed = error
+        raise failed
 
 
 class DigitClips:

@@ -11,7 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from trivd.data.clips import Clip, ClipDataset
+from trivd.data.frames import UnreadableVideo
 from trivd.errors import TrivdError
+
+ATTEMPTS = 10  # at a clip that can be read, before it is taken that none can
 
 
 class Batch(NamedTuple):
@@ -19,6 +22,7 @@ class Batch(NamedTuple):
 
     video: torch.Tensor  # (B, T, H, W, C) uint8
     labels: torch.Tensor  # (B,) int64
+    unreadable: tuple[str, ...] = ()  # a sentence about each video that could not be read, for which another was taken
 
 
 class TrainingStream:
@@ -63,7 +67,7 @@ class TrainingStream:
         """Batches from `start` on; `close` the generator to end its workers.
 
         Raises:
-            TrivdError: a video cannot be read.
+            TrivdError: the data cannot be read; single videos that cannot be are replaced, see `Batch.unreadable`.
         """
         batches = self._batches()
         atexit.register(_close, weakref.ref(batches))
@@ -97,17 +101,32 @@ class TrainingStream:
             n += self.batch_size * self.world
 
 
-class _Samples(Dataset[Clip | TrivdError]):
+class _Sample(NamedTuple):
+    clip: Clip
+    unreadable: list[str]  # sentences
+
+
+class _Samples(Dataset[_Sample | TrivdError]):
     def __init__(self, dataset: ClipDataset, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
 
-    def __getitem__(self, sample: tuple[int, int]) -> Clip | TrivdError:
+    def __getitem__(self, sample: tuple[int, int]) -> _Sample | TrivdError:
+        """The clip of a sample; for one that cannot be read, another at random, always the same."""
         number, index = sample
-        try:
-            return self.dataset.training_clip(index, np.random.default_rng((self.seed, number)))
-        except TrivdError as error:  # a raised one would arrive wrapped in the worker's traceback
+        unreadable: list[str] = []
+        try:  # a raised error would arrive wrapped in the worker's traceback
+            for attempt in range(ATTEMPTS):
+                rng = np.random.default_rng((self.seed, number, attempt) if attempt else (self.seed, number))
+                if attempt:
+                    index = int(rng.integers(len(self.dataset)))
+                try:
+                    return _Sample(self.dataset.training_clip(index, rng), unreadable)
+                except UnreadableVideo as error:
+                    unreadable.append(str(error))
+        except TrivdError as error:
             return error
+        return TrivdError(f"{ATTEMPTS} videos in succession cannot be read. The last: {unreadable[-1]}")
 
 
 def evaluation_numbers(dataset: ClipDataset, clips: int) -> list[int]:
@@ -130,13 +149,14 @@ def _collate(clips: list[Clip]) -> Batch:
     return Batch(torch.from_numpy(np.stack(videos)), torch.tensor(labels, dtype=torch.int64))
 
 
-def _collate_or_error(samples: list[Clip | TrivdError]) -> Batch | TrivdError:
-    clips = []
+def _collate_or_error(samples: list[_Sample | TrivdError]) -> Batch | TrivdError:
+    clips, unreadable = [], []
     for sample in samples:
         if isinstance(sample, TrivdError):
             return sample
-        clips.append(sample)
-    return _collate(clips)
+        clips.append(sample.clip)
+        unreadable += sample.unreadable
+    return _collate(clips)._replace(unreadable=tuple(unreadable))
 
 
 def _ignore_stop_signals(worker: int) -> None:

@@ -31,6 +31,7 @@ class Progress:
     seconds: float  # spent training
     best_score: float | None  # of the best model so far, on the fixed training clips
     best_criterion: str | None = None  # which score that is
+    rollbacks: int = 0  # because of losses that were not finite
     sha256: str = ""  # of the state file
 
 
@@ -62,16 +63,22 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
 
     Returns:
         the checkpoint's path.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; the older ones are as before.
     """
     target = folder / f"step-{progress.step:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
     data = save(_tensors(trainer))
-    write_atomically(temporary / STATE_FILE, data)
-    complete = asdict(progress) | {"sha256": hashlib.sha256(data).hexdigest()}
-    write_atomically(temporary / PROGRESS_FILE, json.dumps(complete, indent=2).encode())
-    if target.exists():
-        shutil.rmtree(target)  # damaged: a sound one would have been gone on from
-    os.replace(temporary, target)
+    try:
+        write_atomically(temporary / STATE_FILE, data)
+        complete = asdict(progress) | {"sha256": hashlib.sha256(data).hexdigest()}
+        write_atomically(temporary / PROGRESS_FILE, json.dumps(complete, indent=2).encode())
+        if target.exists():
+            shutil.rmtree(target)  # damaged, or before a rollback: a sound one would have been gone on from
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # there still if the disk is full
     for old in list_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)
     return target

@@ -50,6 +50,8 @@ class TrainingLog:
     def __init__(self, run: Run, console: Console, start: int, steps: int) -> None:
         self.console = console
         self._file = run.log_file.open("a", encoding="utf-8")
+        if run.log_file.stat().st_size and not run.log_file.read_bytes().endswith(b"\n"):
+            self._file.write("\n")  # after half a line, from a crash or a full disk
         self._board = SummaryWriter(str(run.tensorboard), purge_step=start + 1)
         self._progress = Progress(
             TextColumn("training"),

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -15,15 +15,16 @@ from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import Batch, TrainingStream
 from trivd.distributed import any_process, from_first, joined, rank, world_size
-from trivd.errors import TrivdError
 from trivd.hardware import choose_device, choose_precision, dtype_name
 from trivd.models.generator import Generator
 from trivd.training.checkpoint import Progress, load_latest, remove_leftovers, save_checkpoint
+from trivd.training.faults import UnreadableClips, faults_explained
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
 from trivd.training.step import Losses, NonFiniteLossError, Trainer
 
+ROLLBACKS = 5  # from one checkpoint, before the training stops after all
 LONG_WAIT = 0.1  # share of the time spent waiting for clips that is too much
 LONG_WAIT_ROWS = 3  # log rows in succession after which it is said; the first includes the start of the workers
 
@@ -74,10 +75,10 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         whether the run is complete; False after Ctrl-C or SIGTERM, when all is saved.
 
     Raises:
-        TrivdError: bad data or folder, or a loss that is not finite.
+        TrivdError: bad data or folder, or a fault that ends the training; see `faults_explained`.
     """
     device = choose_device(config.training.device)
-    with joined(device), ExitStack() as stack:
+    with joined(device, config.training.patience), ExitStack() as stack:
         splits = open_splits(config, data)
         if rank() == 0:
             config = stack.enter_context(run.opened(config, data))
@@ -113,14 +114,8 @@ def _train(
         return True
     session = _Session(config, data, run, trainer, splits, progress)
     log_of_run = TrainingLog(run, console, progress.step, recipe.steps) if rank() == 0 else NoLog()
-    with stop_on_signals() as stop, log_of_run as log:
-        try:
-            session.loop(log, stop)
-        except NonFiniteLossError as error:
-            raise TrivdError(
-                f"{error} Training stopped; the last good checkpoint is step {session.saved_step} in "
-                f"{run.checkpoints}. Lower the learning rates and start another --out."
-            ) from error
+    with faults_explained(config, device, session.kept), stop_on_signals() as stop, log_of_run as log:
+        session.loop(log, stop)
     if trainer.step < recipe.steps:
         console.print(f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.", soft_wrap=True)
         return False
@@ -154,6 +149,9 @@ class _Session:
         # A score of another kind says nothing: I3D's weights may have come or gone since the last stretch.
         self.best_score = progress.best_score if progress.best_criterion == self.scores.criterion else None
         self.saved_step = progress.step
+        self.rollbacks = progress.rollbacks
+        self.retries = 0  # of these, since the last checkpoint
+        self.unreadable = UnreadableClips(config.data.unreadable_share)
         self.started = time.monotonic()
         self.pace: list[float] = []  # seconds of the steps since the last log row
         self.waits: list[float] = []  # of these, seconds until the step's clips were there
@@ -163,6 +161,12 @@ class _Session:
     def seconds(self) -> float:
         """Spent on the run, over all its stretches."""
         return self.before + time.monotonic() - self.started
+
+    def kept(self) -> str:
+        """What is there of the run, as part of a sentence."""
+        if self.saved_step == 0:
+            return f"there is no checkpoint in {self.run.checkpoints} yet"
+        return f"the last good checkpoint is step {self.saved_step} in {self.run.checkpoints}"
 
     def loop(self, log: TrainingLog | NoLog, stop: StopRequest) -> None:
         """Train until the last step or a signal."""
@@ -180,7 +184,11 @@ class _Session:
             self.snapshot(log, samples=True, score=True)
         with closing(iter(stream)) as batches:  # ends the loader's processes, however the loop ends
             while self.trainer.step < recipe.steps and not any_process(stop.received, self.trainer.device):
-                self.step(batches, log)
+                try:
+                    self.step(batches, log)
+                except NonFiniteLossError as error:
+                    self.roll_back(error, log)
+                    continue
                 if self._due(recipe.checkpoint_every):
                     self.checkpoint()
         if self.saved_step < self.trainer.step:  # stopped
@@ -191,9 +199,12 @@ class _Session:
         recipe, started = self.config.training, time.monotonic()
         updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
         self.waits.append(time.monotonic() - started)
-        losses = self.trainer.train_step(updates)
+        clips_read = [batch for batches in updates for batch in batches]
+        self._say_unreadable([sentence for batch in clips_read for sentence in batch.unreadable], log)
+        self.unreadable.update(clips_read)
         clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size * world_size()
         self.samples += clips
+        losses = self.trainer.train_step(updates)
         self.pace.append(time.monotonic() - started)
         step = self.trainer.step
         log.advance(step)
@@ -203,6 +214,24 @@ class _Session:
         if samples or scores:
             self.snapshot(log, samples, scores)
 
+    def _say_unreadable(self, sentences: Sequence[str], log: TrainingLog | NoLog) -> None:
+        for sentence in self.unreadable.new(sentences):
+            log.say(f"[yellow]Another clip is taken: {sentence}")
+
+    def roll_back(self, error: NonFiniteLossError, log: TrainingLog | NoLog) -> None:
+        """Go back to the last checkpoint, but not to its clips: those that follow now may do better.
+
+        Raises:
+            NonFiniteLossError: that is not wanted, not possible, or has been tried too often.
+        """
+        if self.config.training.on_nan == "stop" or self.retries == ROLLBACKS:
+            raise error
+        progress, _ = load_latest(self.run.checkpoints, self.trainer)
+        if progress is None:
+            raise error
+        self.rollbacks, self.retries = self.rollbacks + 1, self.retries + 1
+        log.say(f"[yellow]{error} Back to step {progress.step}, and on with other clips ({self.rollbacks} so far).")
+
     def _write_row(self, log: TrainingLog | NoLog, losses: Losses, images: int) -> None:
         """Log the losses of the step just made, and the speed since the last row; `images` are those of one step."""
         step, seconds = self.trainer.step, sum(self.pace)
@@ -210,6 +239,8 @@ class _Session:
         self.pace.clear()
         self.waits.clear()
         values = {name: value.item() for name, value in losses.items()}
+        faults = {"rollbacks": self.rollbacks, "unreadable_clips": self.unreadable.total}
+        values |= {f"fault/{name}": float(count) for name, count in faults.items() if count}
         log.losses(step, values, images / pace, wait_share, (self.config.training.steps - step) * pace)
         if self.waiting < LONG_WAIT_ROWS:  # else it has been said
             self.waiting = self.waiting + 1 if wait_share > LONG_WAIT else 0
@@ -230,10 +261,11 @@ class _Session:
         evaluation = self.config.evaluation
         if samples and self.first:
             path = run.samples / f"step-{trainer.step:08d}.png"
-            save_samples(path, generator, self.splits["validation"], evaluation.seed, trainer.dtype)
+            save_samples(path, generator, self.scores.clips["validation"], evaluation.seed, trainer.dtype)
         if score:
             values = self.scores(generator, trainer.dtype)
             log.scores(trainer.step, values, self.scores.distance_name)
+            self._say_unreadable([s for clips in self.scores.clips.values() for s in clips.unreadable], log)
             result = values[f"score/train/{self.scores.criterion}"]
             if self.best_score is None or self.scores.is_better(result, self.best_score):
                 self.best_score = result
@@ -246,7 +278,9 @@ class _Session:
             save_model(folder, generator, self.trainer, self.data, self.seconds)
 
     def checkpoint(self) -> None:
-        progress = Progress(self.trainer.step, self.samples, self.seconds, self.best_score, self.scores.criterion)
+        progress = Progress(
+            self.trainer.step, self.samples, self.seconds, self.best_score, self.scores.criterion, self.rollbacks
+        )
         if self.first:
             save_checkpoint(self.run.checkpoints, self.trainer, progress)
-        self.saved_step = self.trainer.step
+        self.saved_step, self.retries = self.trainer.step, 0

@@ -16,11 +16,14 @@ from trivd.files import write_atomically
 CHANGEABLE = {
     "training.steps",
     "training.device",
+    "training.on_nan",
+    "training.patience",
     "training.checkpoint_activations",
     "training.log_every",
     "training.sample_every",
     "training.checkpoint_every",
     "data.workers",
+    "data.unreadable_share",
 }
 
 LOCK_FILE = ".lock"

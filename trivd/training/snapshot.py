@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trivd.config import EvaluationConfig, to_dict
-from trivd.data.clips import ClipDataset
+from trivd.data.clips import ClipDataset, ReadableClips
 from trivd.data.loader import evaluation_batch, evaluation_numbers
 from trivd.distributed import of_all_processes, rank, world_size
 from trivd.evaluation.frechet import frechet_distance
@@ -55,10 +55,11 @@ class SplitScores:
         device: torch.device,
     ) -> None:
         self._settings = settings
+        self.clips = {split: ReadableClips(dataset) for split, dataset in splits.items()}
         self._network = choose_network(settings, splits["train"], device)
         self._scorers = {
             split: Scorer(dataset, conditioning_frames, self._network, settings.count_conditioning, device)
-            for split, dataset in splits.items()
+            for split, dataset in self.clips.items()
         }
         self._references: dict[str, Columns] = {}
 
