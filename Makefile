@@ -5,8 +5,9 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 RUN ?= runs/quickstart
+HOURS ?= 2
 
-.PHONY: quickstart test lint setup
+.PHONY: quickstart test soak lint setup
 
 quickstart: .venv/run.stamp
 	$(BIN)/trivd train moving-digits --preset quickstart --out $(RUN)
@@ -16,6 +17,10 @@ quickstart: .venv/run.stamp
 
 test: .venv/dev.stamp
 	$(BIN)/pytest --cov=trivd --cov-report=term:skip-covered
+
+soak: .venv/dev.stamp
+	TRIVD_TEST_KILLS=50 $(BIN)/pytest -m "soak or kills"
+	$(BIN)/python benchmarks/soak.py --hours $(HOURS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from run_checks import MakeConfig, assert_same_run, run_to
 
 from trivd.config import Config
 from trivd.data.loader import Batch
@@ -20,15 +21,6 @@ from trivd.training import faults
 from trivd.training.loop import ROLLBACKS, train
 from trivd.training.run import Run
 from trivd.training.step import Losses, NonFiniteLossError, Trainer
-
-MakeConfig = Callable[..., Config]
-
-
-def run_to(folder: Path, config: Config, data: str = "moving-digits") -> tuple[bool, str]:
-    """Train, and return whether it is complete and what was said."""
-    console = Console(file=io.StringIO(), width=500)
-    complete = train(config, data, Run(folder), console)
-    return complete, console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def faults_of(run: Run) -> dict[str, float]:
@@ -214,14 +206,7 @@ def test_a_full_disk_keeps_the_last_good_state(
     complete, said = run_to(run.folder, config)
     assert complete
     assert "from step 2" in said
-    for model in ("last", "best"):
-        file = Path(model, "model.safetensors")
-        assert (run.folder / file).read_bytes() == (tmp_path / "expected" / file).read_bytes()
-    rows, expected = (
-        [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in Run(folder).log_rows()]
-        for folder in (run.folder, tmp_path / "expected")
-    )
-    assert rows == expected
+    assert_same_run(run.folder, tmp_path / "expected", 4)
 
 
 def test_prepare_on_a_full_disk(tmp_path: Path, videos: Path, small_disk: Path) -> None:

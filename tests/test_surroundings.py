@@ -1,0 +1,66 @@
+"""Surroundings that are not a developer's: no home, no terminal, a strange locale and clock, odd names of folders."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = {
+    "--training.steps": 2,
+    "--training.batch-size": 2,
+    "--evaluation.clips": 4,
+    "--evaluation.best-of-clips": 2,
+    "--evaluation.samples": 2,
+    "--evaluation.standing-batches": 1,
+    "--evaluation.standing-batch-size": 2,
+}
+
+
+def trivd(environment: dict[str, str], folder: Path, *arguments: object) -> str:
+    """What a command says that ends well, in an environment with nothing else in it, without a terminal."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "trivd", *map(str, arguments)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr.decode(errors="replace")
+    return finished.stdout.decode(errors="replace")
+
+
+READ_ONLY = "/proc"  # nobody can write there, not even the administrator
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"HOME": READ_ONLY, "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati"},
+        {"HOME": "/nonexistent", "LC_ALL": "tr_TR.UTF-8", "PYTHONUTF8": "0", "TERM": "dumb", "COLUMNS": "20"},
+    ],
+    ids=["nothing", "read-only home", "strange locale"],
+)
+def test_the_commands_work_in_odd_surroundings(tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "mes vidéos – 動画 'quoted' [bold] %s"
+    for split, count in (("train", 3), ("validation", 2)):
+        (folder / "données" / split).mkdir(parents=True)
+        for number in range(count):
+            clip = np.random.default_rng(number).integers(256, size=(12, 32, 32, 3), dtype=np.uint8)
+            np.save(folder / "données" / split / f"clip {number} é.npy", clip)
+    options = [part for option in TINY.items() for part in option]
+    trivd(environment, folder, "train", "données", "--preset", "quickstart", "--out", "run né", *options)
+    os.utime(folder / "run né" / "run.json", (0, 0))  # a clock that was wrong
+    said = trivd(environment, folder, "train", "données", "--preset", "quickstart", "--out", "run né", *options)
+    assert "is complete" in said
+    trivd(environment, folder, "evaluate", "run né")
+    assert (folder / "run né" / "report.json").is_file()
+    clip = Path("données", "train", "clip 0 é.npy")
+    trivd(environment, folder, "predict", clip, "--model", "run né", "--samples", 1, "--out", "futurs d'été")
+    assert list((folder / "futurs d'été").glob("*.png"))
+    trivd(environment, folder, "prepare", "données", "dépôt", "--resolution", 32, "--workers", 1)
+    trivd(environment, folder, "report", "run né")

@@ -1,0 +1,134 @@
+"""Processes of torchrun that vanish or hang: the others say so within the set time, and the run goes on later."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from trivd.training.run import Run
+
+PATIENCE = 4  # seconds
+SLACK = 60  # seconds, on a busy machine
+
+
+def command(steps: int, out: Path) -> list[str]:
+    """`trivd train` of a small model that logs and saves every step."""
+    options = {
+        "--training.steps": steps,
+        "--training.batch-size": 2,
+        "--training.precision": "float32",
+        "--training.patience": PATIENCE,
+        "--training.checkpoint-every": 1,
+        "--training.log-every": 1,
+        "--data.workers": 0,
+        "--evaluation.clips": 4,
+        "--evaluation.standing-batches": 2,
+        "--evaluation.standing-batch-size": 2,
+        "--out": out,
+    }
+    arguments = [str(part) for option in options.items() for part in option]
+    return ["-m", "trivd", "train", "moving-digits", "--preset", "quickstart", *arguments]
+
+
+@contextmanager
+def launched(torchrun: list[str], arguments: list[str], said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """torchrun, and its processes, that are ended with it; what they say is added to `said`."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", *torchrun]
+    # Without the second variable restarted processes find the addresses of those before them (pytorch#135712).
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    with said.open("ab") as file:
+        process = subprocess.Popen([*launcher, *arguments], stdout=file, stderr=file, env=environment)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill torchrun and its processes."""
+    for number in [*workers(process.pid), process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.wait()
+
+
+def workers(parent: int) -> list[int]:
+    """Processes that torchrun has started, the first one first."""
+    ranks = {}
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):  # it has ended, or is no process
+            above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            rank = re.search(r"\0RANK=(\d+)\0", (folder / "environ").read_text())
+            if above == parent and rank:
+                ranks[int(rank[1])] = int(folder.name)
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    for _ in range(10 * SLACK):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {SLACK} s")
+
+
+LOST = b"Another process of this training has ended, or gave no answer for 4 seconds (training.patience)"
+TWO = ["--standalone", "--nproc-per-node=2"]
+
+
+@pytest.mark.parametrize(("sent", "victim"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)])
+def test_a_lost_process_ends_the_others_and_the_run_goes_on(tmp_path: Path, sent: signal.Signals, victim: int) -> None:
+    run, said = Run(tmp_path / "run"), tmp_path / "said"
+    with launched(TWO, command(10_000, run.folder), said) as process:
+        wait_until(lambda: (run.checkpoints / "step-00000002").exists(), "two steps")
+        os.kill(workers(process.pid)[victim], sent)
+        wait_until(lambda: LOST in said.read_bytes(), "the message")
+        if sent == signal.SIGSTOP:  # torchrun waits for half a minute before it kills a stopped process
+            os.kill(workers(process.pid)[victim], signal.SIGKILL)
+        assert process.wait(SLACK) != 0
+    assert re.search(rb"the last good checkpoint is step \d+ in", said.read_bytes())
+    last = int(max(run.checkpoints.glob("step-*")).name.removeprefix("step-"))
+    with launched(TWO, command(last + 1, run.folder), said) as process:
+        assert process.wait(2 * SLACK) == 0, said.read_text()
+    assert f"from step {last}." in said.read_text()
+
+
+def test_torchrun_restarts_a_killed_process_from_the_last_checkpoint(tmp_path: Path) -> None:
+    run, said = Run(tmp_path / "run"), tmp_path / "said"
+    with launched([*TWO, "--max-restarts=1"], command(6, run.folder), said) as process:
+        wait_until(lambda: (run.checkpoints / "step-00000002").exists(), "two steps")
+        os.kill(workers(process.pid)[1], signal.SIGKILL)
+        assert process.wait(3 * SLACK) == 0, said.read_text()
+    assert re.search(r"Going on with .* from step [2-5]\.", said.read_text())
+    assert "Done: 6 steps" in said.read_text()
+    assert [row["step"] for row in run.log_rows() if "loss/reconstruction" in row] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.soak
+def test_a_run_goes_on_without_a_machine_that_is_lost(tmp_path: Path) -> None:
+    """Two torchruns, as on two machines; one is killed with its process, the other goes on with the whole batch."""
+    run, said = Run(tmp_path / "run"), tmp_path / "said"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machine = ["--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3", "--rdzv-backend=c10d", "--rdzv-id=test"]
+    machine += [f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
+    machine += ["--rdzv-conf=last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3"]
+    with launched([*machine, "--rdzv-conf=is_host=true"], command(30, run.folder), said) as first:
+        time.sleep(1)
+        with launched(machine, command(30, run.folder), said) as second:
+            wait_until(lambda: (run.checkpoints / "step-00000002").exists(), "two steps")
+            end(second)
+            assert first.wait(3 * SLACK) == 0, said.read_text()
+    assert "Global batch: 4 clips = 2 x 2 processes x 1 passes." in said.read_text()
+    assert re.search(r"Going on with .* from step \d+\.", said.read_text())
+    assert json.loads((run.checkpoints / "step-00000030" / "progress.json").read_text())["samples"] == 30 * 4 * 2
