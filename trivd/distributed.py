@@ -1,9 +1,10 @@
-"""What the processes of one training compute together; torchrun starts them, and without it there is one.
+"""What processes compute together; torchrun starts them, on any number of machines, and without it there is one.
 
 Gradients are averaged by PyTorch's DistributedDataParallel (see `trivd.training.step`); here is the rest.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,7 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trivd.errors import TrivdError
+
 Value = TypeVar("Value")
+POLL_SECONDS = 0.05
 
 
 def started_processes() -> int:
@@ -23,20 +27,44 @@ def started_processes() -> int:
 
 @contextmanager
 def joined(device: torch.device, patience: int) -> Iterator[None]:
-    """Within, the processes that torchrun started compute together, and wait so many seconds for each other."""
+    """Within, the processes that torchrun started work together, and wait so many seconds for each other.
+
+    Raises:
+        TrivdError: another process has ended, or gave no answer in this time.
+    """
     if started_processes() == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=patience))
     try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=patience))
         yield
+    except RuntimeError as error:
+        if not is_peer_failure(error):
+            raise
+        raise TrivdError(f"{lost_peer(patience)} See what it says, and repeat the command to go on.") from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def is_peer_failure(error: Exception) -> bool:
-    """Whether the processes could not reach each other; gloo's errors have no type of their own, but name its files."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    """Whether the processes could not reach each other; gloo's errors have no type of their own, but name it."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def lost_peer(patience: int) -> str:
+    """A sentence about it."""
+    return f"Another process of torchrun has ended, or gave no answer for {patience} seconds."
+
+
+def barrier() -> None:
+    """Wait until all processes have come here."""
+    if world_size() == 1:
+        return
+    work = dist.barrier(async_op=True)
+    while not work.is_completed():  # a wait inside of gloo would not hear signals
+        time.sleep(POLL_SECONDS)
+    work.wait()
 
 
 def world_size() -> int:

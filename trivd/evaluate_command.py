@@ -14,6 +14,7 @@ from rich.progress import TaskID
 
 from trivd.config import Config, EvaluationConfig, from_dict, override
 from trivd.data.source import Split
+from trivd.distributed import joined, rank
 from trivd.errors import TrivdError
 from trivd.evaluation.evaluate import Progress, Subject, evaluate, evaluate_model
 from trivd.evaluation.features import FeatureNetwork
@@ -26,6 +27,8 @@ from trivd.hardware import choose_device
 from trivd.plots import frame_curves, to_png
 from trivd.predict import Predictor
 from trivd.protocols import ProtocolName, with_protocol
+
+PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,21 @@ class Evaluate:
 
     def run(self, console: Console) -> int:
         device = choose_device(self.device)
-        with _progress(console) as progress:
-            evaluation, out = (self._model if self.predictions is None else self._files)(device, progress)
+        with joined(device, PATIENCE):
+            with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
+                evaluation, out = (self._model if self.predictions is None else self._files)(device, progress)
+            if rank() == 0:
+                self._report(evaluation, out, console)
+        return 0
+
+    @staticmethod
+    def _report(evaluation: Evaluation, out: Path, console: Console) -> None:
+        """Say what was found, and write it beside the JSON for people to read."""
         picture = out.with_suffix(".png")
         write_atomically(picture, to_png(frame_curves(evaluation.curves)))
         write_atomically(out.with_suffix(".md"), markdown(evaluation, picture.name).encode())
         print_tables(evaluation, console)
         console.print(f"Written: {out}, {out.with_suffix('.md').name}, {picture.name}", soft_wrap=True)
-        return 0
 
     def _model(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
         if self.model is None:

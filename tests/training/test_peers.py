@@ -81,7 +81,7 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     raise AssertionError(f"{what}: not within {SLACK} s")
 
 
-LOST = b"Another process of this training has ended, or gave no answer for 4 seconds (training.patience)"
+LOST = b"Another process of torchrun has ended, or gave no answer for 4 seconds. Training stopped;"
 TWO = ["--standalone", "--nproc-per-node=2"]
 
 

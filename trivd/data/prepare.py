@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -38,9 +39,11 @@ from trivd.data.store_index import (
     write_index,
 )
 from trivd.data.units import Unit, cut_units, verify_shard, write_shard
+from trivd.distributed import barrier, joined
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
 
+PATIENCE = 30 * 24 * 3600  # seconds that processes of torchrun wait for the slowest of them
 PROBES = "probes"
 PROBE_VIDEOS = 256  # whose probes share a file
 LISTING_SETTINGS = ("layout", "validation_share", "ucf101_fold", "bair_camera")  # of DataConfig: what decides a listing
@@ -84,10 +87,11 @@ def write_store(
         raise TrivdError(f"{destination} lies within the videos' folder; name a place outside of {source_root}.")
     found = layouts.find(source_root, replace(data, balanced_split=False))  # a store gives that split when it is read
     plan = _plan(source_root, found, resolution, channels, data)
-    with Ranks() as ranks:
+    with joined(torch.device("cpu"), PATIENCE):
+        ranks = Ranks()
         if ranks.rank == 0:
             _open(destination, plan)
-        ranks.barrier()
+        barrier()
         if ranks.rank > 0:
             _check(destination, plan)
         if (destination / INDEX).is_file():
@@ -127,11 +131,11 @@ class _Preparation:
                 _remove_empty(self.root)
                 raise nothing_usable(self.found.root, "all", self.report((), unreadable, ()))
             self.check_space(undone)
-        self.ranks.barrier()
+        barrier()
 
         started = time.monotonic()
         self.each("Decoding", write_shard, [unit for unit in undone if self.ranks.owns(unit.number)])
-        self.ranks.barrier()
+        barrier()
         seconds = time.monotonic() - started
         changed = list(itertools.chain.from_iterable(self.each("Verifying", verify_shard, self.ranks.share(units))))
         if changed:
@@ -139,7 +143,7 @@ class _Preparation:
                 f"{self.root} does not hold what was written to it: the checksums differ for {', '.join(changed)}; "
                 "check the disk and repeat the command to write them again."
             )
-        self.ranks.barrier()
+        barrier()
         return self.finish(units, before, unreadable, seconds) if self.ranks.rank == 0 else None
 
     def each(self, title: str, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
@@ -156,7 +160,7 @@ class _Preparation:
             for number, place in enumerate(places)
         ]
         self.each("Scanning", _probe, [job for job in self.ranks.share(jobs) if _read_probes(job[0]) is None])
-        self.ranks.barrier()
+        barrier()
         probes: list[VideoInfo | Skipped] = []
         for path, _ in jobs:
             seen = _read_probes(path)

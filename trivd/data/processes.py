@@ -7,22 +7,17 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Self, TypeVar
 
-import torch.distributed as dist
-
+from trivd.distributed import rank, world_size
 from trivd.errors import TrivdError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-PATIENCE = timedelta(days=30)  # that ranks wait for the slowest
-POLL_SECONDS = 0.05
 
 
 class Workers:
@@ -89,23 +84,14 @@ def _start_worker(lifeline: Connection) -> None:
 
 
 class Ranks:
-    """The processes that torchrun started, on any number of machines; without torchrun, this one alone."""
+    """This process's share among those that torchrun started; without torchrun, all."""
 
     def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = rank()
+        self.world = world_size()
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.cores = max(1, usable // here)  # of this machine, for this process
-
-    def __enter__(self) -> Self:
-        if self.world > 1:
-            dist.init_process_group("gloo", timeout=PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.world > 1:
-            dist.destroy_process_group()
 
     def share(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """This process's part of the jobs: every n-th of n processes."""
@@ -114,21 +100,3 @@ class Ranks:
     def owns(self, number: int) -> bool:
         """Whether job `number` is in its share."""
         return number % self.world == self.rank
-
-    def barrier(self) -> None:
-        """Wait until all have come here.
-
-        Raises:
-            TrivdError: one of them has ended instead.
-        """
-        if self.world == 1:
-            return
-        try:
-            work = dist.barrier(async_op=True)
-            while not work.is_completed():  # a wait inside of gloo would not hear signals
-                time.sleep(POLL_SECONDS)
-            work.wait()
-        except RuntimeError as error:
-            raise TrivdError(
-                "Another process of torchrun has ended early; see what it says, and repeat the command to go on."
-            ) from error

@@ -1,17 +1,18 @@
 """An evaluation that can be repeated and gone on with: all scores of somebody's futures on held-out clips."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trivd.config import Config, EvaluationConfig, TrainingConfig, from_dict
 from trivd.data.clips import ClipDataset, DigitClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.source import Split
+from trivd.distributed import any_process, barrier, rank, world_size
 from trivd.errors import TrivdError
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.motion import motion_score
@@ -19,7 +20,7 @@ from trivd.evaluation.networks import choose_network
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.protocol import Evaluation, Protocol
 from trivd.evaluation.results import curves, distribution_figures, frame_figures, sample_size_warnings
-from trivd.evaluation.scores import Clips, Columns, Forecaster, ModelForecaster, Scorer, collect
+from trivd.evaluation.scores import Columns, Forecaster, ModelForecaster, Part, Scorer, batches, collect
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.hardware import dtype_name
 from trivd.models.generator import Generator
@@ -51,12 +52,12 @@ class _RefreshedModel(ModelForecaster):
         self._settings = settings
         self._run = -1
 
-    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
-        if run != self._run:  # here, so that a run whose batches were all kept does without
+    def prepare(self, run: int) -> None:
+        """See `Forecaster.prepare`."""
+        if run != self._run:
             settings = replace(self._settings, seed=self._settings.seed + run)
             refresh_standing_statistics(self.generator, self._train, settings, self.dtype)
             self._run = run
-        return super().futures(clips, samples, run)
 
 
 def model_subject(
@@ -131,6 +132,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a subject and write the report; called again after a stop, it goes on (4.1, C.1, E.2).
 
+    Processes that torchrun started share the batches; they must see the same folder. The first one writes the report.
+
     Args:
         subject: whose futures.
         data: name of the data set, for the protocol.
@@ -153,27 +156,29 @@ def evaluate(
         )
     partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": held_out.report})
 
-    def collected(what: str, part: Callable[[Sequence[int]], Columns], clips: int) -> Columns:
-        numbers = evaluation_numbers(held_out, clips)
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(what, done, len(numbers))
-
-        advance(0)
-        return collect(partial.kept(what.replace(" ", "-"), part), numbers, settings.batch_size, advance)
+    def collected(what: str, part: Part, clips: int, prepare: Callable[[], None] = lambda: None) -> Columns:
+        """Each process computes batches of its own, and all read those of all."""
+        name, numbers = what.replace(" ", "-"), evaluation_numbers(held_out, clips)
+        kept, parts = partial.kept(name, part), batches(numbers, settings.batch_size)
+        if any_process(any(partial.read(name, batch) is None for batch in parts), device):
+            prepare()
+        progress(what, 0, len(numbers))
+        for done, batch in enumerate(parts[rank() :: world_size()], start=1):
+            kept(batch)
+            progress(what, min(done * settings.batch_size * world_size(), len(numbers)), len(numbers))
+        barrier()
+        return collect(kept, numbers, settings.batch_size)
 
     scorer = Scorer(held_out, subject.conditioning_frames, network, settings.count_conditioning, device)
     reference = collected("truth and copy", scorer.reference, settings.clips)
     singles, bests = [], []
     for run in range(settings.runs):
         suffix = f" in run {run + 1}" if settings.runs > 1 else ""
-        single = lambda numbers, run=run: scorer.single(subject.forecaster, run, numbers)  # noqa: E731
-        several = lambda numbers, run=run: scorer.several(subject.forecaster, run, settings.samples, numbers)  # noqa: E731
-        singles.append(collected(f"one future each{suffix}", single, settings.clips))
-        bests.append(collected(f"{settings.samples} futures each{suffix}", several, settings.best_of_clips))
+        prepare = functools.partial(subject.forecaster.prepare, run)
+        single = functools.partial(scorer.single, subject.forecaster, run)
+        several = functools.partial(scorer.several, subject.forecaster, run, settings.samples)
+        singles.append(collected(f"one future each{suffix}", single, settings.clips, prepare))
+        bests.append(collected(f"{settings.samples} futures each{suffix}", several, settings.best_of_clips, prepare))
     figures = distribution_figures(reference, singles, network, settings.inception_splits)
     motion = None
     if isinstance(subject.forecaster, ModelForecaster) and isinstance(held_out, DigitClips):
@@ -185,8 +190,10 @@ def evaluate(
         motion,
         sample_size_warnings(figures, network, protocol.clips),
     )
-    evaluation.save(report)
-    partial.remove()
+    barrier()  # all have read what is kept
+    if rank() == 0:
+        evaluation.save(report)
+        partial.remove()
     return evaluation
 
 

@@ -74,6 +74,9 @@ class PredictionFiles:
     def evaluation_clip(self, index: int) -> Clip:
         return Clip(_read(self._truth[self._names[index]], self.frames), 0)
 
+    def prepare(self, run: int) -> None:
+        """See `Forecaster.prepare`."""
+
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
         """The first `samples` predictions of each clip; see `Forecaster.futures`."""
         for sample in range(samples):

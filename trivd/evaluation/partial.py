@@ -26,6 +26,13 @@ class PartialResults:
         key = json_digest(identity)[:KEY_LENGTH]
         self.folder = report.with_name(f".{report.name}.{key}.partial")
 
+    def read(self, name: str, numbers: Sequence[int]) -> Columns | None:
+        """The columns of some clips; None if they are not there, or were cut off by a full disk."""
+        try:
+            return load_file(self._path(name, numbers))
+        except (OSError, SafetensorError):
+            return None
+
     def kept(self, name: str, part: Part) -> Part:
         """`part`, but what was computed before is read back.
 
@@ -35,16 +42,18 @@ class PartialResults:
         """
 
         def read_or_compute(numbers: Sequence[int]) -> Columns:
-            path = self.folder / f"{name}-{numbers[0]}-{numbers[-1]}-{len(numbers)}.safetensors"
-            try:
-                return load_file(path)
-            except (OSError, SafetensorError):  # not there, or cut off by a full disk: it is computed again
+            columns = self.read(name, numbers)
+            if columns is None:
                 columns = {key: column.cpu() for key, column in part(numbers).items()}
                 # Cloned: safetensors refuses tensors that share memory, as I3D's embedding and logits do.
-                write_atomically(path, save({key: column.clone() for key, column in columns.items()}))
-                return columns
+                data = save({key: column.clone() for key, column in columns.items()})
+                write_atomically(self._path(name, numbers), data)
+            return columns
 
         return read_or_compute
+
+    def _path(self, name: str, numbers: Sequence[int]) -> Path:
+        return self.folder / f"{name}-{numbers[0]}-{numbers[-1]}-{len(numbers)}.safetensors"
 
     def remove(self) -> None:
         """The report is written."""

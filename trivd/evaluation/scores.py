@@ -43,6 +43,10 @@ class Clips:
 class Forecaster(Protocol):
     """Whoever predicts: a model, or files that somebody's model wrote."""
 
+    def prepare(self, run: int) -> None:
+        """Get ready for the futures of a run; all processes do so together."""
+        ...
+
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
         """`samples` futures of every clip, one (B, T, channels, H, W) in [-1, 1] after the other.
 
@@ -71,6 +75,9 @@ class ModelForecaster:
         self.dtype = dtype
         self.seed = seed
         self.truncation = truncation
+
+    def prepare(self, run: int) -> None:
+        """See `Forecaster.prepare`."""
 
     @torch.no_grad()
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
@@ -213,11 +220,15 @@ def collect(
         advance: called with the number of clips done after each batch.
     """
     parts = []
-    for first in range(0, len(numbers), batch_size):
-        batch = numbers[first : first + batch_size]
+    for batch in batches(numbers, batch_size):
         parts.append({name: column.cpu() for name, column in part(batch).items()})
         advance(len(batch))
     return {name: torch.cat([columns[name] for columns in parts]) for name in parts[0]}
+
+
+def batches(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
+    """The numbers in order, so many at once; fewer at the end."""
+    return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
 
 def _named(prefix: str, columns: Columns) -> Columns:

@@ -8,7 +8,7 @@ import torch
 
 from trivd.config import Config, override
 from trivd.data.loader import Batch
-from trivd.distributed import is_peer_failure
+from trivd.distributed import is_peer_failure, lost_peer
 from trivd.errors import TrivdError, is_disk_full
 from trivd.hardware import memory_bytes
 from trivd.training.plan import make_plan
@@ -49,8 +49,8 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
             raise TrivdError(f"Out of memory; {kept()}. {smaller_steps(config, device)}") from error
         if is_peer_failure(error):
             raise TrivdError(
-                f"Another process of this training has ended, or gave no answer for {config.training.patience} seconds "
-                f"(training.patience); {kept()}. See what it says, and repeat the command to go on."
+                f"{lost_peer(config.training.patience)} Training stopped; {kept()}. See what the other says, and "
+                "repeat the command to go on; training.patience is how long one waits."
             ) from error
         raise
 
