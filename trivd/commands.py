@@ -22,7 +22,7 @@ from trivd.data.prepare import write_store
 from trivd.errors import TrivdError
 from trivd.futures import write_futures
 from trivd.predict import Predictor
-from trivd.presets import PRESETS
+from trivd.presets import PRESETS, preset
 from trivd.run_report import write_run_report
 from trivd.training.loop import train
 from trivd.training.plan import print_plan
@@ -55,7 +55,9 @@ class Train:
             print_plan(config, console)
             return DONE
         folder = self.out or Path("runs") / f"{Path(self.source).name}-{self.preset or 'default'}"
-        return DONE if train(config, self.source, Run(folder), console) else STOPPED
+        recipe = preset(self.preset).training
+        preset_batch = recipe.batch_size * recipe.accumulation if self.preset else None
+        return DONE if train(config, self.source, Run(folder), console, preset_batch) else STOPPED
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Presets:
 
     def run(self, console: Console) -> int:
         table = Table("preset", "what for")
-        for name, preset in PRESETS.items():
-            table.add_row(name, preset.about)
+        for name, described in PRESETS.items():
+            table.add_row(name, described.about)
         console.print(table)
         return DONE

@@ -102,6 +102,7 @@ def trivd(processes: int, batch_size: int, steps: int, out: Path) -> str:
 def test_a_run_goes_on_on_another_number_of_processes(tmp_path: Path) -> None:
     said = trivd(2, batch_size=2, steps=2, out=tmp_path / "shared")
     assert "Global batch: 4 clips = 2 x 2 processes x 1 passes." in said
+    assert "The preset was made for 8." in said
     assert said.count("Starting") == 1  # the first process speaks
     assert "from step 2" in trivd(1, batch_size=2, steps=3, out=tmp_path / "shared")
     trivd(1, batch_size=4, steps=3, out=tmp_path / "single")

@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 from rich.console import Console
 
-from trivd.config import Config
+from trivd.config import Config, TrainingConfig
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import Batch, TrainingStream
 from trivd.distributed import any_process, from_first, joined, rank, world_size
@@ -62,7 +62,7 @@ def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
     }
 
 
-def train(config: Config, data: str, run: Run, console: Console) -> bool:
+def train(config: Config, data: str, run: Run, console: Console, preset_batch: int | None = None) -> bool:
     """Train to `config.training.steps`, going on from the newest checkpoint in the run's folder.
 
     Args:
@@ -70,6 +70,7 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         data: "moving-digits", a folder of videos, or a store.
         run: its folder is made if there is none.
         console: for what is said on the way.
+        preset_batch: global batch that the preset was made for, if there is one; another is said.
 
     Returns:
         whether the run is complete; False after Ctrl-C or SIGTERM, when all is saved.
@@ -83,7 +84,21 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         if rank() == 0:
             config = stack.enter_context(run.opened(config, data))
         said = console if rank() == 0 else Console(quiet=True)
-        return _train(from_first(config), data, run, said, device, splits)
+        config = from_first(config)
+        _say_batch(config.training, preset_batch, said)
+        return _train(config, data, run, said, device, splits)
+
+
+def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Console) -> None:
+    """The global batch, where it is shared or not the preset's."""
+    batch = recipe.batch_size * world_size() * recipe.accumulation
+    text = (
+        f"Global batch: {batch} clips = {recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes."
+    )
+    if preset_batch not in (None, batch):
+        console.print(f"[yellow]{text} The preset was made for {preset_batch}.", soft_wrap=True)
+    elif world_size() > 1:
+        console.print(text, soft_wrap=True)
 
 
 def _train(
@@ -91,9 +106,6 @@ def _train(
 ) -> bool:
     """`train` in a run's folder that is open, in one of the processes that torchrun started."""
     recipe = config.training
-    if world_size() > 1:
-        parts = f"{recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes"
-        console.print(f"Global batch: {recipe.batch_size * world_size() * recipe.accumulation} clips = {parts}.")
     dtype = choose_precision(recipe.precision, device)
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
