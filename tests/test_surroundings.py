@@ -40,10 +40,9 @@ READ_ONLY = "/proc"  # nobody can write there, not even the administrator
     "environment",
     [
         {},
-        {"HOME": READ_ONLY, "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati"},
-        {"HOME": "/nonexistent", "LC_ALL": "tr_TR.UTF-8", "TERM": "dumb", "COLUMNS": "20"},
+        {"HOME": READ_ONLY, "LC_ALL": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "TERM": "dumb", "COLUMNS": "20"},
     ],
-    ids=["nothing", "read-only home", "strange locale"],
+    ids=["nothing", "strange"],
 )
 def test_the_commands_work_in_odd_surroundings(tmp_path: Path, environment: dict[str, str]) -> None:
     folder = tmp_path / "mes vidéos, 動画 'quoted' [bold] %s"

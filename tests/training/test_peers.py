@@ -85,7 +85,10 @@ LOST = b"Another process of torchrun has ended, or gave no answer for 4 seconds.
 TWO = ["--standalone", "--nproc-per-node=2"]
 
 
-@pytest.mark.parametrize(("sent", "victim"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)])
+@pytest.mark.parametrize(
+    ("sent", "victim"),
+    [pytest.param(signal.SIGKILL, 0, marks=pytest.mark.soak), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)],
+)
 def test_a_lost_process_ends_the_others_and_the_run_goes_on(tmp_path: Path, sent: signal.Signals, victim: int) -> None:
     run, said = Run(tmp_path / "run"), tmp_path / "said"
     with launched(TWO, command(10_000, run.folder), said) as process:
