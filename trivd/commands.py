@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trivd.config import (
+    DEFAULT_LIMITS,
     Config,
     DataConfig,
     DiscriminatorConfig,
@@ -17,6 +18,7 @@ from trivd.config import (
     Layout,
     ModelConfig,
     TrainingConfig,
+    VideoLimits,
 )
 from trivd.data.prepare import write_store
 from trivd.errors import TrivdError
@@ -83,6 +85,7 @@ class Predict:
     """Folder for the files; predictions/CLIP if not given. It must not hold files yet."""
     npz: bool = False
     """Also write the frames as futures.npz, uint8 (samples, T, H, W, C)."""
+    limits: VideoLimits = DEFAULT_LIMITS
 
     def run(self, console: Console) -> int:
         predictor = Predictor.from_pretrained(self.model)
@@ -100,6 +103,7 @@ class Predict:
             self.start,
             self.label,
             self.npz,
+            self.limits,
         ):
             console.print(line, highlight=False, soft_wrap=True)
         return DONE
@@ -126,6 +130,7 @@ class Prepare:
     bair_camera: Literal["image_aux1", "image_main"] = DataConfig.bair_camera
     workers: int | None = None
     """Decoding processes; all cores if not given. Under torchrun, of each of its processes."""
+    limits: VideoLimits = DEFAULT_LIMITS
 
     def run(self, console: Console) -> int:
         data = DataConfig(
@@ -133,6 +138,7 @@ class Prepare:
             validation_share=self.validation_share,
             ucf101_fold=self.ucf101_fold,
             bair_camera=self.bair_camera,
+            limits=self.limits,
         )
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:

@@ -163,6 +163,23 @@ class DiscriminatorConfig:
 
 
 @dataclass(frozen=True)
+class VideoLimits:
+    """What a video may at most ask of the machine: files of others may claim anything, and small ones hold much."""
+
+    max_frame_pixels: int = 8_192 * 4_320  # 8K cinema
+    max_aspect_ratio: int = 32  # long side / short side: resized to a given short side, the long one grows with it
+    max_video_frames: int = 1_000_000  # nine hours at 30 frames a second
+    max_video_bytes: int = 1 << 30  # of one that is held in memory whole: an .npz array, a record of BAIR, a prediction
+
+    def __post_init__(self) -> None:
+        for name in ("max_frame_pixels", "max_aspect_ratio", "max_video_frames", "max_video_bytes"):
+            _require(getattr(self, name) >= 1, f"limits.{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+DEFAULT_LIMITS = VideoLimits()
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """How clips are cut from videos (4.1, E.2)."""
 
@@ -177,6 +194,7 @@ class DataConfig:
     unreadable_share: float = 0.05  # of the last 1,000 training clips; others are taken for them, with more it stops
     digits: int = 2  # moving-digits: how many move in a clip
     digits_clips: int = 100_000  # moving-digits: length of the training split
+    limits: VideoLimits = DEFAULT_LIMITS  # beyond which a video is refused before it is decoded
 
     def __post_init__(self) -> None:
         for name in ("stride", "digits", "digits_clips"):

@@ -1,8 +1,9 @@
-"""Writing files whole or not at all, names for what depends on settings, and the folder of what is kept."""
+"""Files written whole or not at all, and read with care; names for what depends on settings; the library's folder."""
 
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,34 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, largest: int) -> Any:
+    """The value of a JSON file of at most `largest` bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, not JSON, or nested too deep to be read.
+    """
+    size = path.stat().st_size
+    if size > largest:
+        raise ValueError(f"it has {size:,} bytes, more than {largest:,}")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def unpacked_sizes(archive: zipfile.ZipFile) -> list[int]:
+    """Bytes that each entry of a zip file says it unpacks to; zipfile gives no more of an entry, whatever is in it.
+
+    Raises:
+        ValueError: an entry is not packed by deflate; others zipfile unpacks in pieces of any size.
+    """
+    entries = archive.infolist()
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise ValueError("it is packed otherwise than by deflate")
+    return [entry.file_size for entry in entries]
 
 
 def json_digest(values: Mapping[str, Any]) -> str:

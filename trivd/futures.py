@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trivd.config import DEFAULT_LIMITS, Config, VideoLimits, from_dict
 from trivd.data.decode import probe, read_frames
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
@@ -16,7 +17,9 @@ FPS = 8.0  # slow enough to see the frames
 GIF_SCALE = 4
 
 
-def read_past_and_truth(predictor: Predictor, clip: Path, start: int | None, frames: int) -> tuple[Pixels, Pixels]:
+def read_past_and_truth(
+    predictor: Predictor, clip: Path, start: int | None, frames: int, limits: VideoLimits = DEFAULT_LIMITS
+) -> tuple[Pixels, Pixels]:
     """The given frames (C, R, R, channels) of a clip, and those of the `frames` that follow which it has.
 
     Args:
@@ -24,13 +27,14 @@ def read_past_and_truth(predictor: Predictor, clip: Path, start: int | None, fra
         clip: a video, a folder of images, or an array.
         start: number of the first given frame; None: the last C frames of the clip, so that nothing is left for truth.
         frames: how many frames follow at most.
+        limits: of what the clip may ask of the machine.
 
     Raises:
         TrivdError: the clip cannot be read, or is too short.
     """
-    info = probe(clip)
+    info = probe(clip, limits)
     config = predictor.config
-    stride = int(predictor.history["config"]["data"]["stride"])
+    stride = from_dict(Config, predictor.history["config"], "the model's history").data.stride
     span = (config.conditioning_frames - 1) * stride + 1
     if info.frames < span:
         raise TrivdError(f"{clip} has {info.frames} frames; the model needs {span} to start from.")
@@ -41,7 +45,15 @@ def read_past_and_truth(predictor: Predictor, clip: Path, start: int | None, fra
         )
     count = min(config.conditioning_frames + frames, (info.frames - 1 - first) // stride + 1)
     video = predictor.fit(
-        read_frames(clip, first, count, stride, short_side=config.resolution, channels=config.image_channels)
+        read_frames(
+            clip,
+            first,
+            count,
+            stride,
+            short_side=config.resolution,
+            channels=config.image_channels,
+            limits=limits,
+        )
     )
     return video[: config.conditioning_frames], video[config.conditioning_frames :]
 
@@ -57,6 +69,7 @@ def write_futures(
     start: int | None,
     label: int,
     npz: bool,
+    limits: VideoLimits = DEFAULT_LIMITS,
 ) -> Iterator[str]:
     """Draw futures of a clip and write them into `out`; yields a sentence for each thing done. See `Predictor.draw`.
 
@@ -64,7 +77,7 @@ def write_futures(
         TrivdError: the clip cannot be read, is too short, or an argument is out of range.
     """
     config = predictor.config
-    info = probe(clip)
+    info = probe(clip, limits)
     if (info.height, info.width) != (config.resolution, config.resolution):
         yield (
             f"{clip}: {info.width} x {info.height} pixels, resized and centre-cropped to the model's "
@@ -73,7 +86,7 @@ def write_futures(
     count = config.predicted_frames if frames is None else frames
     if count < 1:
         raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
-    past, truth = read_past_and_truth(predictor, clip, start, count)
+    past, truth = read_past_and_truth(predictor, clip, start, count, limits)
     warps = predictor.generator.warps
     futures = predictor.draw(past, samples, truncation, seed, frames, label, motion=warps)
     rows = [(f"sample {i + 1}", np.concatenate([past, video])) for i, video in enumerate(futures.video)]

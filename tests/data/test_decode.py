@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from video_files import LEVEL, numbered_frames, write_video
 
+from trivd.config import DEFAULT_LIMITS
 from trivd.data import containers
 from trivd.data.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
 from trivd.data.frames import FrameConverter, resized
@@ -57,8 +58,8 @@ def test_every_format_is_exact_to_the_frame(tmp_path: Path, name: str) -> None:
 
 def test_seeking_is_used_where_there_are_keyframes(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(COUNT), options={"g": "5"})
-    with containers._opened(path) as (container, stream):
-        frames = containers._seek(path, container, stream, 31)
+    with containers._opened(path, DEFAULT_LIMITS) as (container, stream):
+        frames = containers._seek(path, container, stream, 31, DEFAULT_LIMITS)
         assert frames is not None
         first = next(frames)
         assert container is not None
@@ -70,7 +71,7 @@ def test_files_without_usable_timestamps_are_decoded_from_the_beginning(
 ) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(COUNT), options=B_FRAMES)
     expected = read(path, 17, 4)
-    monkeypatch.setattr(containers, "_timestamps", lambda path, modified: None)
+    monkeypatch.setattr(containers, "_timestamps", lambda path, modified, limits: None)
     assert np.array_equal(read(path, 17, 4), expected)
 
 

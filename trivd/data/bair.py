@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
+from trivd.config import DEFAULT_LIMITS, VideoLimits
+from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo, check_bytes
 from trivd.data.listing import Entry, Found
 from trivd.data.report import Skipped
 from trivd.data.source import Split
@@ -36,9 +37,11 @@ class BairTrajectory:
     offset: int  # of the record's data, in bytes
     length: int
     camera: str  # image_aux1 or image_main
+    limits: VideoLimits = DEFAULT_LIMITS
 
     def example(self) -> Example:
         """All features of the record, its checksums verified. Raises UnreadableVideo."""
+        check_bytes(self.path, self.length, self.limits)
         return parse_example(read_record(self.path, Record(self.offset, self.length)), self.path)
 
     def probe(self) -> VideoInfo:
@@ -109,12 +112,13 @@ def is_bair(root: Path) -> bool:
     return any(next(folder.glob("*.tfrecords"), None) is not None for folder in (root, *_split_folders(root).values()))
 
 
-def find_bair(root: Path, camera: str) -> Found:
+def find_bair(root: Path, camera: str, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
     """List the trajectories by number; of the record files, only the records' lengths are read.
 
     Args:
         root: the folder softmotion30_44k, or the one that holds it.
         camera: image_aux1 or image_main.
+        limits: of what a video may ask of the machine.
 
     Raises:
         TrivdError: the folder holds no train or test folder.
@@ -138,7 +142,7 @@ def find_bair(root: Path, camera: str) -> Found:
             if problem:
                 skipped.append(Skipped(name, problem.reason, problem.detail))
             entries += [
-                Entry(BairTrajectory(path, *record, camera), f"{name}#{number}", split, None)
+                Entry(BairTrajectory(path, *record, camera, limits), f"{name}#{number}", split, None)
                 for number, record in enumerate(records)
             ]
         notes.append(f"{split}: {len(entries) - before:,} of {OFFICIAL[split]:,} trajectories of the data set")

@@ -16,23 +16,35 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo, quarter_turns
+from trivd.config import VideoLimits
+from trivd.data.frames import (
+    Frame,
+    FrameConverter,
+    OverLimit,
+    UnreadableVideo,
+    VideoInfo,
+    check_frame,
+    check_length,
+    quarter_turns,
+)
 
 COMPLETE = 0.98  # share of the declared length below which a file counts as truncated
 CACHED_TIMESTAMPS = 256  # videos whose timestamps a process remembers
+DECODER_ROOM = 1 << 20  # pixels by which decoders pad frames at most; MPEG-4 makes 20 times as many of tiny ones
+FORMATS = "mov,matroska,webm,avi,gif,mpeg,mpegts,mpegvideo,asf,flv,ogg"  # playlists, which name other files, are none
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, limits: VideoLimits) -> VideoInfo:
     """Look at each packet without decoding it, and at the first frame.
 
     A truncated file is told by what its header promises. GIF and MPEG-TS promise nothing: they are used as they are.
 
     Raises:
-        UnreadableVideo: zero bytes, not a video, no video stream, truncated, damaged or empty.
+        UnreadableVideo: zero bytes, not a video, no video stream, truncated, damaged, empty, or beyond the limits.
     """
     if path.stat().st_size == 0:
         raise UnreadableVideo(path, "zero bytes")
-    with _opened(path) as (container, stream):
+    with _opened(path, limits) as (container, stream):
         declared = _declared_frames(container, stream)
         first: av.VideoFrame | None = None
         frames, end = 0, 0
@@ -42,6 +54,7 @@ def probe(path: Path) -> VideoInfo:
             if first is None:
                 first = next(iter(packet.decode()), None)
             frames += _is_shown(packet, stream)
+            check_length(path, frames, limits)
             if packet.pts is not None:
                 end = max(end, packet.pts + (packet.duration or 0))
         if first is None:  # a decoder may hold its first frame back until it has seen the last packet
@@ -56,37 +69,75 @@ def probe(path: Path) -> VideoInfo:
             raise UnreadableVideo(path, "truncated", f"{float(seen):.1f} of {float(duration):.1f} seconds")
         sides = first.height, first.width
         height, width = sides[::-1] if quarter_turns(first) % 2 else sides
+        check_frame(path, height, width, limits)
         return VideoInfo(frames, height, width)
 
 
-def frames(path: Path, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits) -> Iterator[Frame]:
     """Frames start, start + stride, ... up to the end of the file.
 
     Raises:
-        UnreadableVideo: the file cannot be decoded.
+        UnreadableVideo: the file cannot be decoded, or is beyond the limits.
     """
-    with _opened(path) as (container, stream):
-        decoded = _seek(path, container, stream, start) if start else container.decode(stream)
+    with _opened(path, limits) as (container, stream):
+        decoded = _seek(path, container, stream, start, limits) if start else container.decode(stream)
         if decoded is not None:
-            yield from map(convert, itertools.islice(decoded, 0, None, stride))
+            yield from map(convert, itertools.islice(_checked(path, decoded, limits), 0, None, stride))
             return
-    with _opened(path) as (container, stream):
-        yield from map(convert, itertools.islice(container.decode(stream), start, None, stride))
+    with _opened(path, limits) as (container, stream):
+        decoded = _checked(path, container.decode(stream), limits)
+        yield from map(convert, itertools.islice(decoded, start, None, stride))
+
+
+def _checked(path: Path, decoded: Iterator[av.VideoFrame], limits: VideoLimits) -> Iterator[av.VideoFrame]:
+    """Frames while they are within the limits: there may be more than packets, and their size may change."""
+    for number, frame in enumerate(decoded, start=1):
+        check_length(path, number, limits)
+        check_frame(path, frame.height, frame.width, limits)
+        yield frame
+
+
+def _decoder_pixels(limits: VideoLimits) -> str:
+    """What a decoder may take memory for; it counts its own padding, so what it gives is checked again."""
+    return str(limits.max_frame_pixels + DECODER_ROOM)
+
+
+def open_options(limits: VideoLimits) -> dict[str, str]:
+    """FFmpeg's options for any file: nothing in it may send us to another place, or ask for too large a frame."""
+    return {"protocol_whitelist": "file", "max_pixels": _decoder_pixels(limits)}
+
+
+def limit_decoder(path: Path, stream: VideoStream, limits: VideoLimits) -> None:
+    """Hold a decoder to the limits before it takes memory, whatever the header says or the stream changes to.
+
+    Raises:
+        OverLimit: the header says that frames are too large.
+    """
+    context = stream.codec_context
+    check_frame(path, max(context.height, 1), max(context.width, 1), limits)  # 0: told by the first packet only
+    context.options = {"max_pixels": _decoder_pixels(limits)}
+
+
+def exceeds_decoder(error: av.error.FFmpegError) -> bool:
+    """Whether a decoder may have refused frames for their size; all it says is that it was asked for too much."""
+    return isinstance(error, av.error.ArgumentError | av.error.MemoryError)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(path: Path, limits: VideoLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video; FFmpeg's errors become ours."""
     is_open = False
     try:
-        # "file:" keeps a colon in a name from being read as a protocol; no file may send us to another place.
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
+        # "file:" keeps a colon in a name from being read as a protocol.
+        options = open_options(limits) | {"format_whitelist": FORMATS}
+        with av.open(f"file:{path}", options=options, metadata_errors="ignore") as container:
             is_open = True
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:  # or a cover
                 raise UnreadableVideo(path, "no video stream")
             if stream.codec_context is None:
                 raise UnreadableVideo(path, "unknown codec")
+            limit_decoder(path, stream, limits)
             # Videos are read by several processes at once; threads would only fight over the same cores.
             stream.codec_context.thread_type = "NONE"
             stream.codec_context.thread_count = 1
@@ -96,6 +147,10 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except av.error.InvalidDataError as error:
         raise UnreadableVideo(path, "damaged" if is_open else "not a video, or truncated") from error
     except av.error.FFmpegError as error:
+        if not is_open and isinstance(error, av.error.ArgumentError):  # none of FORMATS
+            raise UnreadableVideo(path, "not a video") from error
+        if is_open and exceeds_decoder(error):
+            raise OverLimit(path, "damaged, or over limits.max_frame_pixels", error.strerror or "") from error
         raise UnreadableVideo(path, "cannot be decoded", error.strerror or "") from error
 
 
@@ -130,27 +185,30 @@ def _declared_duration(container: InputContainer, stream: VideoStream) -> Fracti
 
 
 @lru_cache(maxsize=CACHED_TIMESTAMPS)
-def _timestamps(path: Path, modified: int) -> tuple[list[int], list[tuple[int, int]]] | None:
+def _timestamps(path: Path, modified: int, limits: VideoLimits) -> tuple[list[int], list[tuple[int, int]]] | None:
     """Of all frames in the order they are shown; and of keyframes: when they are shown, when they are decoded.
 
     None where timestamps are missing or repeated, so that they do not tell frames apart. `modified`, the file's time,
     only keeps a replaced file from being taken for the one remembered.
     """
     shown, keys = [], []
-    with _opened(path) as (container, stream):
+    with _opened(path, limits) as (container, stream):
         for packet in _packets(container, stream):
             if packet.pts is None:
                 return None
             if _is_shown(packet, stream):
                 shown.append(packet.pts)
+                check_length(path, len(shown), limits)
             if packet.is_keyframe:
                 keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
     return (sorted(shown), sorted(keys)) if len(set(shown)) == len(shown) else None
 
 
-def _seek(path: Path, container: InputContainer, stream: VideoStream, start: int) -> Iterator[av.VideoFrame] | None:
+def _seek(
+    path: Path, container: InputContainer, stream: VideoStream, start: int, limits: VideoLimits
+) -> Iterator[av.VideoFrame] | None:
     """Frames from number `start` on, decoded from the keyframe before; None if it must be done from the beginning."""
-    timestamps = _timestamps(path, path.stat().st_mtime_ns)
+    timestamps = _timestamps(path, path.stat().st_mtime_ns, limits)
     if timestamps is None or start >= len(timestamps[0]):
         return None
     wanted = timestamps[0][start]

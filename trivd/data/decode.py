@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data import containers, pictures
 from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
 
@@ -23,8 +24,8 @@ VIDEO_SUFFIXES = (
 
 @dataclass(frozen=True)
 class _Reader:
-    probe: Callable[[Path], VideoInfo]
-    frames: Callable[[Path, int, int, FrameConverter], Iterator[Frame]]
+    probe: Callable[[Path, VideoLimits], VideoInfo]
+    frames: Callable[[Path, int, int, FrameConverter, VideoLimits], Iterator[Frame]]
 
 
 _CONTAINER = _Reader(containers.probe, containers.frames)
@@ -41,13 +42,13 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in _BY_SUFFIX
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
     """Check a video cheaply, without decoding more than its first frame.
 
     Raises:
-        UnreadableVideo: it cannot be used; the error says why.
+        UnreadableVideo: it cannot be used, or is beyond the limits; the error says why.
     """
-    return _reader(path).probe(path)
+    return _reader(path).probe(path, limits)
 
 
 class Video(Protocol):
@@ -72,14 +73,15 @@ class VideoFile:
     """A video that has a file, or a folder of numbered images, of its own."""
 
     path: Path
+    limits: VideoLimits = DEFAULT_LIMITS
 
     def probe(self) -> VideoInfo:
         """See `probe`."""
-        return probe(self.path)
+        return probe(self.path, self.limits)
 
     def frames(self, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
         """See `Video.frames`."""
-        return _reader(self.path).frames(self.path, start, stride, convert)
+        return _reader(self.path).frames(self.path, start, stride, convert, self.limits)
 
 
 def first_frames(
@@ -94,7 +96,14 @@ def first_frames(
 
 
 def read_frames(
-    path: Path, start: int, count: int, stride: int, *, short_side: int | None, channels: int
+    path: Path,
+    start: int,
+    count: int,
+    stride: int,
+    *,
+    short_side: int | None,
+    channels: int,
+    limits: VideoLimits = DEFAULT_LIMITS,
 ) -> NDArray[np.uint8]:
     """`count` frames of a video file, upright: (count, H, W, C) uint8.
 
@@ -105,11 +114,12 @@ def read_frames(
         stride: distance between neighbours, in frames of the video.
         short_side: pixels of the shorter side, the other one in proportion; None keeps the video's size.
         channels: 3 (RGB) or 1 (grey).
+        limits: of what it may ask of the machine.
 
     Raises:
-        UnreadableVideo: it cannot be decoded, or ends too early.
+        UnreadableVideo: it cannot be decoded, ends too early, or is beyond the limits.
     """
-    return first_frames(VideoFile(path), start, count, stride, short_side, channels)
+    return first_frames(VideoFile(path, limits), start, count, stride, short_side, channels)
 
 
 def _reader(path: Path) -> _Reader:

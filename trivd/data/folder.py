@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.decode import VideoFile, is_video
 from trivd.data.listing import Entry, Found
 from trivd.data.report import Skipped
@@ -30,7 +31,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 }
 
 
-def find_videos(root: Path, validation_share: float) -> Found:
+def find_videos(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
     """List the videos of a folder, with their splits and classes; none is opened.
 
     Raises:
@@ -44,12 +45,12 @@ def find_videos(root: Path, validation_share: float) -> Found:
     notes: list[str] = []
     if "train" in folders and len(folders) > 1:
         for name, split in folders.items():
-            _list_split(root, root / name, split, entries, skipped)
+            _list_split(root, root / name, split, limits, entries, skipped)
         names = " and ".join(folders)
         skipped += [Skipped(path.name, f"beside {names}") for path in _visible(root) if path.name not in folders]
         notes.append(f"split by the folders {names}")
     else:
-        _list_split(root, root, "train", entries, skipped)
+        _list_split(root, root, "train", limits, entries, skipped)
         entries = _split_by_hash(entries, validation_share)
         notes.append(f"split by a hash of each path: {validation_share:.0%} for validation")
     classes = tuple(sorted({entry.class_name for entry in entries if entry.class_name is not None}))
@@ -60,13 +61,15 @@ def find_videos(root: Path, validation_share: float) -> Found:
     return Found(root, tuple(entries), classes, tuple(skipped), tuple(notes))
 
 
-def _list_split(root: Path, folder: Path, split: Split, entries: list[Entry], skipped: list[Skipped]) -> None:
+def _list_split(
+    root: Path, folder: Path, split: Split, limits: VideoLimits, entries: list[Entry], skipped: list[Skipped]
+) -> None:
     """Add what lies in the folder of one split; its sub-folders are the classes."""
 
     def add(path: Path, class_name: str | None) -> None:
         name = path.relative_to(root).as_posix()
         if is_video(path):
-            entries.append(Entry(VideoFile(path), name, split, class_name))
+            entries.append(Entry(VideoFile(path, limits), name, split, class_name))
         elif path.is_symlink() and path.resolve() in path.absolute().parents:
             skipped.append(Skipped(name, "link to a folder that holds it"))
         elif path.is_dir():
@@ -79,7 +82,7 @@ def _list_split(root: Path, folder: Path, split: Split, entries: list[Entry], sk
             skipped.append(Skipped(name, "not a video"))
 
     if is_video(folder):
-        entries.append(Entry(VideoFile(folder), folder.relative_to(root).as_posix(), split, None))
+        entries.append(Entry(VideoFile(folder, limits), folder.relative_to(root).as_posix(), split, None))
         return
     for path in _visible(folder):
         add(path, None)

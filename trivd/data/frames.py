@@ -8,6 +8,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from trivd.config import VideoLimits
 from trivd.errors import TrivdError
 
 Frame = NDArray[np.uint8]  # (H, W, C)
@@ -32,6 +33,8 @@ class UnreadableVideo(TrivdError):  # noqa: N818
         detail: what is particular to this one ("12 of 80 frames"), or "".
     """
 
+    remedy = "repair or remove it"
+
     def __init__(self, path: Path, reason: str, detail: str = "") -> None:
         super().__init__(path, reason, detail)  # all three, so that it survives the way out of a worker process
         self.path = path
@@ -43,7 +46,34 @@ class UnreadableVideo(TrivdError):  # noqa: N818
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
     def __str__(self) -> str:
-        return f"{self.path} cannot be used as a video: {self.why}; repair or remove it."
+        return f"{self.path} cannot be used as a video: {self.why}; {self.remedy}."
+
+
+class OverLimit(UnreadableVideo):
+    """One that asks more of the machine than `VideoLimits` allow; the reason names the setting."""
+
+    remedy = "remove it, or raise that limit if you trust it"
+
+
+def check_frame(path: Path, height: int, width: int, limits: VideoLimits) -> None:
+    """Raises OverLimit if frames have too many pixels, or are too long and narrow."""
+    size = f"{width:,} x {height:,} pixels"
+    if height * width > limits.max_frame_pixels:
+        raise OverLimit(path, "over limits.max_frame_pixels", f"{size}, {limits.max_frame_pixels:,} allowed")
+    if max(height, width) > limits.max_aspect_ratio * min(height, width):
+        raise OverLimit(path, "over limits.max_aspect_ratio", f"{size}, {limits.max_aspect_ratio} : 1 allowed")
+
+
+def check_length(path: Path, frames: int, limits: VideoLimits) -> None:
+    """Raises OverLimit if a video has too many frames."""
+    if frames > limits.max_video_frames:
+        raise OverLimit(path, "over limits.max_video_frames", f"more than {limits.max_video_frames:,} frames")
+
+
+def check_bytes(path: Path, size: int, limits: VideoLimits) -> None:
+    """Raises OverLimit if a video that must be held in memory whole is too large for that."""
+    if size > limits.max_video_bytes:
+        raise OverLimit(path, "over limits.max_video_bytes", f"{size:,} bytes, {limits.max_video_bytes:,} allowed")
 
 
 def resized(height: int, width: int, short_side: int | None) -> tuple[int, int]:

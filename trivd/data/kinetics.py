@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.decode import VIDEO_SUFFIXES, VideoFile
 from trivd.data.folder import SPLIT_FOLDERS, find_videos
 from trivd.data.listing import Entry, Found
@@ -50,12 +51,13 @@ def is_kinetics(root: Path) -> bool:
     return any(set(COLUMNS) <= set(_header(path)) for path in _csv_files(root)) or _is_named_so(root)
 
 
-def find_kinetics(root: Path, validation_share: float) -> Found:
+def find_kinetics(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
     """List the videos in the order of the lists; the folders are read once, and no file is touched.
 
     Args:
         root: the folder that holds the videos' folders.
         validation_share: of all videos, where there are neither lists nor folders of splits.
+        limits: of what a video may ask of the machine.
 
     Raises:
         TrivdError: there are neither lists nor videos named as they should be, or a list is wrong; its line is named.
@@ -67,7 +69,7 @@ def find_kinetics(root: Path, validation_share: float) -> Found:
                 f"{root} holds neither lists of Kinetics (*.csv with {', '.join(COLUMNS)}) nor videos named "
                 "ID_START_END.mp4; name the folder that holds them, or choose another data.layout."
             )
-        found = find_videos(root, validation_share)
+        found = find_videos(root, validation_share, limits)
         return replace(found, notes=(*found.notes, "no lists: splits and classes are those of the folders"))
     listed, repeated = read_lists(lists)
     files, skipped = _files(root, {str(path) for path in lists})
@@ -77,7 +79,7 @@ def find_kinetics(root: Path, validation_share: float) -> Found:
         if path is None:
             skipped.append(Skipped(f"{clip}.mp4", "missing", row.split))
         else:
-            entries.append(Entry(VideoFile(Path(path)), _name(root, path), row.split, row.label))
+            entries.append(Entry(VideoFile(Path(path), limits), _name(root, path), row.split, row.label))
     skipped += [Skipped(_name(root, path), "in no list") for path in files.values()]
     there, wanted = (Counter(one.split for one in many) for many in (entries, listed.values()))
     notes = [

@@ -34,13 +34,13 @@ def find(root: Path, data: DataConfig) -> Found:
         layout = recognise(root) if data.layout == "auto" else data.layout
         match layout:
             case "bair":
-                found = find_bair(root, data.bair_camera)
+                found = find_bair(root, data.bair_camera, data.limits)
             case "ucf101":
-                found = find_ucf101(root, data.ucf101_fold)
+                found = find_ucf101(root, data.ucf101_fold, data.limits)
             case "kinetics600":
-                found = find_kinetics(root, data.validation_share)
+                found = find_kinetics(root, data.validation_share, data.limits)
             case _:
-                found = find_videos(root, data.validation_share)
+                found = find_videos(root, data.validation_share, data.limits)
     except OSError as error:
         raise TrivdError(f"{error.filename} cannot be read: {error.strerror}.") from error
     found = replace(found, notes=(f"layout {layout}", *found.notes))

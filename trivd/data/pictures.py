@@ -8,8 +8,22 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo, quarter_turns
+from trivd.config import VideoLimits
+from trivd.data.containers import exceeds_decoder, limit_decoder, open_options
+from trivd.data.frames import (
+    Frame,
+    FrameConverter,
+    OverLimit,
+    UnreadableVideo,
+    VideoInfo,
+    check_bytes,
+    check_frame,
+    check_length,
+    quarter_turns,
+)
+from trivd.files import unpacked_sizes
 
+FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the following
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
@@ -23,48 +37,51 @@ def numbered_images(folder: Path) -> list[Path]:
     return sorted(images, key=lambda path: _natural(path.name))
 
 
-def probe_images(folder: Path) -> VideoInfo:
+def probe_images(folder: Path, limits: VideoLimits) -> VideoInfo:
     """Count the images and open the first.
 
     Raises:
-        UnreadableVideo: there is none, or the first is damaged.
+        UnreadableVideo: there is none, there are too many, or the first is damaged or too large.
     """
     images = numbered_images(folder)
     if not images:
         raise UnreadableVideo(folder, "empty", "it holds no numbered images")
-    frame = _open_image(images[0])
+    check_length(folder, len(images), limits)
+    frame = _open_image(images[0], limits)
     height, width = (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
     return VideoInfo(len(images), height, width)
 
 
-def image_frames(folder: Path, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+def image_frames(
+    folder: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits
+) -> Iterator[Frame]:
     """Images start, start + stride, ... to the last.
 
     Raises:
-        UnreadableVideo: one is damaged, or differs in size from the first read.
+        UnreadableVideo: one is damaged or too large, or differs in size from the first read.
     """
     size: tuple[int, int] | None = None
     for path in numbered_images(folder)[start::stride]:
-        frame = _open_image(path)
+        frame = _open_image(path, limits)
         size = size or (frame.height, frame.width)
         if (frame.height, frame.width) != size:
             raise UnreadableVideo(folder, "images of different sizes", path.name)
         yield convert(frame)
 
 
-def probe_array(path: Path) -> VideoInfo:
+def probe_array(path: Path, limits: VideoLimits) -> VideoInfo:
     """Check the array of a .npy or .npz file.
 
     Raises:
-        UnreadableVideo: no array, or not one of uint8 frames.
+        UnreadableVideo: no array, not one of uint8 frames, or one beyond the limits.
     """
-    count, height, width, _ = _open_array(path).shape
+    count, height, width, _ = _open_array(path, limits).shape
     return VideoInfo(count, height, width)
 
 
-def array_frames(path: Path, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
+def array_frames(path: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits) -> Iterator[Frame]:
     """Frames start, start + stride, ... to the last."""
-    return map(convert.array, _open_array(path)[start::stride])
+    return map(convert.array, _open_array(path, limits)[start::stride])
 
 
 def _natural(name: str) -> list[str | int]:
@@ -72,20 +89,30 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
-def _open_image(path: Path) -> av.VideoFrame:
+def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
+    is_open = False
     try:
+        options = open_options(limits) | {"format_whitelist": FORMATS}
         # An open file instead of its name, in which FFmpeg would read "%d" as a pattern.
-        with path.open("rb") as file, av.open(file, "r", metadata_errors="ignore") as container:
-            return next(container.decode(video=0))
+        with path.open("rb") as file, av.open(file, "r", options=options, metadata_errors="ignore") as container:
+            is_open = True
+            limit_decoder(path, container.streams.video[0], limits)
+            frame = next(container.decode(video=0))
     except (av.error.FFmpegError, StopIteration, IndexError) as error:
+        if is_open and isinstance(error, av.error.FFmpegError) and exceeds_decoder(error):
+            raise OverLimit(path.parent, "damaged image, or over limits.max_frame_pixels", path.name) from error
         raise UnreadableVideo(path.parent, "damaged image", path.name) from error
+    check_frame(path, frame.height, frame.width, limits)
+    return frame
 
 
-def _open_array(path: Path) -> NDArray[np.uint8]:
+def _open_array(path: Path, limits: VideoLimits) -> NDArray[np.uint8]:
     """(T, H, W, C) with 1 or 3 channels; a .npy file stays on disk, its frames are read as they are used."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        array = loaded[loaded.files[0]] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+        array = _first_member(path, loaded, limits) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    except UnreadableVideo:
+        raise
     except Exception as error:  # NumPy, zip and zlib have a dozen ways to fail on a damaged file
         raise UnreadableVideo(path, "not an array, or damaged") from error
     if array.dtype != np.uint8:
@@ -94,4 +121,14 @@ def _open_array(path: Path) -> NDArray[np.uint8]:
         array = array[..., None]
     if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
         raise UnreadableVideo(path, "array is not (T, H, W), (T, H, W, 1) or (T, H, W, 3)", f"shape {array.shape}")
+    check_length(path, array.shape[0], limits)
+    check_frame(path, array.shape[1], array.shape[2], limits)
     return np.asarray(array)
+
+
+def _first_member(path: Path, loaded: np.lib.npyio.NpzFile, limits: VideoLimits) -> NDArray[np.uint8]:
+    """The first array of an .npz file, which is unpacked whole."""
+    with loaded:
+        assert loaded.zip is not None
+        check_bytes(path, max(unpacked_sizes(loaded.zip)), limits)
+        return np.asarray(loaded[loaded.files[0]])

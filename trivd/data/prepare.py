@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from trivd.config import DataConfig
+from trivd.config import DEFAULT_LIMITS, DataConfig
 from trivd.data import layouts
 from trivd.data.decode import VideoInfo
 from trivd.data.listing import Entry, Found, nothing_usable, probe_all
@@ -239,6 +239,7 @@ def _plan(source_root: Path, found: Found, resolution: int, channels: int, data:
         "resolution": resolution,
         "image_channels": channels,
         **{name: getattr(data, name) for name in LISTING_SETTINGS},
+        **({"limits": asdict(data.limits)} if data.limits != DEFAULT_LIMITS else {}),  # they decide what is skipped
         "videos": f"{len(found.entries)}; sha256 of names, splits, classes, sizes and times: {digest.hexdigest()}",
     }
 
@@ -262,10 +263,10 @@ def _check(destination: Path, plan: dict[str, Any]) -> None:
     path = destination / PLAN
     try:
         saved = json.loads(path.read_bytes())
-        changed = [name for name in plan if saved.get(name) != plan[name]]
+        changed = [name for name in plan | saved if saved.get(name) != plan.get(name)]
     except FileNotFoundError as error:
         raise TrivdError(f"{path} is not seen by all processes; name a folder that all machines share.") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise TrivdError(f"{path} is damaged; delete {destination}, or name a new folder.") from error
     if changed:
         raise TrivdError(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.decode import VideoFile
 from trivd.data.listing import Entry, Found
 from trivd.data.lists import bad_line, text_lines
@@ -38,12 +39,13 @@ def is_ucf101(root: Path) -> bool:
     return any((folder / name).is_file() for folder in near for name in names)
 
 
-def find_ucf101(root: Path, fold: int) -> Found:
+def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
     """List the videos of a fold in the order of its lists; the class folders are read once, and no file is touched.
 
     Args:
         root: the folder that holds the class folders, or UCF-101.
         fold: 1, 2 or 3.
+        limits: of what a video may ask of the machine.
 
     Raises:
         TrivdError: a list is missing or wrong; its line is named.
@@ -64,7 +66,7 @@ def find_ucf101(root: Path, fold: int) -> Found:
             listed.add(video)
             if video in unlisted:
                 unlisted.remove(video)
-                entries.append(Entry(VideoFile(videos / video), prefix + video, split, class_name))
+                entries.append(Entry(VideoFile(videos / video, limits), prefix + video, split, class_name))
             else:
                 skipped.append(Skipped(prefix + video, "missing", split))
         counts = f"{len(entries) - there:,} of {len(listed) - before:,} listed videos"

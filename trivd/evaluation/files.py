@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.clips import Clip
 from trivd.data.decode import is_video, probe, read_frames
+from trivd.data.frames import check_bytes
 from trivd.data.source import Split
 from trivd.errors import TrivdError
 from trivd.evaluation.scores import Clips
@@ -29,16 +31,18 @@ class PredictionFiles:
         predictions: folder.
         truth: folder.
         given: C, the first frames of the truth that were given.
+        limits: of what a video may ask of the machine.
 
     Raises:
-        TrivdError: a name is missing on one side, or counts, lengths or sizes do not fit.
+        TrivdError: a video cannot be read, a name is missing on one side, or counts, lengths or sizes do not fit.
     """
 
     split: Split = "test"
     classes: tuple[str, ...] = ()
 
-    def __init__(self, predictions: Path, truth: Path, given: int) -> None:
+    def __init__(self, predictions: Path, truth: Path, given: int, limits: VideoLimits = DEFAULT_LIMITS) -> None:
         self.given = given
+        self._limits = limits
         self._truth = _videos(truth)
         self._predictions = _samples(predictions)
         unmatched = sorted(set(self._truth) ^ set(self._predictions))
@@ -72,7 +76,7 @@ class PredictionFiles:
         return self.evaluation_clip(index)
 
     def evaluation_clip(self, index: int) -> Clip:
-        return Clip(_read(self._truth[self._names[index]], self.frames), 0)
+        return Clip(self._read(self._truth[self._names[index]], self.frames), 0)
 
     def prepare(self, run: int) -> None:
         """See `Forecaster.prepare`."""
@@ -84,7 +88,7 @@ class PredictionFiles:
             yield to_float(torch.from_numpy(np.stack(videos))).to(clips.truth.device)
 
     def _future(self, path: Path) -> Pixels:
-        info = probe(path)
+        info = probe(path, self._limits)
         predicted = self.frames - self.given
         if info.frames not in (self.frames, predicted):
             raise TrivdError(
@@ -96,13 +100,14 @@ class PredictionFiles:
                 f"{path} is {info.width} x {info.height} pixels but the truth {self._width} x {self._height}; "
                 "videos are compared at one size, so resize one side."
             )
-        return _read(path, info.frames)[-predicted:]
+        return self._read(path, info.frames)[-predicted:]
 
     def _shape(self) -> tuple[int, int, int]:
         """Frames, height and width, the same of all true videos."""
         shapes = {}
         for name in self._names:
-            info = probe(self._truth[name])
+            info = probe(self._truth[name], self._limits)
+            check_bytes(self._truth[name], info.frames * info.height * info.width * 3, self._limits)
             shapes[info.frames, info.height, info.width] = name
         if len(shapes) > 1:
             (first, a), (second, b) = list(shapes.items())[:2]
@@ -117,6 +122,9 @@ class PredictionFiles:
                 "give fewer."
             )
         return shape
+
+    def _read(self, path: Path, frames: int) -> Pixels:
+        return read_frames(path, 0, frames, 1, short_side=None, channels=3, limits=self._limits)
 
 
 def _videos(folder: Path) -> dict[str, Path]:
@@ -144,7 +152,3 @@ def _samples(folder: Path) -> dict[str, list[Path]]:
     if inner:
         return {path.name: list(_videos(path).values()) for path in inner if not path.name.startswith(".")}
     return {name: [path] for name, path in _videos(folder).items()}
-
-
-def _read(path: Path, frames: int) -> Pixels:
-    return read_frames(path, 0, frames, 1, short_side=None, channels=3)

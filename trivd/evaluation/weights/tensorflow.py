@@ -27,6 +27,7 @@ DATA_TYPES = {1: "f4", 2: "f8", 19: "f2"}  # of tensorflow/core/framework/types.
 MOST_DIMENSIONS = 8
 LONGEST_DIMENSION = 1 << 31
 MOST_SHARDS = 1000
+MOST_FILES = 10_000  # in an archive; a TF-Hub module has ten
 LARGEST_INDEX = 1 << 24  # bytes; I3D's has 15 kB
 
 
@@ -116,7 +117,9 @@ def _unpack(path: Path) -> dict[str, bytes]:
             raise TrivdError(f"{path} unpacks to more than {LARGEST_BYTES / 1e9:.1f} GB, so it is not I3D.")
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             files = {}
-            for member in archive:
+            for number, member in enumerate(archive):
+                if number == MOST_FILES:
+                    raise TrivdError(f"{path} holds more than {MOST_FILES:,} files, so it is not I3D.")
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
                     raise TrivdError(f"{path} holds {member.name!r}, which leads out of it; do not trust this file.")

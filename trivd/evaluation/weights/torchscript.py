@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trivd.errors import TrivdError
 from trivd.evaluation.weights.limits import LARGEST_BYTES, FloatArray, check_size
+from trivd.files import unpacked_sizes
 
 DATA = "data.pkl"
 LARGEST_PICKLE = 1 << 24  # bytes; I3D's has 0.2 MB
@@ -45,11 +46,12 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     check_size(path)
     try:
         archive = zipfile.ZipFile(path)
+        unpacked = sum(unpacked_sizes(archive))
     except Exception as error:  # zipfile has half a dozen ways to fail on damaged files
         raise TrivdError(f"{path} is a damaged zip file: {error}; fetch it again.") from error
     entries = archive.infolist()
     bomb = any(entry.file_size > max(1 << 20, LARGEST_RATIO * entry.compress_size) for entry in entries)
-    if bomb or sum(entry.file_size for entry in entries) > LARGEST_BYTES:
+    if bomb or unpacked > LARGEST_BYTES:
         archive.close()
         raise TrivdError(f"{path} unpacks to far more than I3D's weights are; do not trust this file.")
     return archive
