@@ -68,7 +68,7 @@ def i3d_rows(reference: Path, device: torch.device) -> Iterator[Row]:
     fake = _module(reference / "fake_weights.py")
     network = I3D.from_tensorflow(fake.fake_variables(fake.spec()), Identity("FVD (fake)", "IS (fake)", "I3D, fake"))
     network.to(device)
-    logits = np.load(reference / "logits.npz")
+    logits = np.load(reference / "logits.npz", allow_pickle=False)
     for name in ("a16", "c9"):
         video = torch.from_numpy(fake.fake_video(name, *logits[f"{name}/shape"]))
         ours = network(video.to(device)).logits.cpu()
@@ -79,13 +79,13 @@ def resize_row(reference: Path, device: torch.device) -> Row:
     """TensorFlow 1's bilinear resize."""
     image = np.random.RandomState(68).randint(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     ours = resize_bilinear(torch.from_numpy(image)[None].to(device), SIDE, SIDE)[0].cpu()
-    expected = np.load(reference / "resize.npz")["up64"]
+    expected = np.load(reference / "resize.npz", allow_pickle=False)["up64"]
     return compare(f"resize to {SIDE}, {_size(image.shape)}", ours, expected, 1e-6)
 
 
 def frechet_row(reference: Path) -> Row:
     """Stored features, and the distance that the reference implementation gave for them."""
-    values = np.load(reference / "frechet.npz")
+    values = np.load(reference / "frechet.npz", allow_pickle=False)
     ours = frechet_distance(values["x"], values["y"])
     return compare(f"Fréchet distance, {_size(values['x'].shape)}", ours, values["distance"], DOUBLE)
 

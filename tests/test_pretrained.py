@@ -1,7 +1,12 @@
 """Models on disk: bit for bit the same when read again, and a sentence for every way in which they can be broken."""
 
 import json
+import pickle
+import re
+import resource
 import shutil
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,5 +124,68 @@ def resize_a_tensor(file: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, empty, drop_a_tensor, resize_a_tensor])
 def test_damaged_weights_are_refused(copied: Path, damage: Callable[[Path], None]) -> None:
     damage(copied / "model.safetensors")
+    with pytest.raises(TrivdError, match=r"model\.safetensors is damaged or belongs to another model"):
+        load_generator(copied, CPU)
+
+
+HUGE = [
+    ("generator_channels", 10**9),
+    ("generator_channels", 10**5),
+    ("predicted_frames", 10**30),
+    ("conditioning_frames", 10**9),
+    ("classes", 10**12),
+    ("latent_dim", 10**15),
+    ("kernel_size", 10**6 + 1),
+    ("warp_size", 10**6 + 1),
+]
+
+
+@pytest.mark.parametrize(("setting", "value"), HUGE)
+def test_huge_models_are_refused_without_memory(copied: Path, setting: str, value: int) -> None:
+    header = json.loads((copied / "config.json").read_text())
+    change(copied, model=header["model"] | {setting: value})
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(TrivdError, match=r"config\.json describes a model"):
+        load_generator(copied, CPU)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"model":' * 100_000, " " * (1 << 21)])
+def test_deep_or_long_descriptions_are_refused(copied: Path, text: str) -> None:
+    (copied / "config.json").write_text(text)
+    with pytest.raises(TrivdError, match=r"config\.json is not the description"):
+        load_generator(copied, CPU)
+
+
+@pytest.mark.parametrize("history", [{"config": 3}, {"data": None}, {"step": "12"}])
+def test_a_history_of_other_kinds_is_refused(copied: Path, history: dict[str, Any]) -> None:
+    change(copied, history=HISTORY | history)
+    with pytest.raises(TrivdError, match=r"config\.json is not the description"):
+        load_generator(copied, CPU)
+
+
+def header_length(content: bytes) -> bytes:
+    return struct.pack("<Q", 1 << 60) + content[8:]
+
+
+def reach_beyond_the_file(content: bytes) -> bytes:
+    return content.replace(b"[0,", b"[9,", 1)
+
+
+def claim_a_vast_shape(content: bytes) -> bytes:
+    return re.sub(rb'"shape":\[\d', b'"shape":[9', content, count=1)
+
+
+def pickled(content: bytes) -> bytes:
+    return pickle.dumps(HISTORY) + content
+
+
+@pytest.mark.parametrize("lie", [header_length, reach_beyond_the_file, claim_a_vast_shape, pickled])
+def test_weights_that_lie_are_refused(copied: Path, lie: Callable[[bytes], bytes]) -> None:
+    file = copied / "model.safetensors"
+    changed = lie(file.read_bytes())
+    assert changed != file.read_bytes()
+    file.write_bytes(changed)
     with pytest.raises(TrivdError, match=r"model\.safetensors is damaged or belongs to another model"):
         load_generator(copied, CPU)

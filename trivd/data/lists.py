@@ -5,16 +5,20 @@ from pathlib import Path
 
 from trivd.errors import TrivdError
 
+LONGEST_LINE = 1 << 16  # bytes
+
 
 def text_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends, without a byte order mark.
 
     Raises:
-        TrivdError: a line is not UTF-8, or the file cannot be read.
+        TrivdError: a line is not UTF-8 or too long, or the file cannot be read.
     """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+                if len(line) == LONGEST_LINE:
+                    raise bad_line(path, number, f"it has {LONGEST_LINE:,} bytes or more")
                 try:
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:

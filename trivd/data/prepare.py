@@ -29,6 +29,7 @@ from trivd.data.report import ScanReport, Skipped
 from trivd.data.store_index import (
     FORMAT,
     INDEX,
+    LARGEST_INDEX,
     PLAN,
     SHARDS,
     VERSION,
@@ -41,7 +42,7 @@ from trivd.data.store_index import (
 from trivd.data.units import Unit, cut_units, verify_shard, write_shard
 from trivd.distributed import barrier, joined
 from trivd.errors import TrivdError
-from trivd.files import write_atomically
+from trivd.files import read_json, write_atomically
 
 PATIENCE = 30 * 24 * 3600  # seconds that processes of torchrun wait for the slowest of them
 PROBES = "probes"
@@ -262,7 +263,7 @@ def _check(destination: Path, plan: dict[str, Any]) -> None:
     """Raise TrivdError if the folder has another plan."""
     path = destination / PLAN
     try:
-        saved = json.loads(path.read_bytes())
+        saved = read_json(path, LARGEST_INDEX)
         changed = [name for name in plan | saved if saved.get(name) != plan.get(name)]
     except FileNotFoundError as error:
         raise TrivdError(f"{path} is not seen by all processes; name a folder that all machines share.") from error
@@ -302,7 +303,7 @@ def _probe(job: tuple[Path, tuple[Entry, ...]]) -> None:
 def _read_probes(path: Path) -> list[VideoInfo | Skipped] | None:
     """What `_probe` saw; None if it has not been done."""
     try:
-        rows = json.loads(path.read_bytes())
+        rows = read_json(path, LARGEST_INDEX)
         return [Skipped(**row) if "reason" in row else VideoInfo(**row) for row in rows]
     except (FileNotFoundError, ValueError, TypeError):
         return None

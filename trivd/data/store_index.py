@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 from trivd.data.report import Skipped
 from trivd.data.source import SPLITS, Split
 from trivd.errors import TrivdError
-from trivd.files import write_atomically
+from trivd.files import read_json, write_atomically
 
 FORMAT = "trivd-store"
 VERSION = 2
 INDEX = "index.json"
 PLAN = "plan.json"
 SHARDS = "shards"
+LARGEST_INDEX = 1 << 29  # bytes; that of 480,000 videos has 60 MB
 CHECK_BYTES = 1 << 24  # read at once when checksums are verified
 
 
@@ -39,6 +40,9 @@ class StoredVideo(NamedTuple):
     shard: int
     offset: int  # bytes from the beginning of the shard
     crc32: int  # of its bytes
+
+
+NUMBERS = tuple(name for name in StoredVideo._fields if name not in ("name", "split"))
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def from_columns(values: Mapping[str, list[Any]]) -> list[StoredVideo]:
     Raises:
         KeyError, TypeError, ValueError: these are no such values.
     """
+    if not all(type(value) is int for name in NUMBERS for value in values[name]):
+        raise TypeError("a number in it is none")
     rows = zip(*(values[name] for name in StoredVideo._fields), strict=True)
     return [StoredVideo(*row) for row in rows]
 
@@ -104,7 +110,7 @@ def write_record(root: Path, number: int, record: ShardRecord) -> None:
 def read_record(root: Path, number: int) -> ShardRecord | None:
     """What is in a shard; None unless it is done and still has its size."""
     try:
-        values = json.loads(record_path(root, number).read_bytes())
+        values = read_json(record_path(root, number), LARGEST_INDEX)
         skipped = tuple(Skipped(**row) for row in values["skipped"])
         record = ShardRecord(values["bytes"], tuple(from_columns(values["videos"])), skipped)
         size = shard_path(root, number).stat().st_size
@@ -146,7 +152,7 @@ def read_index(root: Path) -> StoreIndex:
     if not path.is_file() and (root / PLAN).is_file():
         raise TrivdError(f"{root} is not finished; repeat its `trivd prepare` command to go on with it.")
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path, LARGEST_INDEX)
         kind, version = values["format"], values["version"]
         if kind == FORMAT and version != VERSION:
             age = "an older" if version < VERSION else "a newer"
@@ -180,7 +186,7 @@ def _check_videos(index: StoreIndex) -> None:
     shard = 0
     for video in index.videos:
         fits = video.shard >= shard and video.offset == filled[video.shard] and 0 <= video.crc32 < 1 << 32
-        is_whole = min(video.frames, video.height, video.width) >= 1 and video.split in SPLITS
+        is_whole = video.frames >= 1 and min(video.height, video.width) == index.resolution and video.split in SPLITS
         if not (fits and is_whole and 0 <= video.label < max(1, len(index.classes))):
             raise ValueError(f"the entry of {video.name} contradicts the others")
         shard = video.shard

@@ -11,7 +11,9 @@ import dacite
 
 from trivd.errors import TrivdError
 from trivd.evaluation.motion import MotionScore
-from trivd.files import write_atomically
+from trivd.files import read_json, write_atomically
+
+LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def read_evaluation(path: Path) -> Evaluation:
         TrivdError: the file is no report of this version.
     """
     try:
-        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        values: dict[str, Any] = read_json(path, LARGEST_REPORT)
         values.pop("protocol_line")
         return dacite.from_dict(Evaluation, values, dacite.Config(strict=True))
     except (ValueError, KeyError, AttributeError, TypeError, dacite.DaciteError) as error:

@@ -11,13 +11,15 @@ from safetensors.torch import load_file, save
 
 from trivd.config import ModelConfig, from_dict, to_dict
 from trivd.errors import TrivdError
-from trivd.files import write_atomically
+from trivd.files import read_json, write_atomically
 from trivd.hardware import to_channels_last
 from trivd.models.generator import Generator
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 BUNDLED = Path(__file__).parents[1] / "pretrained"
+LARGEST_CONFIG = 1 << 20  # bytes; ours have 3 kB
+LARGEST_HEADER = 1 << 22  # bytes of model.safetensors beside its tensors; ours have 60 kB
 FORMAT = "trivd-generator"
 FORMAT_VERSION = 1
 
@@ -77,22 +79,47 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[
         if not file.is_file():
             raise TrivdError(f"{folder} is not a trivd model: it has no {file.name}.")
     try:
-        header = json.loads(config_file.read_text())
+        header = read_json(config_file, LARGEST_CONFIG)
         if header["format"] != FORMAT:
             raise KeyError
         version, model, history = header["version"], header["model"], header["history"]
-        _ = history["config"], history["data"], history["step"]  # what prediction and evaluation read
+        kinds = {"config": dict, "data": str, "step": int}  # what prediction and evaluation read
+        if not all(isinstance(history[name], kind) for name, kind in kinds.items()):
+            raise TypeError
     except (ValueError, KeyError, TypeError) as error:
         raise TrivdError(f"{config_file} is not the description of a trivd model.") from error
     if version != FORMAT_VERSION:
         raise TrivdError(f"{config_file} has format version {version}, this trivd reads {FORMAT_VERSION}.")
-    generator = Generator(from_dict(ModelConfig, model, str(config_file)))
+    generator = _without_memory(from_dict(ModelConfig, model, str(config_file)), config_file, weights_file)
     try:
-        generator.load_state_dict(load_file(weights_file))
+        generator.to_empty(device="cpu").load_state_dict(load_file(weights_file))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise TrivdError(f"{weights_file} is damaged or belongs to another model: {error}") from error
     to_channels_last(generator.to(device))
     return generator.eval(), history
+
+
+def _without_memory(config: ModelConfig, config_file: Path, weights_file: Path) -> Generator:
+    """The generator without weights, after a check that the file of weights has about as many bytes as they take.
+
+    Whatever sizes a description claims, what it costs is then bounded by a file that was there to be read.
+
+    Raises:
+        TrivdError: no such model could be, or the file does not hold it.
+    """
+    try:
+        with torch.device("meta"):
+            generator = Generator(config)
+        expected = sum(tensor.nbytes for tensor in generator.state_dict().values())
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
+        raise TrivdError(f"{config_file} describes a model that is too large for any machine.") from error
+    size = weights_file.stat().st_size
+    if not expected <= size <= expected + LARGEST_HEADER:
+        raise TrivdError(
+            f"{weights_file} is damaged or belongs to another model: it has {size:,} bytes, but {config_file} "
+            f"describes a model of {expected:,}."
+        )
+    return generator
 
 
 def weights_hash(generator: Generator) -> str:

@@ -1,0 +1,69 @@
+"""The package's own sources: nothing in them unpickles, or runs text as a program."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trivd
+
+PACKAGE = Path(trivd.__file__).parent
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").glob("*.py")])
+RUNS_WHAT_IT_READS = {
+    *(
+        f"{module}.{name}"
+        for module in ("pickle", "marshal", "yaml", "dill", "cloudpickle")
+        for name in ("load", "loads")
+    ),
+    *("pickle.Unpickler", "shelve.open", "joblib.load", "torch.jit.load", "torch.hub.load", "yaml.unsafe_load"),
+    *("os.system", "os.popen", "eval", "exec", "__import__"),
+}
+NEEDED = {
+    "torch.load": ("weights_only", True),
+    "np.load": ("allow_pickle", False),
+    "numpy.load": ("allow_pickle", False),
+}
+RESTRICTED = {PACKAGE / "evaluation" / "weights" / "torchscript.py": "pickle.Unpickler"}  # finds inert classes alone
+
+
+def findings(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of what may run the contents of a file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module in ("pickle", "marshal", "yaml", "shelve"):
+            yield node.lineno, f"from {node.module} import"
+        if isinstance(node, ast.ClassDef):
+            yield from ((node.lineno, ast.unparse(b)) for b in node.bases if ast.unparse(b) in RUNS_WHAT_IT_READS)
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+        if name in NEEDED and given.get(NEEDED[name][0]) is not NEEDED[name][1]:
+            yield node.lineno, f"{name} without {NEEDED[name][0]}={NEEDED[name][1]}"
+        if name in RUNS_WHAT_IT_READS or given.get("shell") is True or given.get("allow_pickle") is True:
+            yield node.lineno, name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_nothing_unpickles(path: Path) -> None:
+    assert [found for found in findings(path.read_text()) if RESTRICTED.get(path) != found[1]] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "pickle.load(f)",
+        "from pickle import loads",
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "np.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "yaml.load(f)",
+        "eval(text)",
+        "exec(text)",
+        "subprocess.run(text, shell=True)",
+        "class A(pickle.Unpickler): pass",
+    ],
+)
+def test_what_unpickles_is_found(source: str) -> None:
+    assert list(findings(source))
