@@ -6,8 +6,9 @@ PIP_ARGS ?=
 BIN := .venv/bin
 RUN ?= runs/quickstart
 HOURS ?= 2
+MINUTES ?= 30
 
-.PHONY: quickstart test soak lint setup
+.PHONY: quickstart test soak lint setup audit fuzz
 
 quickstart: .venv/run.stamp
 	$(BIN)/trivd train moving-digits --preset quickstart --out $(RUN)
@@ -28,6 +29,12 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 
 setup: .venv/dev.stamp
+
+audit: .venv/dev.stamp
+	$(BIN)/python .ci/audit.py
+
+fuzz: .venv/dev.stamp
+	$(BIN)/python benchmarks/fuzz.py --minutes $(MINUTES)
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

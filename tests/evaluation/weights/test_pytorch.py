@@ -80,6 +80,10 @@ def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: 
         archive.writestr("x/data.pkl", bytes(1 << 21))
     with pytest.raises(TrivdError, match="unpacks to far more"):
         read_zip(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x/data.pkl", b"x")
+    with pytest.raises(TrivdError, match="packed otherwise than by deflate"):
+        read_zip(path)
     monkeypatch.setattr("trivd.evaluation.weights.limits.LARGEST_BYTES", 100)
     for read in (read_zip, read_pickle, read_safetensors):
         with pytest.raises(TrivdError, match="name the right file"):

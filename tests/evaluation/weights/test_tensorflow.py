@@ -131,6 +131,8 @@ def test_bad_archives_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TrivdError, match="damaged"):
         read_archive(path)
+    with pytest.raises(TrivdError, match="more than 10,000 files"):
+        read_archive(pack(path, {str(number): b"" for number in range(10_001)}))
     monkeypatch.setattr(tensorflow, "LARGEST_BYTES", 1 << 18)
     with pytest.raises(TrivdError, match="unpacks to more"):
         read_archive(pack(path, {"x": bytes(1 << 20)}))
