@@ -34,7 +34,7 @@ audit: .venv/dev.stamp
 	$(BIN)/python .ci/audit.py
 
 fuzz: .venv/dev.stamp
-	$(BIN)/python benchmarks/fuzz.py --minutes $(MINUTES)
+	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES)
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
