@@ -232,7 +232,7 @@ def test_a_list_without_labels_takes_the_classes_away(tmp_path: Path) -> None:
         (f"{HEADER}\na,/etc/passwd,0,10,train\n", 2, "'/etc/passwd' is no youtube_id"),
         (f"{HEADER}\na,#NAME?,0,10,train\n", 2, "'#NAME\\?' is no youtube_id"),
         (f'{HEADER}\n"a"b,AAAAAAAAAAA,0,10,train\n', 2, "not a row of CSV"),
-        (f'{HEADER}\n"{"a" * 200_000}",AAAAAAAAAAA,0,10,train\n', 2, "not a row of CSV"),
+        (f'{HEADER}\n"{"a" * 200_000}",AAAAAAAAAAA,0,10,train\n', 2, "it has 65,536 bytes or more"),
         (
             f"{HEADER}\na,AAAAAAAAAAA,0,10,train\nb,AAAAAAAAAAA,0,10,train\n",
             3,
