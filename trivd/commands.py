@@ -111,7 +111,7 @@ class Predict:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Decode videos once into a memory-mapped store, for faster training; the same command goes on after a stop.
+    """Decode videos once into a store of pixels, for faster training; the same command goes on after a stop.
 
     Under torchrun all machines work on it; DST must lie on a file system that they share.
     """

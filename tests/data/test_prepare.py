@@ -284,7 +284,7 @@ def test_the_size_is_said_before_the_start(action_folder: Path, tmp_path: Path) 
     rows = zip(videos["split"], videos["frames"], videos["height"], videos["width"], strict=True)
     sizes = {"train": 0, "validation": 0}
     for split, frames, height, width in rows:
-        sizes[split] += 3 * frames * height * width
+        sizes[split] += frames * (3 * height * width + 4)
     assert sum(sizes.values()) == sum(path.stat().st_size for path in (tmp_path / "store" / "shards").glob("*.u8"))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"Decoding 6 videos into {sum(sizes.values()) / 1e6:.1f} MB (" in said
@@ -363,7 +363,7 @@ def test_units_are_runs_of_the_listing(videos: list[int | None], channels: int) 
     units = cut_units(Path("store"), found, probes, 32, channels)
     assert [unit.number for unit in units] == list(range(len(units)))
     joined = [(entry.name, size) for unit in units for entry, size in zip(unit.entries, unit.sizes, strict=True)]
-    readable = [(str(n), frames * 32 * 32 * channels) for n, frames in enumerate(videos) if frames is not None]
+    readable = [(str(n), frames * (32 * 32 * channels + 4)) for n, frames in enumerate(videos) if frames is not None]
     assert joined == readable
     for unit in units:
         assert 1 <= len(unit.entries) <= max(1, len(readable) // 64)

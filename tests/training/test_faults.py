@@ -16,6 +16,7 @@ from run_checks import MakeConfig, assert_same_run, run_to
 
 from trivd.config import Config
 from trivd.data.loader import Batch
+from trivd.data.prepare import write_store
 from trivd.errors import TrivdError
 from trivd.training import faults
 from trivd.training.loop import ROLLBACKS, train
@@ -151,6 +152,26 @@ def test_videos_that_go_bad_are_replaced_and_counted(
     assert "Another clip is taken" in said
     assert str(bad[-1]) in said
     assert any(str(path) in said for path in bad[:-1])
+    assert faults_of(Run(tmp_path / "run"))["fault/unreadable_clips"] >= 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_flipped_pixels_of_a_store_are_noticed(
+    tmp_path: Path, tiny_config: MakeConfig, videos: Path, after_step: Callable[..., None], workers: int
+) -> None:
+    config = tiny_config(training={"steps": 8}, data={"workers": workers})
+    assert write_store(videos, tmp_path / "store", 32, 3, config.data, 0, None)
+    shards = sorted((tmp_path / "store" / "shards").glob("*.u8"))[:4]  # of the 12 for training, one video each
+
+    def flip() -> None:
+        for shard in shards:
+            pixels = np.fromfile(shard, np.uint8)
+            (pixels ^ 1).tofile(shard)
+
+    after_step(1, flip)
+    complete, said = run_to(tmp_path / "run", config, str(tmp_path / "store"))
+    assert complete
+    assert re.search(r"0000\d\.u8 cannot be used as a video: wrong checksum \(train/0\d\.npy\)", said)
     assert faults_of(Run(tmp_path / "run"))["fault/unreadable_clips"] >= 1
 
 

@@ -1,24 +1,36 @@
-"""Videos that were decoded once, by `trivd prepare`, into files of uint8 frames that training maps into memory.
+"""Videos that were decoded once, by `trivd prepare`, into files of uint8 frames that training reads, and checks.
+
+Frames are read, not mapped into memory: a file that is cut while it is mapped kills the process.
 
 The files' layout is described in `trivd.data.store_index`; `trivd.data.prepare` writes them.
 """
 
+import os
+import zlib
 from collections import OrderedDict
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trivd.data.frames import UnreadableVideo
 from trivd.data.listing import nothing_usable
 from trivd.data.report import ScanReport, Skipped
 from trivd.data.source import Split, existing_split
 from trivd.data.source import balanced as balanced_splits
-from trivd.data.store_index import is_store, read_index, shard_path, verify_store, video_bytes
+from trivd.data.store_index import CHECKSUM, StoredVideo, is_store, read_index, shard_path, verify_store
 
 __all__ = ["StoreSource", "is_store", "verify_store"]
 
-OPEN_SHARDS = 256  # maps that a source keeps: each holds a file open, of which a process may often have but 1,024
+OPEN_SHARDS = 256  # that a source keeps; a process may often have but 1,024 open files
+
+
+class DamagedVideo(UnreadableVideo):
+    """One whose bytes in a store have changed."""
+
+    remedy = "delete the store's index.json and repeat its `trivd prepare` command, which writes it again"
 
 
 class StoreSource:
@@ -58,26 +70,49 @@ class StoreSource:
             f"{root} (store), {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped)
         )
         self.summary = self.report.lines()
-        self._maps: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # the one used last at the end
+        self._files: OrderedDict[int, FileIO] = OrderedDict()  # the one used last at the end
         if not self._videos:
             raise nothing_usable(root, self.split, self.report)
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
-        """Frames of one video, a read-only view of the file: (count, H, W, C). See `VideoSource.read`."""
-        stored = self._videos[video]
-        pixels = self._shard(stored.shard)[stored.offset : stored.offset + video_bytes(stored, self.channels)]
-        frames = pixels.reshape(stored.frames, stored.height, stored.width, self.channels)
-        return frames[start : start + (count - 1) * stride + 1 : stride]
+        """Frames of one video: (count, H, W, C). See `VideoSource.read`.
 
-    def _shard(self, number: int) -> NDArray[np.uint8]:
-        """The bytes of a shard, mapped where they are used, so that each worker process maps the file itself."""
-        if number not in self._maps:
-            if len(self._maps) == OPEN_SHARDS:
-                self._maps.popitem(last=False)  # the file is closed when the last view of it is gone
-            self._maps[number] = np.memmap(shard_path(self.root, number), np.uint8, "r")
-        self._maps.move_to_end(number)
-        return self._maps[number]
+        Raises:
+            DamagedVideo: they are not as they were written, or gone.
+        """
+        stored = self._videos[video]
+        pixels = np.empty((count, stored.height, stored.width, self.channels), np.uint8)
+        checksums = np.empty((count - 1) * stride + 1, CHECKSUM)
+        table = stored.offset + stored.frames * pixels[0].nbytes
+        try:
+            shard = self._shard(stored.shard)
+            for number, frame in enumerate(pixels):
+                _fill(frame, shard, stored.offset + (start + number * stride) * frame.nbytes)
+            _fill(checksums, shard, table + start * CHECKSUM.itemsize)
+        except OSError as error:
+            raise self._damaged(stored, error.strerror or "it ends too early") from error
+        if any(zlib.crc32(frame.data) != said for frame, said in zip(pixels, checksums[::stride], strict=True)):
+            raise self._damaged(stored, "wrong checksum")
+        return pixels
+
+    def _damaged(self, stored: StoredVideo, why: str) -> DamagedVideo:
+        return DamagedVideo(shard_path(self.root, stored.shard), why, stored.name)
+
+    def _shard(self, number: int) -> int:
+        """The file of a shard, opened where it is used, so that each worker process has its own."""
+        if number not in self._files:
+            if len(self._files) == OPEN_SHARDS:
+                self._files.popitem(last=False)[1].close()
+            self._files[number] = shard_path(self.root, number).open("rb", buffering=0)
+        self._files.move_to_end(number)
+        return self._files[number].fileno()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to a worker process: not the maps, which would be sent as all the bytes of their files."""
-        return self.__dict__ | {"_maps": OrderedDict()}
+        """What goes to a worker process: not the open files."""
+        return self.__dict__ | {"_files": OrderedDict()}
+
+
+def _fill(array: NDArray[Any], file: int, offset: int) -> None:
+    """Read an array's bytes from there on. Raises OSError."""
+    if os.preadv(file, [array.data], offset) != array.nbytes:
+        raise OSError

@@ -1,6 +1,7 @@
 """The files of a store: where each video lies in them, and whether they still hold what was written.
 
-- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8.
+- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, then the CRC-32 of each frame, so that
+  what is read of it can be checked (T uint32, little-endian).
 - `shards/00000.json`, ...: what lies in that shard, and what was skipped; written last, so it says the shard is done.
 - `index.json`: all videos of all shards; written at the very end, so it says the store is done.
 - `plan.json`, `probes/`: what is being made, of which videos; see `trivd.data.prepare`.
@@ -14,18 +15,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from trivd.data.report import Skipped
 from trivd.data.source import SPLITS, Split
 from trivd.errors import TrivdError
 from trivd.files import read_json, write_atomically
 
 FORMAT = "trivd-store"
-VERSION = 2
+VERSION = 3
 INDEX = "index.json"
 PLAN = "plan.json"
 SHARDS = "shards"
 LARGEST_INDEX = 1 << 29  # bytes; that of 480,000 videos has 60 MB
 CHECK_BYTES = 1 << 24  # read at once when checksums are verified
+CHECKSUM = np.dtype("<u4")  # of a frame
 
 
 class StoredVideo(NamedTuple):
@@ -39,10 +43,7 @@ class StoredVideo(NamedTuple):
     width: int
     shard: int
     offset: int  # bytes from the beginning of the shard
-    crc32: int  # of its bytes
-
-
-NUMBERS = tuple(name for name in StoredVideo._fields if name not in ("name", "split"))
+    crc32: int  # of all its bytes, the frames' checksums among them
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def record_path(root: Path, number: int) -> Path:
     return shard_path(root, number).with_suffix(".json")
 
 
-def video_bytes(video: StoredVideo, channels: int) -> int:
-    """Bytes of a video in its shard."""
-    return video.frames * video.height * video.width * channels
+def video_bytes(frames: int, height: int, width: int, channels: int) -> int:
+    """What a video takes in its shard."""
+    return frames * (height * width * channels + CHECKSUM.itemsize)
 
 
 def columns(videos: Sequence[StoredVideo]) -> dict[str, list[Any]]:
@@ -91,10 +92,15 @@ def from_columns(values: Mapping[str, list[Any]]) -> list[StoredVideo]:
     Raises:
         KeyError, TypeError, ValueError: these are no such values.
     """
-    if not all(type(value) is int for name in NUMBERS for value in values[name]):
-        raise TypeError("a number in it is none")
+    for name in StoredVideo._fields:
+        _check_type(str if name in ("name", "split") else int, name, values[name])
     rows = zip(*(values[name] for name in StoredVideo._fields), strict=True)
     return [StoredVideo(*row) for row in rows]
+
+
+def _check_type(kind: type, name: str, values: Iterable[Any]) -> None:
+    if not all(type(value) is kind for value in values):
+        raise TypeError(f"something in {name} is no {kind.__name__}")
 
 
 def write_record(root: Path, number: int, record: ShardRecord) -> None:
@@ -164,6 +170,8 @@ def read_index(root: Path) -> StoreIndex:
             tuple(values["shards"]),
             tuple(from_columns(values["videos"])),
         )
+        _check_type(int, "resolution, channels and shards", (index.resolution, index.channels, *index.shards))
+        _check_type(str, "classes", index.classes)
         _check_videos(index)
     except FileNotFoundError as error:
         raise _damaged(root, path, "it is missing") from error
@@ -190,7 +198,7 @@ def _check_videos(index: StoreIndex) -> None:
         if not (fits and is_whole and 0 <= video.label < max(1, len(index.classes))):
             raise ValueError(f"the entry of {video.name} contradicts the others")
         shard = video.shard
-        filled[shard] += video_bytes(video, index.channels)
+        filled[shard] += video_bytes(video.frames, video.height, video.width, index.channels)
     if filled != list(index.shards):
         raise ValueError("its videos do not add up to its shards")
 
@@ -200,7 +208,7 @@ def changed_videos(shard: Path, videos: Iterable[StoredVideo], channels: int) ->
     changed = []
     with shard.open("rb") as file:
         for video in videos:
-            left, checksum = video_bytes(video, channels), 0
+            left, checksum = video_bytes(video.frames, video.height, video.width, channels), 0
             while left and (piece := file.read(min(left, CHECK_BYTES))):
                 checksum = zlib.crc32(piece, checksum)
                 left -= len(piece)

@@ -3,7 +3,6 @@
 What the units are follows from the listing and the settings alone, so that any call finds the same ones.
 """
 
-import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -11,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from trivd.data.decode import UnreadableVideo, VideoInfo
 from trivd.data.frames import FrameConverter, resized
 from trivd.data.listing import Entry, Found
 from trivd.data.report import Skipped
 from trivd.data.store_index import (
+    CHECKSUM,
     ShardRecord,
     StoredVideo,
     changed_videos,
     read_record,
     record_path,
     shard_path,
+    video_bytes,
     write_record,
 )
 from trivd.errors import TrivdError
@@ -65,7 +68,7 @@ def cut_units(
         channels: 3 (RGB) or 1 (grey).
     """
     readable = [
-        (entry, math.prod(resized(seen.height, seen.width, resolution)) * channels * seen.frames)
+        (entry, video_bytes(seen.frames, *resized(seen.height, seen.width, resolution), channels))
         for entry, seen in zip(found.entries, probes, strict=True)
         if isinstance(seen, VideoInfo)
     ]
@@ -120,16 +123,19 @@ def write_shard(unit: Unit) -> None:
 
 def _append(file: BinaryIO, entry: Entry, label: int, unit: Unit) -> StoredVideo:
     """Decode one video to the end of the file, a frame at a time."""
-    offset, count, checksum = file.tell(), 0, 0
+    offset, whole, checksums = file.tell(), 0, []
     shape: tuple[int, ...] = ()
     for frame in entry.video.frames(0, 1, FrameConverter(unit.resolution, unit.channels)):
         shape = frame.shape
         file.write(frame.data)
-        checksum = zlib.crc32(frame.data, checksum)
-        count += 1
-    if not count:
+        whole = zlib.crc32(frame.data, whole)
+        checksums.append(zlib.crc32(frame.data))
+    if not checksums:
         raise UnreadableVideo(entry.video.path, "empty", "no frame could be decoded")
-    return StoredVideo(entry.name, label, entry.split, count, shape[0], shape[1], unit.number, offset, checksum)
+    table = np.array(checksums, CHECKSUM).tobytes()
+    file.write(table)
+    whole = zlib.crc32(table, whole)
+    return StoredVideo(entry.name, label, entry.split, len(checksums), shape[0], shape[1], unit.number, offset, whole)
 
 
 def verify_shard(unit: Unit) -> list[str]:
