@@ -3,7 +3,8 @@
     python benchmarks/soak.py --hours 2
 
 Memory, open files, threads and processes are read after every round, which trains a model of quickstart's kind some
-steps further, evaluates it, predicts with it, and writes its page. After the warm-up memory must stay within 2%, and
+steps further, evaluates it, predicts with it, and writes its page. Every few rounds another run is begun: the log and
+the page of a run grow with its length, and their memory with them. After the warm-up memory must stay within 2%, and
 nothing else may grow. The record goes to --out as JSON.
 """
 
@@ -31,6 +32,7 @@ from trivd.files import write_atomically
 WARM_UP = 0.2  # share of the rounds
 GROWTH = 0.02  # of memory, from the first to the last quarter after the warm-up
 STEPS = 25  # of a round
+RUN_ROUNDS = 6  # after which another run is begun
 
 
 def used() -> dict[str, int]:
@@ -57,9 +59,19 @@ def trivd(*arguments: object) -> None:
 
 def one_round(folder: Path, number: int) -> None:
     """Train further, evaluate, predict, and write the page."""
+    round_of_run = number % RUN_ROUNDS
+    if round_of_run == 0:
+        shutil.rmtree(folder / "run", ignore_errors=True)
     run = folder / "run"
     evaluation = ["--evaluation.clips", 32, "--evaluation.standing-batches", 4, "--evaluation.best-of-clips", 8]
-    options = ["--training.steps", STEPS * number, "--training.evaluate-every", STEPS, "--training.sample-every", STEPS]
+    options = [
+        "--training.steps",
+        STEPS * (round_of_run + 1),
+        "--training.evaluate-every",
+        STEPS,
+        "--training.sample-every",
+        STEPS,
+    ]
     trivd("train", "moving-digits", "--preset", "quickstart", "--out", run, *options, *evaluation)
     trivd("evaluate", run, "--clips", 32, "--best-of-clips", 8, "--samples", 2, "--standing-batches", 4)
     clip = folder / "clip.npy"
@@ -90,7 +102,7 @@ def soak(hours: float) -> dict[str, object]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             while time.monotonic() < end or len(rounds) < 8:
-                one_round(Path(folder), len(rounds) + 1)
+                one_round(Path(folder), len(rounds))
                 rounds.append(used())
                 sys.stdout.seek(0)
                 sys.stdout.truncate()
