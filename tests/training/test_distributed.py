@@ -17,6 +17,7 @@ from trivd.config import Config, from_dict, override, to_dict
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
 from trivd.errors import TrivdError
+from trivd.models.discriminators import Head, Scores, combine
 from trivd.training import step as step_module
 from trivd.training.run import Run
 from trivd.training.step import Trainer
@@ -44,9 +45,22 @@ def trained(config: Config, rank: int, world: int) -> tuple[list[State], State]:
     return losses, state
 
 
-def train_a_share(rank: int, world: int, config: dict[str, Any], folder: Path) -> None:
+def in_groups(groups: int) -> Callable[[Scores, Head], Tensor]:
+    """Outputs of critics whose pairs are formed within groups of samples, as if each group had a process of its own."""
+
+    def combined(scores: Scores, head: Head) -> Tensor:
+        rows = torch.arange(len(scores.video)).unflatten(0, (-1, groups, GLOBAL_BATCH // groups))  # copy after copy
+        parts = [rows[:, group].flatten() for group in range(groups)]
+        return torch.cat([combine(Scores(scores.video[part], scores.joint[part]), head).flatten() for part in parts])
+
+    return combined
+
+
+def train_a_share(rank: int, world: int, groups: int, config: dict[str, Any], folder: Path) -> None:
     """One of several processes."""
     torch.set_num_threads(1)
+    if groups > 1:
+        step_module.combine = in_groups(groups)  # type: ignore[assignment]
     torch.set_default_dtype(torch.float64)
     to_float = step_module.to_float
     step_module.to_float = lambda video: to_float(video).double()  # type: ignore[assignment]
@@ -63,12 +77,12 @@ def train_a_share(rank: int, world: int, config: dict[str, Any], folder: Path) -
 
 @pytest.fixture
 def results(tmp_path: Path, tiny_config: Callable[..., Config]) -> Callable[..., list[tuple[list[State], State]]]:
-    def train(world: int, **changes: Any) -> list[tuple[list[State], State]]:
+    def train(world: int, groups: int = 1, **changes: Any) -> list[tuple[list[State], State]]:
         recipe = {"batch_size": GLOBAL_BATCH // world, "accumulation": 2, "ema_start": 2}
         config = tiny_config(training=recipe | {"discriminator_updates": 1, "precision": "float32"}, **changes)
         folder = tmp_path / str(world)
         folder.mkdir()
-        torch.multiprocessing.spawn(train_a_share, (world, to_dict(config), folder), nprocs=world)
+        torch.multiprocessing.spawn(train_a_share, (world, groups, to_dict(config), folder), nprocs=world)
         return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
     return train
@@ -81,6 +95,14 @@ def test_the_batch_is_one_however_it_is_shared(results: Callable[..., list[tuple
     for world in (2, 4):
         for found in results(world, discriminator=critics):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def test_mixed_pairs_are_formed_within_a_process(results: Callable[..., list[tuple[list[State], State]]]) -> None:
+    """E.1, Eq 15: two processes of four are one of eight whose pairs stay within each four."""
+    critics = {"decomposition": "stronger", "head": "mixed_projection"}
+    (expected,) = results(1, groups=2, discriminator=critics)
+    for found in results(2, discriminator=critics):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 def trivd(processes: int, batch_size: int, steps: int, out: Path) -> str:
