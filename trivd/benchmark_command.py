@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from trivd.benchmark.communication import Communication
 from trivd.benchmark.data import Data
 from trivd.benchmark.evaluate import Evaluation
 from trivd.benchmark.predict import Predict
@@ -17,7 +18,8 @@ from trivd.benchmark.suite import Suite
 from trivd.benchmark.tables import fill_tables
 from trivd.benchmark.units import Units
 from trivd.benchmark.warp import Warp
-from trivd.config import Decomposition, Unit
+from trivd.config import Decomposition, TrainingConfig, Unit
+from trivd.distributed import joined, rank
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device, cpu_threads
 
@@ -155,8 +157,22 @@ class MeasureEvaluation(Measure):
 
 
 @dataclass(frozen=True)
+class MeasureCommunication(Measure):
+    """A training step of several processes, which torchrun starts, against the same of one."""
+
+    large: bool | None = None
+    """Measure the paper's model too; yes if not given, but for --quick."""
+
+    def run(self, console: Console) -> int:
+        with joined(choose_device(self.device), TrainingConfig.patience):
+            said = console if rank() == 0 else Console(quiet=True)
+            self.measure(Communication, {"large": self.large}, self.json, said)
+        return DONE
+
+
+@dataclass(frozen=True)
 class MeasureAll(Measure):
-    """All suites, one after the other; here --json names a folder, which gets a file for each."""
+    """All suites for one process, one after the other; here --json names a folder, which gets a file for each."""
 
     def run(self, console: Console) -> int:
         for suite in SUITES:
@@ -174,7 +190,7 @@ class Tables:
     """The Markdown file, which has a pair of markers for each suite."""
 
     def run(self, console: Console) -> int:
-        for path in fill_tables(self.folder, self.document, SUITES):
+        for path in fill_tables(self.folder, self.document, (*SUITES, Communication)):
             console.print(f"Written: {path}", highlight=False, soft_wrap=True)
         return DONE
 
@@ -191,6 +207,7 @@ class Benchmark:
         | Annotated[MeasurePredict, tyro.conf.subcommand("predict")]
         | Annotated[MeasureData, tyro.conf.subcommand("data")]
         | Annotated[MeasureEvaluation, tyro.conf.subcommand("evaluate")]
+        | Annotated[MeasureCommunication, tyro.conf.subcommand("communication")]
         | Annotated[MeasureAll, tyro.conf.subcommand("all")]
         | Annotated[Tables, tyro.conf.subcommand("tables")]
     ]

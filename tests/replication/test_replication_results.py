@@ -82,6 +82,17 @@ def test_a_verdict_takes_more_than_two_standard_errors(good: list[float], bad: l
     assert pair.verdict == (("holds" if pair.difference > 0 else "reversed") if clear else "not resolved")
 
 
+def test_of_some_figures_more_is_better() -> None:
+    found = [
+        result(label, seed, 0.3 + seed / 100 + gain) for label, gain in (("a", 0.2), ("b", 0)) for seed in range(3)
+    ]
+    for values in found:
+        for figure in values["evaluations"][""]["figures"]:
+            figure["better"] = "higher"
+    (pair,) = orderings(rows(grid_of(a=1.0, b=2.0), found), DISTANCE)
+    assert (pair.difference, pair.verdict) == (pytest.approx(0.2), "holds")
+
+
 def test_single_runs_resolve_nothing() -> None:
     table = rows(grid_of(good=1.0, bad=2.0), [result("good", 0, 1.0), result("bad", 0, 5.0)])
     assert [pair.verdict for pair in orderings(table, DISTANCE)] == ["not resolved"]
@@ -124,8 +135,8 @@ def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: P
     text = document.read_text()
     assert f"| tsru_p | 3 | 43.7 | 1.25 ± {np.std([1, 1.25, 1.5], ddof=1):.2f} |" in text
     assert "| copy the last frame |  |  | 4.50 | 0.75 |" in text
-    assert "Of 1 orderings of the paper: 1 holds, 0 reversed, 0 not resolved" in text
-    assert "| tsru_p < conv_gru | 5.7 | +2.00 ± 0.20 | holds |" in text
+    assert "Of 1 orderings of the paper, by FVD (moving-digits): 1 holds, 0 reversed, 0 not resolved." in text
+    assert "| tsru_p better than conv_gru | 5.7 | +2.00 ± 0.20: holds |" in text
     assert "6 trainings on moving-digits, 3.0 hours in all, each on 2 threads of Abacus 7" in text
     assert "Of 6 trainings, 0 were flagged" in text
     assert "tsru_p:\n\n![tsru_p](../results/units/tsru_p-seed0.png)" in text

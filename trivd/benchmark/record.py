@@ -12,6 +12,7 @@ from rich.table import Table
 
 from trivd.benchmark.measuring import circumstances
 from trivd.benchmark.suite import Case, Row, Suite
+from trivd.distributed import rank
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
 
@@ -55,7 +56,7 @@ class Record:
         """Keep a row, and save the file."""
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.values["rows"].append({"case": case, "date": date, **measured})
-        if self.path is not None:
+        if self.path is not None and rank() == 0:
             write_atomically(self.path, (json.dumps(self.values, indent=2) + "\n").encode())
 
 

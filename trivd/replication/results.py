@@ -54,7 +54,7 @@ class Ordering:
         first: label.
         second: label.
         paper: second's FVD less the first's, above 0.
-        difference: the same of our distances.
+        difference: of our figure, above 0 where the second is worse.
         error: standard error of the difference; None where a cell has one run.
     """
 
@@ -107,13 +107,15 @@ def orderings(table: Sequence[Row], figure: str) -> list[Ordering]:
 
     Args:
         table: rows, of one evaluation each.
-        figure: ours that stands for the paper's FVD.
+        figure: ours that stands for the paper's FVD, whether less of it is better or more.
     """
     known = [(row.paper, row) for row in table if row.paper is not None and figure in row.figures]
     pairs = []
     for (a, first), (b, second) in combinations(sorted(known, key=lambda pair: pair[0]), 2):
         ours, theirs = first.figures[figure].model, second.figures[figure].model
-        pairs.append(Ordering(first.label, second.label, b - a, theirs.mean - ours.mean, standard_error(ours, theirs)))
+        sign = -1 if first.figures[figure].better == "higher" else 1
+        difference = sign * (theirs.mean - ours.mean)
+        pairs.append(Ordering(first.label, second.label, b - a, difference, standard_error(ours, theirs)))
     return sorted(pairs, key=lambda pair: -pair.paper)
 
 

@@ -14,7 +14,7 @@ from trivd.markdown import fill, markdown_table, read_document
 from trivd.plots import BASELINE_COLOR, COLORS, PANEL, frame_curves, to_svg
 from trivd.replication.grids import GRIDS, file_name
 from trivd.replication.pace import PACE_FILE, Pace, read_paces
-from trivd.replication.results import MOTION, Row, mean_curves, orderings, read_results, rows
+from trivd.replication.results import MOTION, Ordering, Row, mean_curves, orderings, read_results, rows
 from trivd.training.collapse import first_collapse, has_worsened
 
 DISTANCE_PREFIX = "FVD"  # of the figures' names, whatever the features
@@ -39,8 +39,7 @@ def fill_documents(results: Path, document: Path) -> list[Path]:
         everything += found
         table = rows(grid, found)
         parts = [_circumstances(found), _results_table(table, _paces(results / name / PACE_FILE))]
-        distance = _distance(table)
-        if distance is not None and (verdicts := _orderings_table(table, distance)):
+        if verdicts := _orderings_table(table, _present(table, (_distance(table), f"SSIM, {ONE}"))):
             parts.append(verdicts)
         for stem, figure in _plots(table).items():
             path = results / name / f"{stem}.svg"
@@ -103,25 +102,29 @@ def _baseline(table: Sequence[Row], name: str, attribute: str) -> str:
     return "" if value is None else f"{value:.{figure.digits}f}"
 
 
-def _orderings_table(table: Sequence[Row], distance: str) -> str:
-    pairs = orderings(table, distance)
+def _orderings_table(table: Sequence[Row], names: Sequence[str]) -> str:
+    """The paper's orderings beside ours by each of some figures."""
+    found = {name: orderings(table, name) for name in names}
+    sums, columns = [], []
+    for name, pairs in found.items():
+        counts = Counter(pair.verdict for pair in pairs)
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("holds", "reversed", "not resolved"))
+        sums.append(f"Of {len(pairs)} orderings of the paper, by {name}: {said}.")
+        digits = next(row.figures[name].digits for row in table if name in row.figures)
+        columns.append([_difference(pair, digits) for pair in pairs])
+    pairs = next(iter(found.values()), [])
     if not pairs:
         return ""
-    counts = Counter(pair.verdict for pair in pairs)
-    lines = [
-        [
-            f"{pair.first} < {pair.second}",
-            f"{pair.paper:.1f}",
-            f"{pair.difference:+.2f}" + ("" if pair.error is None else f" ± {pair.error:.2f}"),
-            pair.verdict,
-        ]
-        for pair in pairs
-    ]
-    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("holds", "reversed", "not resolved"))
-    return (
-        f"Of {len(pairs)} orderings of the paper: {summary} (more than two standard errors apart counts).\n\n"
-        + markdown_table(["the paper's ordering", "difference of FVD", f"of {distance}, ± standard error", ""], lines)
-    )
+    labels = [[f"{pair.first} better than {pair.second}", f"{pair.paper:.1f}"] for pair in pairs]
+    header = ["the paper's ordering", "difference of FVD", *(f"by {name}, ± standard error" for name in found)]
+    lines = [[*label, *cells] for label, *cells in zip(labels, *columns, strict=True)]
+    explained = "A difference above 0 is the paper's ordering; more than two standard errors resolve it."
+    return f"{' '.join(sums)} {explained}\n\n{markdown_table(header, lines)}"
+
+
+def _difference(pair: Ordering, digits: int) -> str:
+    error = "" if pair.error is None else f" ± {pair.error:.{digits}f}"
+    return f"{pair.difference:+.{digits}f}{error}: {pair.verdict}"
 
 
 def _stability_table(found: Sequence[Mapping[str, Any]]) -> str:
@@ -153,9 +156,7 @@ def _stability_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _plots(table: Sequence[Row]) -> dict[str, Figure]:
     """By file name: the main figures by cell, and curves where many samples were drawn."""
-    names = (_distance(table), f"SSIM, {ONE}", MOTION)
-    shown = [name for name in names if name is not None and any(name in row.figures for row in table)]
-    plots = {"figures": _points(table, shown)}
+    plots = {"figures": _points(table, _present(table, (_distance(table), f"SSIM, {ONE}", MOTION)))}
     for row in table:
         if row.evaluations[0].protocol.samples >= 100:  # Figure 5
             plots[f"curves-{file_name(row.label)}"] = frame_curves(mean_curves(row))
@@ -189,6 +190,11 @@ def _points(table: Sequence[Row], names: Sequence[str]) -> Figure:
 def _distance(table: Sequence[Row]) -> str | None:
     """Name of the Fréchet distance among the figures, if it is there."""
     return next((name for row in table for name in row.figures if name.startswith(DISTANCE_PREFIX)), None)
+
+
+def _present(table: Sequence[Row], names: Sequence[str | None]) -> list[str]:
+    """Those of the figures that a row has."""
+    return [name for name in names if name is not None and any(name in row.figures for row in table)]
 
 
 def _paces(file: Path) -> dict[str, Pace]:
