@@ -21,6 +21,7 @@ from bundle_writer import write_checkpoint  # noqa: E402
 from record_files import example, trajectory_features, write_bair  # noqa: E402
 from video_files import numbered_frames, write_video  # noqa: E402
 
+from trivd.benchmark.step import make_step  # noqa: E402
 from trivd.config import Config, DataConfig, DiscriminatorConfig, ModelConfig, from_dict, to_dict  # noqa: E402
 from trivd.data.decode import Video, first_frames, probe, read_frames  # noqa: E402
 from trivd.data.layouts import find  # noqa: E402
@@ -29,14 +30,19 @@ from trivd.data.store import StoreSource, verify_store  # noqa: E402
 from trivd.data.tfrecord import parse_example  # noqa: E402
 from trivd.errors import TrivdError  # noqa: E402
 from trivd.evaluation.frechet import FrechetStatistics  # noqa: E402
-from trivd.evaluation.protocol import read_evaluation  # noqa: E402
+from trivd.evaluation.motion import MotionScore  # noqa: E402
+from trivd.evaluation.protocol import Evaluation, Figure, Protocol, Spread, read_evaluation  # noqa: E402
 from trivd.evaluation.standing import collect_standing_statistics  # noqa: E402
 from trivd.evaluation.weights.library import read_weights  # noqa: E402
 from trivd.futures import read_past_and_truth  # noqa: E402
 from trivd.models.generator import Generator  # noqa: E402
 from trivd.models.pretrained import save_generator  # noqa: E402
 from trivd.predict import Predictor  # noqa: E402
+from trivd.training.checkpoint import Progress, load_latest, save_checkpoint  # noqa: E402
+from trivd.training.run import Run  # noqa: E402
+from trivd.training.step import Trainer  # noqa: E402
 
+CPU = torch.device("cpu")
 SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".gif", ".mov")
 TINY = ModelConfig(
     resolution=32,
@@ -182,6 +188,40 @@ def _make_weights(root: Path) -> None:
             archive.addfile(member, io.BytesIO(file.read_bytes()))
 
 
+def _make_run(root: Path) -> None:
+    trainer = Trainer(CONFIG, CPU, torch.float32)
+    make_step(trainer)()
+    run = Run(root / "run")
+    with run.opened(CONFIG, "moving-digits"):
+        run.log_file.write_text("".join(json.dumps({"step": step, "loss/x": 0.5}) + "\n" for step in range(9)))
+        save_checkpoint(run.checkpoints, trainer, Progress(1, 8, 1.0, None))
+
+
+def _read_run(root: Path) -> None:
+    run = Run(root / "run")
+    config, data = run.read()
+    with run.opened(config, data):
+        run.log_rows()
+        load_latest(run.checkpoints, Trainer(CONFIG, CPU, torch.float32))
+
+
+STEP_1 = "run/checkpoints/step-00000001"
+RUN = ("run/run.json", "run/log.jsonl", f"{STEP_1}/progress.json", f"{STEP_1}/state.safetensors")
+
+
+def _make_report(root: Path) -> None:
+    figure = Figure("SSIM", "higher", 3, Spread.of([0.5, 0.25]), 0.25, None)
+    protocol = Protocol(
+        **dict.fromkeys(("clips", "best_of_clips", "resolution", "stride", "conditioning_frames", "samples"), 2),
+        **dict.fromkeys(("predicted_frames", "compared_frames", "runs", "inception_splits"), 2),
+        **dict.fromkeys(("data", "split", "standing_statistics", "features", "subject"), "x"),
+        truncation=None,
+        seed=0,
+    )
+    curves = {"ssim": {"one sample": [0.5, 0.25]}}
+    Evaluation(protocol, [figure], curves, MotionScore(0.5, 0.75, 4), []).save(root / "report.json")
+
+
 WEIGHTS = ("new.pt", "old.pt", "a.safetensors", "tf/x.index", "tf/x.data-00000-of-00001", "hub.tar.gz")
 
 
@@ -207,5 +247,6 @@ TARGETS: dict[str, Target] = {
     "stores": Target(_make_store, ("index.json", "shards/00000.u8", "plan.json"), _read_store),
     "models": Target(_make_model, ("config.json", "model.safetensors", "clip.npy"), _read_model),
     "weights": Target(_make_weights, WEIGHTS, _read_all_weights),
-    "reports": Target(_make_config, ("config.json",), lambda root: read_evaluation(root / "config.json")),
+    "runs": Target(_make_run, RUN, _read_run),
+    "reports": Target(_make_report, ("report.json",), lambda root: read_evaluation(root / "report.json")),
 }

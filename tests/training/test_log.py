@@ -31,6 +31,15 @@ def test_waiting_is_shown_where_it_matters(tmp_path: Path, share: float, shown: 
     assert row["speed/wait_share"] == share
 
 
+def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    sound = [{"step": 3, "loss/x": 1.0}, {"step": 2, "loss/x": 2.0}, {"step": 3, "score/y": 3.0}]
+    lines = [json.dumps(row).encode() for row in sound]
+    bad = [b'{"step": 4, "lo', b"\xff\x80", b"[" * 100_000, b"7", b'{"loss/x": 1}', b'{"step": "4"}', b""]
+    run.log_file.write_bytes(b"\n".join([lines[0], *bad, *lines[1:], *bad]))
+    assert run.log_rows() == [sound[1], sound[0], sound[2]]
+
+
 class Clock:
     """In place of the module `time`: it stands still but where it is told to move."""
 

@@ -129,15 +129,15 @@ def test_a_second_signal_interrupts_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def options(config: Config) -> list[str]:
-    """The settings of a run as options of the command line."""
-    words = []
-    for section, settings in to_dict(config).items():
-        for name, value in settings.items():
-            values = value if isinstance(value, list) else [value]
-            if isinstance(value, bool):
-                continue
-            words += [f"--{section}.{name.replace('_', '-')}", *map(str, values)]
+def options(settings: dict[str, Any], prefix: str = "--") -> list[str]:
+    """The settings of a run, as JSON values, as options of the command line."""
+    words: list[str] = []
+    for name, value in settings.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(value, dict):
+            words += options(value, f"{option}.")
+        elif not isinstance(value, bool):
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
     return words
 
 
@@ -147,7 +147,7 @@ def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Pa
         training={"steps": 30, "checkpoint_every": 1000, "sample_every": 1000, "evaluate_every": 1000},
         data={"workers": 1},
     )
-    command = ["train", DATA, *options(config)]
+    command = ["train", DATA, *options(to_dict(config))]
     parts = tmp_path / "parts"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
 
@@ -238,11 +238,16 @@ def other_progress(checkpoint: Path) -> None:
     (checkpoint / "progress.json").write_text('{"epoch": 3}')
 
 
+def flip_a_digit(checkpoint: Path) -> None:
+    file = checkpoint / "progress.json"
+    file.write_text(file.read_text().replace('"step": 4', '"step": 5'))
+
+
 def remove_state(checkpoint: Path) -> None:
     (checkpoint / "state.safetensors").unlink()
 
 
-DAMAGES = [flip_a_byte, cut_off, empty_progress, other_progress, remove_state]
+DAMAGES = [flip_a_byte, cut_off, empty_progress, other_progress, flip_a_digit, remove_state]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trivd.errors import TrivdError
-from trivd.files import write_atomically
+from trivd.files import json_digest, write_atomically
 from trivd.training.step import Trainer
 
 STATE_FILE = "state.safetensors"
@@ -32,7 +32,7 @@ class Progress:
     best_score: float | None  # of the best model so far, on the fixed training clips
     best_criterion: str | None = None  # which score that is
     rollbacks: int = 0  # because of losses that were not finite
-    sha256: str = ""  # of the state file
+    sha256: str = ""  # of the state file and of the fields above
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -58,6 +58,11 @@ def _parts(trainer: Trainer) -> tuple[tuple[str, nn.Module, torch.optim.Optimize
     )
 
 
+def _digest(state: bytes, progress: Progress) -> str:
+    """A checksum of a whole checkpoint."""
+    return hashlib.sha256(state + json_digest(asdict(replace(progress, sha256=""))).encode()).hexdigest()
+
+
 def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
     """Write `folder`/step-N whole or not at all, then remove checkpoints older than the previous one.
 
@@ -72,7 +77,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
     data = save(_tensors(trainer))
     try:
         write_atomically(temporary / STATE_FILE, data)
-        complete = asdict(progress) | {"sha256": hashlib.sha256(data).hexdigest()}
+        complete = asdict(replace(progress, sha256=_digest(data, progress)))
         write_atomically(temporary / PROGRESS_FILE, json.dumps(complete, indent=2).encode())
         if target.exists():
             shutil.rmtree(target)  # damaged, or before a rollback: a sound one would have been gone on from
@@ -108,9 +113,8 @@ def load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[s
     for path in reversed(list_checkpoints(folder)):
         try:
             progress = Progress(**json.loads((path / PROGRESS_FILE).read_text()))
-            digest = hashlib.sha256((path / STATE_FILE).read_bytes()).hexdigest()
-            if digest != progress.sha256:
-                raise ValueError(f"{STATE_FILE} does not have the checksum it was written with")
+            if _digest((path / STATE_FILE).read_bytes(), progress) != progress.sha256:
+                raise ValueError("it does not have the checksum it was written with")
             _restore(trainer, load_file(path / STATE_FILE), progress.step)
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             damaged.append(f"{path} is damaged and was passed over: {error}.")

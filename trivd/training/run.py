@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from trivd.config import Config, from_dict, override, to_dict
 from trivd.distributed import world_size
 from trivd.errors import TrivdError
-from trivd.files import write_atomically
+from trivd.files import read_json, write_atomically
+from trivd.models.pretrained import LARGEST_CONFIG
 
 # What may change when a run goes on; everything else decides what it computes.
 CHANGEABLE = {
@@ -73,15 +74,25 @@ class Run(NamedTuple):
         if not self.config_file.is_file():
             raise TrivdError(f"{self.folder} is not the folder of a run: it has no {self.config_file.name}.")
         try:
-            values = json.loads(self.config_file.read_text())
+            values = read_json(self.config_file, LARGEST_CONFIG)
             return from_dict(Config, values["config"], str(self.config_file)), str(values["data"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.") from error
+            raise self._damaged() from error
 
     @property
     def processes(self) -> int:
-        """How many it was started on; `read` first."""
-        return int(json.loads(self.config_file.read_text()).get("processes", 1))
+        """How many it was started on; `read` first.
+
+        Raises:
+            TrivdError: the file does not say it.
+        """
+        processes = read_json(self.config_file, LARGEST_CONFIG).get("processes", 1)
+        if type(processes) is not int or processes < 1:
+            raise self._damaged()
+        return processes
+
+    def _damaged(self) -> TrivdError:
+        return TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.")
 
     @contextmanager
     def opened(self, config: Config, data: str) -> Iterator[Config]:
@@ -133,12 +144,14 @@ class Run(NamedTuple):
         """The log, one row per step and kind; of a step that was made again after a crash, the last."""
         rows: dict[tuple[int, bool], dict[str, Any]] = {}
         if self.log_file.is_file():
-            for line in self.log_file.read_text().splitlines():
+            for line in self.log_file.read_text(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
-                except ValueError:  # half a line, from a crash
+                    step, is_score = row["step"], any(key.startswith("score/") for key in row)
+                except (ValueError, KeyError, TypeError, RecursionError):  # half a line, from a crash, or a damaged one
                     continue
-                rows[row["step"], any(key.startswith("score/") for key in row)] = row
+                if type(step) is int:
+                    rows[step, is_score] = row
         return [rows[key] for key in sorted(rows)]
 
 
