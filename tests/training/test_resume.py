@@ -18,7 +18,7 @@ from rich.console import Console
 from run_checks import DATA, MakeConfig, assert_same_run, assert_same_state, run_to, state
 
 from trivd.cli import main
-from trivd.config import Config, to_dict
+from trivd.config import to_dict
 from trivd.data.loader import Batch
 from trivd.errors import TrivdError
 from trivd.training import loop
