@@ -7,6 +7,7 @@ import torch
 
 from trivd.config import Config
 from trivd.data.clips import DigitClips, open_clips
+from trivd.data.digits import Flow
 from trivd.evaluation import motion as motion_module
 from trivd.evaluation.motion import motion_score
 from trivd.evaluation.scores import clip_latents
@@ -41,23 +42,32 @@ def test_units_that_do_not_warp_have_no_motion(
 def test_motion_is_compared_with_the_true_flow(
     tiny_config: MakeConfig, make_generator: MakeGenerator, classes: int
 ) -> None:
-    config, generator = tiny_config(model={"classes": classes}), make_generator(classes=classes)
+    model = {"classes": classes, "recurrent_resolutions": (8, 16)}
+    config, generator = tiny_config(model=model), make_generator(**model)
     held_out = held_out_clips(config)
     measured = motion_score(generator, held_out, config.evaluation, torch.float32)
     assert measured is not None
     errors, zeros = [], []
+    levels: dict[str, list[float]] = {}
     for clip in range(3):
         video, label = held_out.evaluation_clip(clip)
         z = clip_latents(clip, 1, 4, config.evaluation.seed, None)
         with torch.no_grad():
             warps = generator(to_float(video)[None, :2], z, torch.tensor([label]), return_warps=True).warps
-        flow = motion_field(warps, 32)[:, 0]  # (T, 2, H, W)
         true = held_out.digits.flow(clip)  # of frames 1 to 4; the predicted ones are 2 to 4
-        distance = (flow - torch.from_numpy(true.flow)[1:]).square().sum(dim=1).sqrt()
-        length = torch.from_numpy(true.flow)[1:].square().sum(dim=1).sqrt()
         visible = torch.from_numpy(true.visible)[1:]
-        errors.append(distance[visible].mean().item())
+
+        def error(of: dict[int, torch.Tensor], true: Flow = true, visible: torch.Tensor = visible) -> float:
+            flow = motion_field(of, 32)[:, 0]  # (T, 2, H, W)
+            return (flow - torch.from_numpy(true.flow)[1:]).square().sum(dim=1).sqrt()[visible].mean().item()
+
+        errors.append(error(warps))
+        for level, weights in warps.items():
+            levels.setdefault(str(level), []).append(error({level: weights}))
+        length = torch.from_numpy(true.flow)[1:].square().sum(dim=1).sqrt()
         zeros.append(length[visible].mean().item())
     assert measured.model == pytest.approx(sum(errors) / 3, rel=1e-4)
     assert measured.clips == 3
     assert measured.zero_motion == pytest.approx(sum(zeros) / 3, rel=1e-4)
+    assert len(levels) > 1
+    assert measured.levels == {level: pytest.approx(sum(values) / 3, rel=1e-4) for level, values in levels.items()}

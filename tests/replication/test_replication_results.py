@@ -39,7 +39,9 @@ def evaluation(distance: float, error: float | None = None) -> dict[str, Any]:
         ("clips", "best_of_clips", "resolution", "stride", "conditioning_frames", "predicted_frames", "samples"), 2
     ) | {"compared_frames": 4, "runs": 1, "truncation": None, "seed": 0, "inception_splits": 1}
     protocol |= dict.fromkeys(("data", "split", "standing_statistics", "features", "subject"), "x")
-    motion = None if error is None else {"model": error, "zero_motion": 0.75, "clips": 4}
+    motion = None
+    if error is not None:
+        motion = {"model": error, "zero_motion": 0.75, "clips": 4, "levels": {"8": 2 * error}}
     curves = {"ssim": {"one sample": [distance, 2 * distance]}}
     return {"protocol": protocol, "figures": [figure], "curves": curves, "motion": motion, "warnings": []}
 
@@ -110,6 +112,7 @@ def test_rows_hold_figures_motion_and_mean_curves() -> None:
     assert (spread.mean, spread.std) == (3.0, pytest.approx(np.std([1, 2, 6], ddof=1)))
     assert row.figures[MOTION].model.mean == pytest.approx(0.3)
     assert row.figures[MOTION].copy == 0.75
+    assert row.figures[f"{MOTION}, unit at 8 alone"].model.mean == pytest.approx(0.6)
     assert mean_curves(row) == {"ssim": {"one sample": [pytest.approx(3.0), pytest.approx(6.0)]}}
 
 

@@ -1,8 +1,9 @@
 """How well a model's motion fields follow the true optical flow, where it is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from trivd.config import EvaluationConfig
 from trivd.data.clips import DigitClips
@@ -13,15 +14,17 @@ from trivd.motion import endpoint_error, motion_field
 from trivd.video import to_float
 
 MOTION_CLIPS = 64  # the first of the split
+ALL, ZERO = "all levels", "zero motion"
 
 
 @dataclass(frozen=True)
 class MotionScore:
     """Mean end-point error in pixels, over visible pixels of the predicted frames."""
 
-    model: float
+    model: float  # of the field that all levels make together (Figure 3)
     zero_motion: float
     clips: int
+    levels: dict[str, float] = field(default_factory=dict)  # of the field of each resolution's unit alone
 
 
 @torch.no_grad()
@@ -31,7 +34,7 @@ def motion_score(
     """End-point error of the motion field against moving-digits' true flow; None for units that do not warp."""
     given, length = generator.config.conditioning_frames, generator.config.frames
     device = next(generator.parameters()).device
-    errors, zeros = [], []
+    errors: dict[str, list[Tensor]] = {}
     clips = min(MOTION_CLIPS, digits.evaluation_clips)
     for clip in range(clips):
         shown, label = digits.evaluation_clip(clip)
@@ -41,10 +44,13 @@ def motion_score(
             warps = generator(video[:, :given], z, labels, return_warps=True).warps
         if not warps:
             return None
-        flow = motion_field({r: w.float() for r, w in warps.items()}, generator.config.resolution)[:, 0].cpu()
         true = digits.digits.flow(clip)
         truth = torch.from_numpy(true.flow[given - 1 : length - 1])
         visible = torch.from_numpy(true.visible[given - 1 : length - 1])
-        errors.append(endpoint_error(flow, truth, visible))
-        zeros.append(endpoint_error(torch.zeros_like(truth), truth, visible))
-    return MotionScore(float(torch.stack(errors).mean()), float(torch.stack(zeros).mean()), clips)
+        weights = {r: w.float() for r, w in warps.items()}
+        fields = {ALL: weights} | {str(r): {r: w} for r, w in weights.items()}
+        flows = {name: motion_field(of, generator.config.resolution)[:, 0].cpu() for name, of in fields.items()}
+        for name, flow in (flows | {ZERO: torch.zeros_like(truth)}).items():
+            errors.setdefault(name, []).append(endpoint_error(flow, truth, visible))
+    means = {name: float(torch.stack(values).mean()) for name, values in errors.items()}
+    return MotionScore(means.pop(ALL), means.pop(ZERO), clips, means)

@@ -29,6 +29,9 @@ def tables(evaluation: Evaluation) -> list[Table]:
         motion = evaluation.motion
         name = f"end-point error of the motion field [px], {motion.clips} clips; zero motion as copy (lower is better)"
         rows.append([name, f"{motion.model:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
+        for level, error in motion.levels.items():
+            name = f"the same of the unit at {level} x {level} alone"
+            rows.append([name, f"{error:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
     result = [Table(["figure", runs, "copy the last frame", "true clips"], rows, note)]
     for score, series in evaluation.curves.items():
         title, digits = CURVE_TITLES[score]

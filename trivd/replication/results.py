@@ -167,6 +167,9 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
     }
     motions = [evaluation.motion for evaluation in evaluations if evaluation.motion is not None]
     if motions:
-        errors = Spread.of([motion.model for motion in motions])
-        figures[MOTION] = Figure(MOTION, "lower", 2, errors, motions[0].zero_motion, 0.0)
+        errors = {MOTION: [motion.model for motion in motions]}
+        for level in (name for name in motions[0].levels if all(name in motion.levels for motion in motions)):
+            errors[f"{MOTION}, unit at {level} alone"] = [motion.levels[level] for motion in motions]
+        for name, values in errors.items():
+            figures[name] = Figure(name, "lower", 2, Spread.of(values), motions[0].zero_motion, 0.0)
     return figures
