@@ -38,8 +38,8 @@ RUN_ROUNDS = 6  # after which another run is begun
 def used() -> dict[str, int]:
     """What this process holds: bytes of memory of its own, files, threads; and how many processes it has started.
 
-    Its own are anonymous and shared memory, swapped out or not. Pages of libraries' files are not: they come in when code
-    first runs, and go when the system needs room.
+    Its own are anonymous and shared memory, swapped out or not. Pages of libraries' files are not: they come in when
+    code first runs, and go when the system needs room.
     """
     gc.collect()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
