@@ -136,6 +136,22 @@ GRIDS: dict[str, Grid] = {
             "zero": FINAL[""] | {"samples": 2, "truncation": 0.0},
         },
     ),
+    "recipes": Grid(
+        "Rates and weights beside the recipe's, tsru_p: what makes a training collapse",
+        "comparison",
+        tuple(
+            Cell(label, {"discriminator": {"decomposition": "faster"}, "training": changes})
+            for label, changes in {
+                "the recipe": {},
+                "no L1": {"reconstruction": 0.0},
+                "no orthogonality": {"orthogonality": 0.0},
+                "critics at 2e-3": {"discriminator_lr": 2e-3},
+                "generator at 1.5e-2": {"generator_lr": 1.5e-2},
+                "rates of the paper, no L1": {"generator_lr": 1e-4, "discriminator_lr": 5e-4, "reconstruction": 0.0},
+            }.items()
+        ),
+        seeds=2,
+    ),
     "weizmann": Grid(
         "Real videos, with adversarial losses alone and with L1 to the mean of the samples",
         "weizmann",
