@@ -338,6 +338,10 @@ def test_a_folder_of_videos_and_its_store_train_alike(trivd_command: Command, vi
     assert "end-point" not in out
     assert json.loads(Path("from-folder", "report.json").read_text())["motion"] is None
     clip = next(videos.rglob("*.mp4"))
+    narrow = ["--limits.max-frame-pixels", "100"]
+    refused(trivd_command("evaluate", "from-folder", *narrow), "over limits.max_frame_pixels")
+    refused(trivd_command("predict", clip, "--model", "from-folder", *narrow), "raise that limit if you trust it")
+    refused(trivd_command("prepare", videos, "narrow", *narrow), "over limits.max_frame_pixels")
     assert trivd_command("predict", clip, "--model", "from-folder", "--label", "1", "--samples", "1")[0] == 0
     refused(
         trivd_command("predict", clip, "--model", "from-folder", "--label", "2", "--out", "other"),

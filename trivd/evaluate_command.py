@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from trivd.config import Config, EvaluationConfig, from_dict, override
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, from_dict, override
 from trivd.data.source import Split
 from trivd.distributed import joined, rank
 from trivd.errors import TrivdError
@@ -67,6 +67,7 @@ class Evaluate:
     inception_splits: int | None = None
     standing_batches: int | None = None
     standing_batch_size: int | None = None
+    limits: VideoLimits = DEFAULT_LIMITS
     device: str = "auto"
     out: Path | None = None
     """The JSON file to write, .md and .png beside it; report.json in the model's or predictions' folder if not given
@@ -100,6 +101,7 @@ class Evaluate:
         split: Split = "validation"
         if self.protocol is not None:
             config, split = with_protocol(config, self.protocol, predictor.config)
+        config = replace(config, data=replace(config.data, limits=self.limits))
         settings = self._settings(config.evaluation)
         data = self.source or str(predictor.history["data"])
         folder = Path(self.model)
@@ -132,7 +134,7 @@ class Evaluate:
         for option in model_only:
             if getattr(self, option) is not None:
                 raise TrivdError(f"{option} belongs to the evaluation of a model; leave it out with --predictions.")
-        files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames)
+        files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames, self.limits)
         samples = files.samples if self.samples is None else self.samples
         if samples > files.samples:
             raise TrivdError(
