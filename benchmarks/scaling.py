@@ -5,8 +5,9 @@
 A step of N processes takes compute(clips of each) + the gradients' exposed part + the statistics:
 
 - compute: clips x time of a clip. Of the processor it is measured; of a GPU given by --clip-milliseconds, or else
-  the step's FLOPs at an assumed share of the peak. It is taken to be the same however few clips a process has.
-- gradients: a ring passes 2 (N - 1) / N of their bytes over the slowest link, behind the backward pass as long as
+  the step's FLOPs at an assumed share of the peak. It is taken to be the same however few clips a process has, what is
+  done once for a step (Adam, orthogonality) included.
+- gradients: rings pass 2 (N - 1) / N of their bytes over the slowest links, behind the backward pass as long as
   that is not over; the rest is exposed.
 - statistics: each call must be answered before the next layer can go on; its time is the links' latency alone.
 """
@@ -38,14 +39,16 @@ class Cluster:
     per_machine: int  # processes
     clip_seconds: float
     inner_bandwidth: float  # between processes of a machine
-    outer_bandwidth: float  # of a process, between machines
+    outer_bandwidth: float  # of each process's adapter, between machines
     inner_latency: float  # seconds of a small all-reduce within a machine
     hop_latency: float  # that each doubling of the machines adds
 
     def row(self, processes: int, measured: dict[str, Any]) -> list[str]:
         """Of the table: a step of the global batch on so many processes."""
         machines = math.ceil(processes / self.per_machine)
-        bandwidth = self.inner_bandwidth if machines == 1 else self.outer_bandwidth
+        # As many rings as adapters pass through a machine at once, so its links add up.
+        outer = min(self.inner_bandwidth, self.per_machine * self.outer_bandwidth)
+        bandwidth = self.inner_bandwidth if machines == 1 else outer
         compute = GLOBAL_BATCH / processes * self.clip_seconds
         gradients = 2 * (processes - 1) / processes * measured["gradient_bytes"] / bandwidth
         exposed = max(0.0, gradients - BACKWARD * compute)
@@ -97,13 +100,13 @@ def main() -> None:
     parser.add_argument("--clip-milliseconds", type=float, help="of a step on one GPU, measured")
     parser.add_argument("--document", type=Path, default=Path("docs/distributed.md"))
     arguments = parser.parse_args()
-    values = read_record(arguments.record)
-    rows = [row for row in values["rows"] if row["case"] == {"preset": LARGE_PRESET}]
-    if not rows:
-        raise SystemExit(f"{arguments.record} has no row of {LARGE_PRESET}; measure it without --quick.")
-    said = f"From {describe(values)}, and the assumptions above."
-    text = f"{said}\n\n{markdown_table(HEADINGS, list(table(rows[0], arguments.clip_milliseconds)))}"
     try:
+        values = read_record(arguments.record)
+        rows = [row for row in values["rows"] if row["case"] == {"preset": LARGE_PRESET}]
+        if not rows:
+            raise TrivdError(f"{arguments.record} has no row of {LARGE_PRESET}; measure it without --quick.")
+        said = f"From {describe(values)}, and the assumptions above."
+        text = f"{said}\n\n{markdown_table(HEADINGS, list(table(rows[0], arguments.clip_milliseconds)))}"
         document = read_document(arguments.document)
         write_atomically(arguments.document, fill(document, "scaling", text, arguments.document).encode())
     except TrivdError as error:

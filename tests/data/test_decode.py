@@ -3,17 +3,21 @@
 import contextlib
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from video_files import LEVEL, numbered_frames, write_video
 
 from trivd.config import DEFAULT_LIMITS
 from trivd.data import containers
 from trivd.data.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
 from trivd.data.frames import FrameConverter, resized
+from trivd.data.pictures import IMAGE_SUFFIXES
 
 COUNT = 40
 B_FRAMES = {"bf": "3", "g": "12"}
@@ -172,9 +176,41 @@ def test_odd_names(tmp_path: Path) -> None:
         assert read(path, 1, 2).shape == (2, 48, 64, 3)
 
 
-def test_folder_of_images_in_natural_order(tmp_path: Path) -> None:
-    import av
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_kind_of_image_is_read_as_pillow_reads_it(tmp_path: Path, suffix: str, mode: str) -> None:
+    if mode == ("RGB" if suffix == ".pgm" else "L") or (mode == "CMYK") > (suffix in (".jpg", ".jpeg")):
+        pytest.skip("no such file, or none that is often met")
+    noise = np.random.default_rng(0).integers(256, size=(480, 640, 3), dtype=np.uint8)
+    smooth = np.linspace(0, 255, 640, dtype=np.uint8)[None, :, None].repeat(480, 0).repeat(3, 2)
+    for number, frame in enumerate((noise, smooth)):
+        image = Image.fromarray(frame).convert(mode)
+        lossless = {"lossless": True} if suffix == ".webp" else {}
+        image.save(tmp_path / f"50%d_{number}{suffix}", **lossless)
+    assert probe(tmp_path) == VideoInfo(2, 480, 640)
+    found = read(tmp_path, 0, 2).astype(int)
+    for number in range(2):
+        expected = np.asarray(Image.open(tmp_path / f"50%d_{number}{suffix}").convert("RGB")).astype(int)
+        # The colours of a JPEG have half its resolution, and may be brought to all of it in more than one way.
+        assert np.abs(found[number] - expected).mean() < ((40, 3)[number] if suffix in (".jpg", ".jpeg") else 0.01)
 
+
+def test_a_raw_stream_is_read(tmp_path: Path) -> None:
+    with av.open(tmp_path / "a.m4v", "w", format="m4v") as container:
+        stream = container.add_stream("mpeg4", 10, width=64, height=48, pix_fmt="yuv420p")
+        for frame in numbered_frames(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    assert read(tmp_path / "a.m4v", 0, 3).shape == (3, 48, 64, 3)
+
+
+@pytest.mark.parametrize("tag", ["9" * 5_000 + ":00:00", "00:00:0." + "9" * 5_000, "1:2"])
+def test_durations_that_are_none_are_ignored(tag: str) -> None:
+    container = SimpleNamespace(format=SimpleNamespace(name="matroska,webm"), duration=None, streams=[0])
+    assert containers._declared_duration(container, SimpleNamespace(metadata={"DURATION": tag})) is None  # type: ignore[arg-type]
+
+
+def test_folder_of_images_in_natural_order(tmp_path: Path) -> None:
     frames = numbered_frames(12)
     for number, array in enumerate(frames):
         av.VideoFrame.from_ndarray(array, "rgb24").to_image().save(tmp_path / f"frame_{number}.png")

@@ -58,6 +58,10 @@ def attempt(folder: Path, name: str, seed: int, made: set[str]) -> Outcome:
         root.mkdir(parents=True)
         target.make(root)
         made.add(name)
+        try:
+            target.read(root)
+        except TrivdError as error:
+            return Outcome("sound file refused", str(error)[:300])
     path = root / target.damaged[seed % len(target.damaged)]
     sound = path.read_bytes()
     path.write_bytes(mutate(sound, seed))

@@ -27,6 +27,7 @@ from trivd.data.decode import Video, first_frames, probe, read_frames  # noqa: E
 from trivd.data.layouts import find  # noqa: E402
 from trivd.data.prepare import write_store  # noqa: E402
 from trivd.data.store import StoreSource, verify_store  # noqa: E402
+from trivd.data.store_index import read_record  # noqa: E402
 from trivd.data.tfrecord import parse_example  # noqa: E402
 from trivd.errors import TrivdError  # noqa: E402
 from trivd.evaluation.frechet import FrechetStatistics  # noqa: E402
@@ -152,6 +153,7 @@ def _make_store(root: Path) -> None:
 
 
 def _read_store(root: Path) -> None:
+    read_record(root, 0)
     source = StoreSource(root, "train", 2, False)
     for video, length in enumerate(source.lengths):
         assert source.read(video, length - 2, 2, 1).shape[1:] == (32, 32, 3)
@@ -244,7 +246,7 @@ TARGETS: dict[str, Target] = {
     "Kinetics lists": Target(_make_kinetics, ("train.csv",), _look_all),
     "UCF-101 lists": Target(_make_ucf101, ("classInd.txt", "trainlist01.txt", "testlist01.txt"), _look_all),
     "configurations": Target(_make_config, ("config.json",), _read_config),
-    "stores": Target(_make_store, ("index.json", "shards/00000.u8", "plan.json"), _read_store),
+    "stores": Target(_make_store, ("index.json", "shards/00000.u8", "shards/00000.json"), _read_store),
     "models": Target(_make_model, ("config.json", "model.safetensors", "clip.npy"), _read_model),
     "weights": Target(_make_weights, WEIGHTS, _read_all_weights),
     "runs": Target(_make_run, RUN, _read_run),

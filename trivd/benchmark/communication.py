@@ -20,7 +20,7 @@ from trivd.benchmark.measuring import finisher, take_turns
 from trivd.benchmark.step import SMALL_PRESET, make_step
 from trivd.benchmark.suite import Case, Column, Suite
 from trivd.config import Config, override
-from trivd.distributed import world_size
+from trivd.distributed import barrier, world_size
 from trivd.errors import TrivdError
 from trivd.hardware import choose_precision, dtype_name
 from trivd.presets import preset
@@ -81,7 +81,9 @@ class Communication(Suite):
             with alone():
                 by_itself()
 
-        seconds = take_turns({"together": together, "alone": step_alone}, self.turns, finish=finisher(device))
+        # Without the barrier, waiting for the slower one of the steps alone would count as communication.
+        ways = {"alone": step_alone, "waiting": barrier, "together": together}
+        seconds = take_turns(ways, self.turns, finish=finisher(device))
         with counted() as calls:
             together()
         updates = {trainer.discriminators: config.training.discriminator_updates, trainer.generator: 1}

@@ -31,7 +31,9 @@ from trivd.data.frames import (
 COMPLETE = 0.98  # share of the declared length below which a file counts as truncated
 CACHED_TIMESTAMPS = 256  # videos whose timestamps a process remembers
 DECODER_ROOM = 1 << 20  # pixels by which decoders pad frames at most; MPEG-4 makes 20 times as many of tiny ones
-FORMATS = "mov,matroska,webm,avi,gif,mpeg,mpegts,mpegvideo,asf,flv,ogg"  # playlists, which name other files, are none
+FORMATS = (
+    "mov,m4v,matroska,webm,avi,gif,mpeg,mpegts,mpegvideo,asf,flv,ogg"  # playlists, which name other files, are none
+)
 
 
 def probe(path: Path, limits: VideoLimits) -> VideoInfo:
@@ -177,7 +179,7 @@ def _declared_duration(container: InputContainer, stream: VideoStream) -> Fracti
     if "matroska" not in container.format.name:
         return None
     tag = stream.metadata.get("DURATION")  # of this stream alone, "00:00:03.200000000"
-    if tag is not None and (parts := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", tag)):
+    if tag is not None and (parts := re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}\.?\d{0,12})", tag)):
         return int(parts[1]) * 3600 + int(parts[2]) * 60 + Fraction(parts[3])
     if container.duration is None or len(container.streams) > 1:  # another stream may last longer
         return None

@@ -1,5 +1,6 @@
 """Videos that are folders of numbered images, or NumPy arrays."""
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from trivd.data.frames import (
 )
 from trivd.files import unpacked_sizes
 
-FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the following
+FORMATS = "png_pipe,apng,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the following
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
@@ -92,9 +93,11 @@ def _natural(name: str) -> list[str | int]:
 def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
     is_open = False
     try:
+        check_bytes(path, path.stat().st_size, limits)
         options = open_options(limits) | {"format_whitelist": FORMATS}
-        # An open file instead of its name, in which FFmpeg would read "%d" as a pattern.
-        with path.open("rb") as file, av.open(file, "r", options=options, metadata_errors="ignore") as container:
+        # The bytes without a name, by which FFmpeg would take a JPEG for a pattern of numbered files.
+        content = io.BytesIO(path.read_bytes())
+        with av.open(content, "r", options=options, metadata_errors="ignore") as container:
             is_open = True
             limit_decoder(path, container.streams.video[0], limits)
             frame = next(container.decode(video=0))

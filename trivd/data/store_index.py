@@ -27,7 +27,7 @@ VERSION = 3
 INDEX = "index.json"
 PLAN = "plan.json"
 SHARDS = "shards"
-LARGEST_INDEX = 1 << 29  # bytes; that of 480,000 videos has 60 MB
+LARGEST_INDEX = 1 << 27  # bytes; that of 480,000 videos has 60 MB
 CHECK_BYTES = 1 << 24  # read at once when checksums are verified
 CHECKSUM = np.dtype("<u4")  # of a frame
 

@@ -105,21 +105,21 @@ def _baseline(table: Sequence[Row], name: str, attribute: str) -> str:
 def _orderings_table(table: Sequence[Row], names: Sequence[str]) -> str:
     """The paper's orderings beside ours by each of some figures."""
     found = {name: orderings(table, name) for name in names}
-    sums, columns = [], []
-    for name, pairs in found.items():
+    sums = []
+    lines: dict[tuple[str, str], list[str]] = {}
+    for place, (name, pairs) in enumerate(found.items()):
         counts = Counter(pair.verdict for pair in pairs)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("holds", "reversed", "not resolved"))
         sums.append(f"Of {len(pairs)} orderings of the paper, by {name}: {said}.")
         digits = next(row.figures[name].digits for row in table if name in row.figures)
-        columns.append([_difference(pair, digits) for pair in pairs])
-    pairs = next(iter(found.values()), [])
-    if not pairs:
+        for pair in pairs:
+            start = [f"{pair.first} better than {pair.second}", f"{pair.paper:.1f}", *[""] * len(found)]
+            lines.setdefault((pair.first, pair.second), start)[2 + place] = _difference(pair, digits)
+    if not lines:
         return ""
-    labels = [[f"{pair.first} better than {pair.second}", f"{pair.paper:.1f}"] for pair in pairs]
     header = ["the paper's ordering", "difference of FVD", *(f"by {name}, ± standard error" for name in found)]
-    lines = [[*label, *cells] for label, *cells in zip(labels, *columns, strict=True)]
     explained = "A difference above 0 is the paper's ordering; more than two standard errors resolve it."
-    return f"{' '.join(sums)} {explained}\n\n{markdown_table(header, lines)}"
+    return f"{' '.join(sums)} {explained}\n\n{markdown_table(header, list(lines.values()))}"
 
 
 def _difference(pair: Ordering, digits: int) -> str:

@@ -60,7 +60,9 @@ def _parts(trainer: Trainer) -> tuple[tuple[str, nn.Module, torch.optim.Optimize
 
 def _digest(state: bytes, progress: Progress) -> str:
     """A checksum of a whole checkpoint."""
-    return hashlib.sha256(state + json_digest(asdict(replace(progress, sha256=""))).encode()).hexdigest()
+    digest = hashlib.sha256(state)
+    digest.update(json_digest(asdict(replace(progress, sha256=""))).encode())
+    return digest.hexdigest()
 
 
 def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:

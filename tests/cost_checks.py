@@ -1,0 +1,28 @@
+"""What a refusal may cost."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def _memory(name: str) -> int:
+    """Bytes: VmRSS now, or VmHWM, the most since it was reset."""
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return int(lines[name].split()[0]) << 10
+
+
+@contextmanager
+def cheaply(room: int = 100 << 20, patience: float = 5.0) -> Iterator[None]:
+    """What runs within takes at most so many bytes and seconds."""
+    if not RESET.exists():
+        pytest.skip("the system does not say how much memory a process has taken")
+    RESET.write_text("5")  # the most so far is what it has now
+    before, start = _memory("VmRSS"), time.monotonic()
+    yield
+    assert _memory("VmHWM") - before < room
+    assert time.monotonic() - start < patience
