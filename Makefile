@@ -17,7 +17,7 @@ quickstart: .venv/run.stamp
 	@echo "Open $(RUN)/index.html in a browser."
 
 test: .venv/dev.stamp
-	$(BIN)/pytest --cov=trivd --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal --cov=trivd --cov-report=term:skip-covered
 
 soak: .venv/dev.stamp
 	TRIVD_TEST_KILLS=50 $(BIN)/pytest -m "soak or kills"

@@ -1,17 +1,20 @@
 """Curves of a training run and of an evaluation, as matplotlib figures in colours that colour-blind eyes tell apart.
 
-Figures are made without pyplot, so that nothing global changes and threads may draw.
+Figures are made without pyplot, so that nothing global changes and threads may draw. matplotlib is imported where it
+draws: it takes a good part of the time in which a command starts, and most commands draw nothing.
 """
+
+from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from trivd.errors import TrivdError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, float]  # of the training log: "step", and a value per name; rows need not hold the same names
 
@@ -35,18 +38,18 @@ def loss_curves(rows: Iterable[Row]) -> Figure:
         TrivdError: the log holds no loss.
     """
     series = _series(rows)
-    panels = {
+    shown = {
         "Critics (hinge loss)": _below(series, "loss/discriminator/"),
         "Generator (hinge loss)": _below(series, "loss/generator/"),
         "Reconstruction (mean absolute error)": {
             name: points for name, points in series.items() if name == "loss/reconstruction"
         },
     }
-    panels = {title: lines for title, lines in panels.items() if lines}
-    if not panels:
+    shown = {title: lines for title, lines in shown.items() if lines}
+    if not shown:
         raise TrivdError("The training log holds no losses yet; train for training.log_every steps or more.")
-    figure, axes = _panels(len(panels))
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+    figure, axes = panels(len(shown))
+    for axis, (title, lines) in zip(axes, shown.items(), strict=True):
         for index, (name, (steps, values)) in enumerate(lines.items()):
             axis.plot(steps, values, color=COLORS[index % len(COLORS)], linewidth=1.2, label=name)
         _label(axis, title, x="step", y="loss")
@@ -75,7 +78,7 @@ def score_curves(rows: Iterable[Row]) -> Figure:
     if not scores:
         raise TrivdError("The training log holds no scores yet; train for training.evaluate_every steps or more.")
     metrics = METRICS | ({DISTANCE: "Fréchet distance"} if f"train/{DISTANCE}" in scores else {})
-    figure, axes = _panels(len(metrics))
+    figure, axes = panels(len(metrics))
     for axis, (metric, unit) in zip(axes, metrics.items(), strict=True):
         for name, label, color, style in lines:
             if name.format(metric) in scores:
@@ -92,7 +95,7 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     Args:
         curves: "psnr" (dB), "ssim" or "sharpness" (grey levels / pixel) -> series -> one value per predicted frame.
     """
-    figure, axes = _panels(len(curves))
+    figure, axes = panels(len(curves))
     names = list(dict.fromkeys(name for lines in curves.values() for name in lines))  # one look each, in all panels
     for axis, (metric, lines) in zip(axes, curves.items(), strict=True):
         for name, values in lines.items():
@@ -105,6 +108,14 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     return figure
 
 
+def panels(count: int, height: float = PANEL[1], shared_y: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels beside each other; its height is in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(count * PANEL[0], height), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=shared_y)[0])
+
+
 def to_png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
@@ -114,6 +125,8 @@ def to_png(figure: Figure) -> bytes:
 
 def to_svg(figure: Figure) -> str:
     """The figure as an SVG document; the same figure gives the same text."""
+    import matplotlib
+
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "trivd"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -139,12 +152,9 @@ def _below(
     return {name.removeprefix(prefix): points for name, points in series.items() if name.startswith(prefix)}
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(count * PANEL[0], PANEL[1]), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
-
-
 def _label(axis: Axes, title: str, x: str, y: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_title(title, fontsize=11)
     axis.set_xlabel(x)
     axis.set_ylabel(y)

@@ -1,19 +1,22 @@
 """`trivd benchmark tables`: Markdown tables and plots of the suites' JSON files; the same files give the same bytes."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from trivd.benchmark.record import describe, is_record
 from trivd.benchmark.suite import Bar, Suite
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
 from trivd.markdown import fill, markdown_table, read_document
-from trivd.plots import BASELINE_COLOR, COLORS, PANEL, to_svg
+from trivd.plots import BASELINE_COLOR, COLORS, PANEL, panels, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def records(folder: Path) -> dict[Path, dict[str, Any]]:
@@ -44,14 +47,14 @@ def suite_table(suite: type[Suite], values: dict[str, Any]) -> str:
 def plot(suite: type[Suite], values: dict[str, Any]) -> Figure | None:
     """Bars of a record, a panel beside the other; None for suites that have none."""
     bars = [bar for row in values["rows"] for bar in suite.bars(row)]
-    panels = list(dict.fromkeys(bar.panel for bar in bars))
-    if not panels:
+    titles = list(dict.fromkeys(bar.panel for bar in bars))
+    if not titles:
         return None
-    tallest = max(len({(bar.label, bar.series) for bar in bars if bar.panel == panel}) for panel in panels)
-    figure = Figure(figsize=(len(panels) * PANEL[0], max(PANEL[1], 0.22 * tallest + 1)), layout="constrained")
-    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw(axis, [bar for bar in bars if bar.panel == panel])
-        axis.set_title(panel, fontsize=11)
+    tallest = max(len({(bar.label, bar.series) for bar in bars if bar.panel == title}) for title in titles)
+    figure, axes = panels(len(titles), max(PANEL[1], 0.22 * tallest + 1))
+    for axis, title in zip(axes, titles, strict=True):
+        _draw(axis, [bar for bar in bars if bar.panel == title])
+        axis.set_title(title, fontsize=11)
         axis.set_xlabel(suite.bar_axis)
     return figure
 

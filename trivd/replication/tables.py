@@ -1,21 +1,24 @@
 """`trivd replicate tables`: Markdown tables and plots of the runs' JSON files; the same files give the same bytes."""
 
+from __future__ import annotations
+
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from trivd.evaluation.results import ONE
 from trivd.files import write_atomically
 from trivd.markdown import fill, markdown_table, read_document
-from trivd.plots import BASELINE_COLOR, COLORS, PANEL, frame_curves, to_svg
+from trivd.plots import BASELINE_COLOR, COLORS, PANEL, frame_curves, panels, to_svg
 from trivd.replication.grids import GRIDS, file_name
 from trivd.replication.pace import PACE_FILE, Pace, read_paces
 from trivd.replication.results import MOTION, Ordering, Row, mean_curves, orderings, read_results, rows
 from trivd.training.collapse import first_collapse, has_worsened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DISTANCE_PREFIX = "FVD"  # of the figures' names, whatever the features
 
@@ -165,9 +168,8 @@ def _plots(table: Sequence[Row]) -> dict[str, Figure]:
 
 def _points(table: Sequence[Row], names: Sequence[str]) -> Figure:
     """A panel per figure: a dot per seed, mean and standard deviation, and copying as a line."""
-    size = (len(names) * PANEL[0], max(PANEL[1], 0.32 * len(table) + 1))
-    figure = Figure(figsize=size, layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False, sharey=True)[0], names, strict=True):
+    figure, axes = panels(len(names), max(PANEL[1], 0.32 * len(table) + 1), shared_y=True)
+    for axis, name in zip(axes, names, strict=True):
         for place, row in enumerate(table):
             if name not in row.figures:
                 continue
