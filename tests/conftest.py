@@ -1,6 +1,7 @@
 """What all tests share: repeatable randomness and tiny models."""
 
 import io
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from trivd.training.run import Run
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have programs in the background ignore it
+multiprocessing.set_forkserver_preload(["trivd.training.loop"])  # it takes seconds to import
 torch.set_num_threads(1)  # tensors are tiny: on a busy machine two threads waiting for each other took 50 times as long
 
 

@@ -55,26 +55,28 @@ def evaluated(launcher: list[str], run: Path, out: Path) -> tuple[dict[str, floa
     return found, finished.stdout
 
 
-ALONE = ["-m", "trivd"]
-
-
 def torchrun(processes: int) -> list[str]:
     return ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "trivd"]
 
 
-def test_processes_share_an_evaluation(run: Path, tmp_path: Path) -> None:
-    expected, _ = evaluated(ALONE, run, tmp_path / "alone.json")
+@pytest.fixture(scope="module")
+def kept(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """The report of one process beside the parts of its evaluation, and what it says."""
+    out = tmp_path_factory.mktemp("alone") / "report.json"
+    return out, evaluated(["-c", KEEP], run, out)[0]
+
+
+def test_processes_share_an_evaluation(run: Path, tmp_path: Path, kept: tuple[Path, dict[str, float]]) -> None:
     found, said = evaluated(torchrun(3), run, tmp_path / "shared.json")
     assert said.count("Written:") == 1
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert found == pytest.approx(kept[1], rel=1e-3, abs=1e-4)
     assert not list(tmp_path.glob(".*.partial"))
 
 
-def test_it_goes_on_on_another_number_of_processes(run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.json"
-    expected, _ = evaluated(["-c", KEEP], run, out)
+def test_it_goes_on_on_another_number_of_processes(run: Path, kept: tuple[Path, dict[str, float]]) -> None:
+    out, expected = kept
     out.unlink()
-    (folder,) = tmp_path.glob(".*.partial")
+    (folder,) = out.parent.glob(".*.partial")
     batches = sorted(folder.iterdir())
     for path in batches[1::2]:
         path.unlink()

@@ -82,7 +82,8 @@ def results(tmp_path: Path, tiny_config: Callable[..., Config]) -> Callable[...,
         config = tiny_config(training=recipe | {"discriminator_updates": 1, "precision": "float32"}, **changes)
         folder = tmp_path / str(world)
         folder.mkdir()
-        torch.multiprocessing.spawn(train_a_share, (world, groups, to_dict(config), folder), nprocs=world)
+        arguments = (world, groups, to_dict(config), folder)
+        torch.multiprocessing.start_processes(train_a_share, arguments, nprocs=world, start_method="forkserver")
         return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
     return train

@@ -31,7 +31,6 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_without_kills(
     config = tiny_config(training={"steps": 4 * KILLS, "checkpoint_every": 1, "evaluate_every": 7, "sample_every": 99})
     train_on(config, tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")  # each process starts with torch already there
-    context.set_forkserver_preload(["run_checks"])
     rng = random.Random(0)
     run = Run(tmp_path / "killed")
     killed = 0

@@ -36,10 +36,18 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(*shape))
         self.bias = nn.Parameter(torch.zeros(shape[0])) if bias else None
-        nn.init.orthogonal_(self.weight)
         rows, columns = self.weight.flatten(1).shape
-        self.register_buffer("left", F.normalize(torch.randn(rows), dim=0))
-        self.register_buffer("right", F.normalize(torch.randn(columns), dim=0))
+        self.register_buffer("left", torch.empty(rows))
+        self.register_buffer("right", torch.empty(columns))
+        if not self.weight.is_meta:  # where torch would load its compiler, for seconds, to compute nothing
+            self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw an orthogonal weight, and make one power iteration from random vectors."""
+        nn.init.orthogonal_(self.weight)
+        for vector in (self.left, self.right):
+            vector.copy_(F.normalize(torch.randn_like(vector), dim=0))
         self.power_iteration(1)
 
     def power_iteration(self, iterations: int) -> None:
