@@ -1,5 +1,6 @@
 """What `make audit` runs: the licence of every installed package, and the advisories that are known against it.
 
+Arguments go to pip-audit, such as `--vulnerability-service osv --osv-url URL` where another service is to be asked.
 Exit status: 0 nothing known, 1 an advisory or a licence that needs a look, 2 the advisories could not be asked for.
 """
 
@@ -33,10 +34,10 @@ def print_licences() -> bool:
     return not any(NEEDS_A_LOOK.search(text) for _, text in packages)
 
 
-def print_advisories() -> int:
-    """Ask PyPI through pip-audit; the exit status of this."""
+def print_advisories(options: list[str]) -> int:
+    """Ask PyPI through pip-audit, or whom its options name; the exit status of this."""
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--skip-editable", "--progress-spinner", "off"]
-    answer = subprocess.run(command, capture_output=True, text=True)
+    answer = subprocess.run([*command, *options], capture_output=True, text=True)
     try:
         found: list[dict[str, Any]] = json.loads(answer.stdout)["dependencies"]
     except (ValueError, KeyError):
@@ -59,5 +60,5 @@ def print_advisories() -> int:
 
 if __name__ == "__main__":
     acceptable = print_licences()
-    status = print_advisories()
+    status = print_advisories(sys.argv[1:])
     sys.exit(status if acceptable else 1)
