@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,3 +122,9 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[
     folder = tmp_path_factory.mktemp("trained") / "run"
     assert train(tiny_config(), "moving-digits", Run(folder), Console(file=io.StringIO()))
     return folder
+
+
+@pytest.fixture
+def copied(trained_run: Path, tmp_path: Path) -> Path:
+    """A copy of `trained_run` for one test."""
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))

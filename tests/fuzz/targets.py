@@ -1,5 +1,6 @@
 """What is fuzzed: sound files of every kind that trivd reads of others, and the readers that they are given to."""
 
+import contextlib
 import io
 import json
 import sys
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import ANY, patch
 
 import numpy as np
 import torch
@@ -112,6 +115,18 @@ def _each(readers: Iterable[Callable[[], object]]) -> None:
             read()
         except TrivdError:
             continue
+
+
+def _fitting(replacements: dict[str, Any], read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Files of somebody who has made their checksums fit: what checks them finds nothing (name -> what it gives)."""
+
+    def reader(root: Path) -> None:
+        with contextlib.ExitStack() as stack:
+            for name, replacement in replacements.items():
+                stack.enter_context(patch(name, replacement))
+            read(root)
+
+    return reader
 
 
 def _look_all(root: Path) -> None:
@@ -249,6 +264,19 @@ TARGETS: dict[str, Target] = {
     "stores": Target(_make_store, ("index.json", "shards/00000.u8", "shards/00000.json"), _read_store),
     "models": Target(_make_model, ("config.json", "model.safetensors", "clip.npy"), _read_model),
     "weights": Target(_make_weights, WEIGHTS, _read_all_weights),
+    "weights, checksums fit": Target(
+        _make_weights,
+        ("tf/x.index", "tf/x.data-00000-of-00001"),
+        _fitting(
+            {f"trivd.evaluation.weights.{module}.unmasked": lambda _: ANY for module in ("tables", "tensorflow")},
+            lambda root: _each([lambda: read_weights(root / "tf" / "x.index")]),
+        ),
+    ),
     "runs": Target(_make_run, RUN, _read_run),
+    "runs, checksums fit": Target(
+        _make_run,
+        RUN[2:],
+        _fitting({"trivd.training.checkpoint._digest": lambda _, progress: progress.sha256}, _read_run),
+    ),
     "reports": Target(_make_report, ("report.json",), lambda root: read_evaluation(root / "report.json")),
 }

@@ -187,18 +187,6 @@ def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Pa
     assert_same_run(parts, tmp_path / "whole", 30)
 
 
-@pytest.fixture
-def copied(trained_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained_run, tmp_path / "run"))
-
-
-def test_two_checkpoints_are_kept(trained_run: Path, tmp_path: Path, tiny_config: MakeConfig) -> None:
-    assert sorted(path.name for path in (trained_run / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
-    run_to(tmp_path / "run", tiny_config(training={"checkpoint_every": 1}))
-    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert kept == ["step-00000003", "step-00000004"]
-
-
 def test_a_finished_run_says_so_and_stays_as_it_is(copied: Path, tiny_config: MakeConfig) -> None:
     def content() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in copied.rglob("*") if path.is_file()}
@@ -216,65 +204,6 @@ def test_a_longer_training_is_allowed(copied: Path, tmp_path: Path, tiny_config:
     assert run_to(tmp_path / "whole", longer)[0]
     assert_same_state(copied, tmp_path / "whole", 6)
     assert Run(copied).read()[0].training.steps == 6
-
-
-def flip_a_byte(checkpoint: Path) -> None:
-    file = checkpoint / "state.safetensors"
-    data = bytearray(file.read_bytes())
-    data[-100] ^= 1
-    file.write_bytes(data)
-
-
-def cut_off(checkpoint: Path) -> None:
-    file = checkpoint / "state.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
-
-
-def empty_progress(checkpoint: Path) -> None:
-    (checkpoint / "progress.json").write_text("")
-
-
-def other_progress(checkpoint: Path) -> None:
-    (checkpoint / "progress.json").write_text('{"epoch": 3}')
-
-
-def flip_a_digit(checkpoint: Path) -> None:
-    file = checkpoint / "progress.json"
-    file.write_text(file.read_text().replace('"step": 4', '"step": 5'))
-
-
-def remove_state(checkpoint: Path) -> None:
-    (checkpoint / "state.safetensors").unlink()
-
-
-DAMAGES = [flip_a_byte, cut_off, empty_progress, other_progress, flip_a_digit, remove_state]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over(
-    copied: Path, trained_run: Path, tiny_config: MakeConfig, damage: Callable[[Path], None]
-) -> None:
-    newest = copied / "checkpoints" / "step-00000004"
-    damage(newest)
-    complete, said = run_to(copied, tiny_config())
-    assert complete
-    assert f"{newest} is damaged and was passed over: " in said
-    assert f"Going on with {copied} from step 2." in said
-    assert_same_run(copied, trained_run, 4)
-    assert "is complete" in run_to(copied, tiny_config())[1]  # a sound checkpoint stands in its place
-
-
-def test_without_a_sound_checkpoint_nothing_is_started_over(copied: Path, tiny_config: MakeConfig) -> None:
-    for checkpoint in (copied / "checkpoints").iterdir():
-        flip_a_byte(checkpoint)
-    with pytest.raises(TrivdError, match=r"No checkpoint in .* can be read.*checksum.*Choose another --out"):
-        run_to(copied, tiny_config())
-    assert len(list((copied / "checkpoints").iterdir())) == 2
-
-
-def test_half_a_checkpoint_from_a_crash_is_not_seen(copied: Path, tiny_config: MakeConfig) -> None:
-    (copied / "checkpoints" / ".step-00000006.77.tmp").mkdir()
-    assert "is complete: 4 steps" in run_to(copied, tiny_config())[1]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from trivd.config import from_dict
 from trivd.errors import TrivdError
 from trivd.files import json_digest, write_atomically
 from trivd.training.step import Trainer
@@ -114,11 +115,11 @@ def load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[s
     damaged: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
-            progress = Progress(**json.loads((path / PROGRESS_FILE).read_text()))
+            progress = from_dict(Progress, json.loads((path / PROGRESS_FILE).read_text()), PROGRESS_FILE)
             if _digest((path / STATE_FILE).read_bytes(), progress) != progress.sha256:
                 raise ValueError("it does not have the checksum it was written with")
             _restore(trainer, load_file(path / STATE_FILE), progress.step)
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, TrivdError) as error:
             damaged.append(f"{path} is damaged and was passed over: {error}.")
             continue
         return progress, damaged
@@ -134,20 +135,36 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor], step: int) -> None:
         module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         for name, parameter in module.named_parameters():
             moments = f"{prefix}/optimizer/{name}/"
-            optimizer.state[parameter] = {
-                k.removeprefix(moments): _like(parameter, v) for k, v in tensors.items() if k.startswith(moments)
-            }
-    parameters = dict(trainer.generator.named_parameters())
+            optimizer.state[parameter] = _moments(
+                parameter, {k.removeprefix(moments): v for k, v in tensors.items() if k.startswith(moments)}
+            )
+    averaged = any(name.startswith("ema/") for name in tensors)
     trainer.ema.weights = {
         name: _like(parameter, tensors[f"ema/{name}"])
-        for name, parameter in parameters.items()
-        if f"ema/{name}" in tensors
+        for name, parameter in (trainer.generator.named_parameters() if averaged else ())
     }
     trainer.step = step
 
 
+def _moments(parameter: Tensor, saved: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adam's state of a parameter; none before its first update.
+
+    Raises:
+        KeyError, ValueError: something is missing, or of another shape, which the fused optimizer does not check.
+    """
+    if not saved:
+        return {}
+    if saved["step"].dim():
+        raise ValueError("an optimizer's count of steps is no number")
+    return {"step": saved["step"]} | {name: _like(parameter, saved[name]) for name in ("exp_avg", "exp_avg_sq")}
+
+
 def _like(parameter: Tensor, saved: Tensor) -> Tensor:
-    """`saved` where and how `parameter` lies in memory: the fused optimizer walks both as they lie."""
+    """`saved` where and how `parameter` lies in memory: the fused optimizer walks both as they lie.
+
+    Raises:
+        ValueError: it has another shape.
+    """
     if saved.shape != parameter.shape:
-        return saved  # Adam's step count
+        raise ValueError(f"a tensor is {tuple(saved.shape)} instead of {tuple(parameter.shape)}")
     return torch.empty_like(parameter).copy_(saved)
