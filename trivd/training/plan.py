@@ -71,14 +71,14 @@ def make_plan(config: Config) -> Plan:
 
         discriminator_flops = flops(discriminator_update) * recipe.discriminator_updates
         critics.requires_grad_(False)
-        generator_flops = flops(generator_update)
-        activations = saved_bytes(generator_update, [generator, critics])
+        with FlopCounterMode(display=False) as counter:
+            activations = saved_bytes(generator_update, [generator, critics])
     parameters: dict[str, int] = {view: _count(critics[view]) for view in critics.views}
     return Plan(
         generator_parameters=_count(generator),
         critic_parameters=parameters,
         discriminator_flops=discriminator_flops * recipe.accumulation,
-        generator_flops=generator_flops * recipe.accumulation,
+        generator_flops=counter.get_total_flops() * recipe.accumulation,
         state_bytes=BYTES * (5 * _count(generator) + 4 * sum(parameters.values())),
         activation_bytes=activations,
         critic_pixels=critics.pixels(model),
