@@ -145,7 +145,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         FrechetStatistics.load(path)
     statistics_of(features(20, 6, 0)).save(path)
     whole = path.read_bytes()
-    for damaged in (b"", b"text", whole[: len(whole) // 2], whole.replace(b"mean", b"none")):
+    entry = whole.find(b"PK\x01\x02")  # of the directory: versions, flags
+    newer = whole[: entry + 6] + b"\xff" + whole[entry + 7 :]  # needs a zip of version 25.5
+    encrypted = whole[: entry + 8] + b"\x01" + whole[entry + 9 :]
+    for damaged in (b"", b"text", whole[: len(whole) // 2], whole.replace(b"mean", b"none"), newer, encrypted):
         path.write_bytes(damaged)
         with pytest.raises(TrivdError, match="is damaged or does not hold"):
             FrechetStatistics.load(path)
