@@ -12,18 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch.utils.flop_counter import FlopCounterMode
 
 import trivd
 from trivd.cli import main
-from trivd.config import Config
 from trivd.data.decode import probe, read_frames
-from trivd.data.loader import Batch
-from trivd.models.discriminators import Discriminators
 from trivd.presets import PRESETS
-from trivd.training.plan import make_plan
 from trivd.training.run import Run
-from trivd.training.step import Trainer
 from trivd.visualize import save_mp4, save_png
 
 Pixels = NDArray[np.uint8]
@@ -166,51 +160,6 @@ def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(trivd_command: Comm
     for text in ("tsru_p, stronger", "parameters of G with E", "critic small_frames", "FLOPs of 2 D updates", "GiB"):
         assert text in out, text
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {
-            "model": {"classes": 10, "unit": "conv_lstm"},
-            "discriminator": {"decomposition": "mocogan_k8"},
-            "training": {
-                "accumulation": 2,
-                "discriminator_updates": 3,
-                "reconstruction": 30.0,
-                "reconstruction_samples": 3,
-            },
-        },
-    ],
-)
-def test_the_plan_counts_a_real_step(tiny_config: Callable[..., Config], changes: dict[str, dict[str, Any]]) -> None:
-    wide = {"generator_channels": 8, "discriminator_channels": 8, "recurrent_resolutions": [8, 16]}
-    config = tiny_config(**(changes | {"model": wide | changes.get("model", {})}))
-    recipe = config.training
-    trainer = Trainer(config, torch.device("cpu"), torch.float32)
-    videos = torch.randint(256, (recipe.batch_size, 5, 32, 32, 3), dtype=torch.uint8)
-    batch = Batch(videos, torch.zeros(recipe.batch_size, dtype=torch.int64))
-    with FlopCounterMode(display=False) as counter:
-        trainer.train_step([[batch] * recipe.accumulation] * recipe.discriminator_updates)
-    plan = make_plan(config)
-    assert plan.discriminator_flops + plan.generator_flops == pytest.approx(counter.get_total_flops(), rel=0.001)
-
-    counts = {view: sum(p.numel() for p in critic.parameters()) for view, critic in trainer.discriminators.items()}
-    assert plan.critic_parameters == counts
-    weights = sum(p.numel() for p in trainer.generator.parameters())
-    assert plan.generator_parameters == weights
-    # Float32 weights, gradients and two moments of both; the average of G.
-    assert plan.state_bytes == 4 * (4 * (weights + sum(counts.values())) + weights)
-    assert plan.activation_bytes > 0
-    assert plan.critic_pixels == trainer.discriminators.pixels(config.model)
-
-
-def test_pixels_of_the_critics_by_hand(tiny_config: Callable[..., Config]) -> None:
-    """Five frames of 32 pixels: two halved frames, a quarter of the clip, and the halved clip."""
-    config = tiny_config()
-    pixels = Discriminators(config.discriminator, config.model).pixels(config.model)
-    assert pixels == 2 * 16 * 16 + 5 * 16 * 16 + 5 * 16 * 16
 
 
 def test_presets_are_listed(trivd_command: Command) -> None:

@@ -1,58 +1,27 @@
 """One training step: who is changed by what, on which frames, and by how much."""
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import torch
+from step_checks import MakeTrainer, batch, rng, same, weights
 from torch import Tensor, nn
 
 from trivd.config import Config
-from trivd.data.loader import Batch
 from trivd.models.blocks import recompute_blocks
-from trivd.models.discriminators import DECOMPOSITIONS, Scores, combine
+from trivd.models.discriminators import Scores, combine
 from trivd.models.latents import draw_latents
 from trivd.training import step as step_module
 from trivd.training.losses import discriminator_hinge
-from trivd.training.step import NonFiniteLossError, Trainer, update_rng
+from trivd.training.step import NonFiniteLossError, Trainer
 from trivd.video import to_float
-
-MakeTrainer = Callable[..., Trainer]
-
-
-def batch(seed: int = 0, size: int = 2) -> Batch:
-    """Random clips of five frames of 32 pixels."""
-    rng = torch.Generator().manual_seed(seed)
-    video = torch.randint(256, (size, 5, 32, 32, 3), generator=rng, dtype=torch.uint8)
-    return Batch(video, torch.zeros(size, dtype=torch.int64))
-
-
-@pytest.fixture
-def make(tiny_config: Callable[..., Config]) -> MakeTrainer:
-    def trainer(dtype: torch.dtype = torch.float32, **changes: dict[str, Any]) -> Trainer:
-        return Trainer(tiny_config(**changes), torch.device("cpu"), dtype)
-
-    return trainer
-
-
-def weights(module: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
-
-
-def rng() -> torch.Generator:
-    return torch.Generator().manual_seed(5)
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3])
 def test_discriminator_updates_per_generator_update(
-    make: MakeTrainer, monkeypatch: pytest.MonkeyPatch, updates: int
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, updates: int
 ) -> None:
-    trainer = make(training={"discriminator_updates": updates})
+    trainer = make_trainer(training={"discriminator_updates": updates})
     calls: list[str] = []
     for name, optimizer in (("G", trainer.generator_optimizer), ("D", trainer.discriminator_optimizer)):
         optimizer.register_step_pre_hook(lambda *_, name=name: calls.append(name))
@@ -66,8 +35,8 @@ def test_the_paper_has_two_discriminator_updates() -> None:
     assert Config().training.discriminator_updates == 2
 
 
-def test_a_discriminator_update_leaves_the_generator_alone(make: MakeTrainer) -> None:
-    trainer = make()
+def test_a_discriminator_update_leaves_the_generator_alone(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
     generator, critics = weights(trainer.generator), weights(trainer.discriminators)
     trainer.discriminator_update([batch()], rng())
     assert same(weights(trainer.generator), generator)  # E is a part of it
@@ -77,8 +46,10 @@ def test_a_discriminator_update_leaves_the_generator_alone(make: MakeTrainer) ->
     assert not any(torch.equal(changed[name], critics[name]) for name in critics if name.endswith("weight"))
 
 
-def test_fakes_carry_no_graph_into_the_discriminator_update(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make()
+def test_fakes_carry_no_graph_into_the_discriminator_update(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
     seen: list[Tensor] = []
     draw = trainer.discriminators.draw
     monkeypatch.setattr(
@@ -94,8 +65,8 @@ def test_fakes_carry_no_graph_into_the_discriminator_update(make: MakeTrainer, m
     assert all(videos.requires_grad for videos in seen)
 
 
-def test_a_generator_update_leaves_the_critics_alone_and_trainable(make: MakeTrainer) -> None:
-    trainer = make()
+def test_a_generator_update_leaves_the_critics_alone_and_trainable(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
     generator, critics = weights(trainer.generator), weights(trainer.discriminators)
     trainer.generator_update([batch()], rng())
     assert same(weights(trainer.discriminators), critics)
@@ -112,9 +83,9 @@ def test_a_generator_update_leaves_the_critics_alone_and_trainable(make: MakeTra
 
 
 def test_the_generator_update_goes_on_from_the_last_discriminator_batch(
-    make: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make()
+    trainer = make_trainer()
     seen: list[Tensor] = []
     encode = trainer.generator.encoder.forward
     monkeypatch.setattr(trainer.generator.encoder, "forward", lambda frames: seen.append(frames) or encode(frames))
@@ -125,9 +96,9 @@ def test_the_generator_update_goes_on_from_the_last_discriminator_batch(
 
 
 def test_critics_see_the_conditioning_frames_before_the_fakes(
-    make: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make(discriminator={"decomposition": "clip"})
+    trainer = make_trainer(discriminator={"decomposition": "clip"})
     seen: list[Tensor] = []
     draw = trainer.discriminators.draw
     monkeypatch.setattr(
@@ -148,9 +119,9 @@ def test_critics_see_the_conditioning_frames_before_the_fakes(
 
 @pytest.mark.parametrize("head", ["mixed_projection", "projection"])
 @pytest.mark.parametrize("who", ["discriminator", "generator"])
-def test_an_update_lowers_its_own_loss(make: MakeTrainer, who: str, head: str) -> None:
+def test_an_update_lowers_its_own_loss(make_trainer: MakeTrainer, who: str, head: str) -> None:
     recipe = {"generator_lr": 1e-4, "discriminator_lr": 1e-4, "orthogonality": 0.0}
-    trainer = make(training=recipe, discriminator={"head": head})
+    trainer = make_trainer(training=recipe, discriminator={"head": head})
     for network in (trainer.generator, trainer.discriminators):
         for layer in network.modules():  # so that sigma does not move by itself
             if hasattr(layer, "power_iteration"):
@@ -166,8 +137,8 @@ def test_an_update_lowers_its_own_loss(make: MakeTrainer, who: str, head: str) -
 
 
 @pytest.mark.parametrize("head", ["mixed_projection", "projection"])
-def test_one_pass_for_real_and_fake_equals_two(make: MakeTrainer, head: str) -> None:
-    trainer = make(discriminator={"head": head, "decomposition": "stronger"})
+def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: str) -> None:
+    trainer = make_trainer(discriminator={"head": head, "decomposition": "stronger"})
     trainer.discriminators.eval()  # sigma stays
     critics = copy.deepcopy(trainer.discriminators)
     clips = batch()
@@ -189,8 +160,8 @@ def test_one_pass_for_real_and_fake_equals_two(make: MakeTrainer, head: str) -> 
         torch.testing.assert_close(losses[f"loss/discriminator/{view}"], expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_mixed_pairs_never_join_real_and_fake(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make()
+def test_mixed_pairs_never_join_real_and_fake(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer()
     combined: list[Scores] = []
     monkeypatch.setattr(step_module, "combine", lambda scores, head: combined.append(scores) or combine(scores, head))
     trainer.discriminator_update([batch(size=3)], rng())
@@ -202,8 +173,8 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("who", ["discriminator", "generator"])
-def test_accumulated_gradients_are_the_mean_over_the_passes(make: MakeTrainer, who: str) -> None:
-    trainer, plain = make(), make()
+def test_accumulated_gradients_are_the_mean_over_the_passes(make_trainer: MakeTrainer, who: str) -> None:
+    trainer, plain = make_trainer(), make_trainer()
     assert same(weights(trainer.generator), weights(plain.generator))
     parts = [batch(1), batch(2)]
     name = {"discriminator": "discriminators", "generator": "generator"}[who]
@@ -229,8 +200,8 @@ def test_accumulated_gradients_are_the_mean_over_the_passes(make: MakeTrainer, w
 
 
 @pytest.mark.parametrize("who", ["discriminator", "generator"])
-def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make: MakeTrainer, who: str) -> None:
-    trainer = make()
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_trainer: MakeTrainer, who: str) -> None:
+    trainer = make_trainer()
     with torch.no_grad():
         if who == "discriminator":
             trainer.discriminators["crop"].score.bias.fill_(float("nan"))
@@ -249,10 +220,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make: MakeTra
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("who", ["discriminator", "generator"])
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(
-    make: MakeTrainer, who: str, value: float
+    make_trainer: MakeTrainer, who: str, value: float
 ) -> None:
     """Though the loss is finite, as where a square root or a division by a small number meets zero."""
-    trainer = make()
+    trainer = make_trainer()
     trainer.train_step([[batch(1)], [batch(2)]])
     module = trainer.generator.output if who == "generator" else trainer.discriminators["crop"].score
     optimizer = trainer.generator_optimizer if who == "generator" else trainer.discriminator_optimizer
@@ -272,9 +243,9 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_recomputed_blocks_change_nothing_but_the_memory(make: MakeTrainer, dtype: torch.dtype) -> None:
+def test_recomputed_blocks_change_nothing_but_the_memory(make_trainer: MakeTrainer, dtype: torch.dtype) -> None:
     """Neither losses nor gradients, and no layer makes a second power iteration."""
-    kept, recomputed = make(dtype), make(dtype)
+    kept, recomputed = make_trainer(dtype), make_trainer(dtype)
     for network in (recomputed.generator, recomputed.discriminators):
         recompute_blocks(network)
     saved: dict[Trainer, int] = {}
@@ -294,155 +265,3 @@ def test_recomputed_blocks_change_nothing_but_the_memory(make: MakeTrainer, dtyp
         expected = {key: value for key, value in first.state_dict().items() if "standing" not in key}  # these are NaN
         assert same(expected, second.state_dict())  # with the singular vectors
     assert saved[recomputed] < 0.7 * saved[kept]
-
-
-def test_the_same_seed_and_step_draw_the_same(make: MakeTrainer) -> None:
-    first, second, other = make(), make(), make(training={"seed": 1})
-    updates = [[batch(1)], [batch(2)]]
-    losses = first.train_step(updates)
-    torch.rand(7)  # what else is drawn does not matter
-    again = second.train_step(updates)
-    assert same(losses, again)
-    assert same(weights(first.generator), weights(second.generator))
-    assert same(weights(first.discriminators), weights(second.discriminators))
-    assert not same(losses, other.train_step(updates))
-
-
-def test_every_update_has_random_numbers_of_its_own() -> None:
-    places = [(seed, step, update) for seed in range(2) for step in range(3) for update in range(3)]
-    draws = {torch.rand(4, generator=update_rng(*place)).numpy().tobytes() for place in places}
-    assert len(draws) == len(places)
-    assert torch.equal(torch.rand(4, generator=update_rng(1, 2, 0)), torch.rand(4, generator=update_rng(1, 2, 0)))
-
-
-@pytest.mark.parametrize("decomposition", DECOMPOSITIONS)
-def test_every_decomposition_trains_and_names_its_losses(make: MakeTrainer, decomposition: str) -> None:
-    trainer = make(discriminator={"decomposition": decomposition})
-    losses = trainer.train_step([[batch(1)], [batch(2)]])
-    views = DECOMPOSITIONS[trainer.config.discriminator.decomposition]
-    expected = {f"loss/{who}/{view}" for view in views for who in ("discriminator", "generator")}
-    assert set(losses) == expected | {"loss/orthogonality"}
-    assert all(torch.isfinite(value) and not value.requires_grad and value.dim() == 0 for value in losses.values())
-
-
-def test_orthogonality_and_reconstruction_enter_the_loss_with_their_weights(make: MakeTrainer) -> None:
-    """Gradients are linear in the weights of the terms: doubling a weight adds its term once more."""
-
-    def gradient(orthogonality: float, reconstruction: float, half_life: int = 0, step: int = 0) -> Tensor:
-        weights = {"orthogonality": orthogonality, "reconstruction": reconstruction}
-        trainer = make(training=weights | {"reconstruction_half_life": half_life})
-        trainer.step = step
-        nn.init.normal_(trainer.generator.first.weight, generator=torch.Generator().manual_seed(0))
-        trainer.generator_update([batch()], rng())
-        grad = trainer.generator.first.weight.grad
-        assert grad is not None
-        return grad.clone()
-
-    def check(change: Tensor, twice: Tensor) -> None:
-        assert change.abs().max() > 1e-6
-        torch.testing.assert_close(twice, 2 * change, rtol=1e-2, atol=1e-6)
-
-    base = gradient(0.0, 0.0)
-    check(gradient(0.01, 0.0) - base, gradient(0.02, 0.0) - base)
-    check(gradient(0.0, 1.0) - base, gradient(0.0, 2.0) - base)
-    torch.testing.assert_close(gradient(0.0, 8.0, half_life=50, step=150), gradient(0.0, 1.0))
-    weight = make().generator.first.weight.detach().clone()
-    nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
-    gram = weight @ weight.T
-    analytic = 4 * (gram - gram.diag().diag()) @ weight
-    torch.testing.assert_close(gradient(0.01, 0.0) - base, 0.01 * analytic, rtol=1e-3, atol=1e-3)
-
-
-def test_reconstruction_takes_the_mean_of_the_samples(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make(training={"reconstruction": 30.0, "reconstruction_samples": 2})
-    futures: list[Tensor] = []
-    decode = trainer.generator.decode
-
-    def record(*arguments: Any) -> Any:
-        prediction = decode(*arguments)
-        futures.append(prediction.video.detach())
-        return prediction
-
-    monkeypatch.setattr(trainer.generator, "decode", record)
-    clips = batch()
-    losses = trainer.generator_update([clips], rng())
-    (video,) = futures
-    assert video.shape[0] == 4  # clip 0, clip 1, and both once more
-    assert not torch.equal(video[:2], video[2:])
-    truth = to_float(clips.video)[:, 2:]
-    expected = ((video[:2] + video[2:]) / 2 - truth).abs().mean()
-    torch.testing.assert_close(losses["loss/reconstruction"], expected)
-    assert all(torch.isfinite(value) for value in losses.values())
-
-
-def test_samples_of_a_clip_start_from_its_own_frames(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make(
-        training={"reconstruction": 30.0, "reconstruction_samples": 2}, discriminator={"decomposition": "clip"}
-    )
-    seen: list[Tensor] = []
-    states: list[dict[int, Tensor]] = []
-    draw, decode = trainer.discriminators.draw, trainer.generator.decode
-    monkeypatch.setattr(
-        trainer.discriminators,
-        "draw",
-        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
-    )
-    monkeypatch.setattr(trainer.generator, "decode", lambda s, z, labels: states.append(s) or decode(s, z, labels))
-    clips = batch()
-    trainer.generator_update([clips], rng())
-    given = to_float(clips.video)[:, :2]
-    assert torch.equal(seen[0][:, :2], torch.cat([given, given]))
-    for state in states[0].values():
-        assert torch.equal(state[:2], state[2:])
-        assert not torch.equal(state[0], state[1])
-
-
-@pytest.mark.parametrize("head", ["mixed_projection", "projection"])
-def test_bfloat16_follows_float32(make: MakeTrainer, head: str) -> None:
-    exact, rounded = make(discriminator={"head": head}), make(torch.bfloat16, discriminator={"head": head})
-    updates = [[batch(1)], [batch(2)]]
-    wanted = exact.train_step(updates)
-    losses = rounded.train_step(updates)
-    for name, value in losses.items():
-        assert value.dtype == torch.float32
-        assert value.item() == pytest.approx(wanted[name].item(), rel=0.1, abs=0.1), name
-    for parameter in (*rounded.generator.parameters(), *rounded.discriminators.parameters()):
-        assert parameter.dtype == torch.float32
-
-
-def test_classes_reach_both_networks(make: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make(model={"classes": 3}, training={"reconstruction": 1.0, "reconstruction_samples": 2})
-    seen: list[tuple[str, list[int]]] = []
-
-    def watch(name: str, embedding: nn.Module) -> None:
-        embedding.register_forward_pre_hook(lambda _, inputs: seen.append((name, inputs[0].tolist())))
-
-    watch("G", trainer.generator.embedding)
-    watch("D", trainer.discriminators["crop"].embedding)
-    clips = Batch(batch().video, torch.tensor([2, 0]))
-    trainer.train_step([[clips]])
-    assert seen == [("G", [2, 0]), ("D", [2, 0, 2, 0]), ("G", [2, 0, 2, 0]), ("D", [2, 0, 2, 0])]
-
-
-def test_adam_is_the_papers(make: MakeTrainer) -> None:
-    trainer = Trainer(
-        Config(model=make().config.model, discriminator=make().config.discriminator),
-        torch.device("cpu"),
-        torch.float32,
-    )
-    for optimizer, lr in ((trainer.generator_optimizer, 1e-4), (trainer.discriminator_optimizer, 5e-4)):
-        (group,) = optimizer.param_groups
-        assert (group["lr"], group["betas"], group["weight_decay"]) == (lr, (0.0, 0.999), 0)
-
-
-def test_the_average_follows_the_steps(make: MakeTrainer) -> None:
-    trainer = make()  # starts at step 2, decay 0.5
-
-    def steps() -> Iterator[dict[str, Tensor]]:
-        for number in range(3):
-            trainer.train_step([[batch(number)], [batch(number + 9)]])
-            yield weights(trainer.generator)
-
-    _, second, third = steps()
-    for name, value in trainer.ema.weights.items():
-        torch.testing.assert_close(value, (second[name] + third[name]) / 2)
