@@ -298,7 +298,7 @@ class TrainingConfig:
 class EvaluationConfig:
     """How a model is scored and its samples are drawn (4.1, C.1, D.1, E.2)."""
 
-    clips: int = 2_048  # held-out clips that get one future each: distances, inception score, sharpness
+    clips: int = 2_048  # held-out clips with one future each: distances, inception score, sharpness, motion
     best_of_clips: int = 256  # held-out clips that get several: frame scores, best of l (Figure 5), diversity
     samples: int = 100  # futures of each of these
     runs: int = 1  # evaluations with seeds of their own, whose mean and standard deviation are reported

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trivd.errors import TrivdError
+from trivd.evaluation.results import APPEARANCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ BASELINE_COLOR = "#666666"
 PANEL = (5.2, 3.4)  # inches
 DOTS_PER_INCH = 110
 METRICS = {"ssim": "SSIM", "psnr": "PSNR [dB]"}
-FRAME_METRICS = METRICS | {"sharpness": "Sharpness [grey levels / pixel]"}
+FRAME_METRICS = METRICS | {name: title.capitalize() for name, title in APPEARANCE.items()}
 DISTANCE = "distance"  # the series of the Fréchet distance in a training log
 
 
@@ -93,7 +94,7 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Scores by predicted frame, one line per series, such as "best of 10", "one sample" or "copy" (Figure 5).
 
     Args:
-        curves: "psnr" (dB), "ssim" or "sharpness" (grey levels / pixel) -> series -> one value per predicted frame.
+        curves: a name of `FRAME_METRICS` -> series -> one value per predicted frame.
     """
     figure, axes = panels(len(curves))
     names = list(dict.fromkeys(name for lines in curves.values() for name in lines))  # one look each, in all panels

@@ -14,6 +14,7 @@ def columns(prefix: str, clips: int, seed: int) -> dict[str, torch.Tensor]:
         f"{prefix}/embedding": torch.randn(clips, 3, generator=rng),
         f"{prefix}/logits": torch.randn(clips, 4, generator=rng),
         f"{prefix}/sharpness": torch.rand(clips, 2, generator=rng),
+        f"{prefix}/motion": torch.rand(clips, 2, generator=rng),
     }
 
 
@@ -21,13 +22,14 @@ def test_the_truth_against_itself_is_the_best_there_is() -> None:
     truth = columns("truth", 64, 0)
     perfect = {name.replace("truth", "model"): column for name, column in truth.items()}
     figures = distribution_figures(truth | columns("copy", 64, 1), [perfect], Means(), 1)
-    distance, inception, sharpness = figures
+    distance, inception, sharpness, motion = figures
     assert distance.model.mean == pytest.approx(0, abs=1e-9)
     assert distance.copy == pytest.approx(
         frechet_distance(truth["truth/embedding"], columns("copy", 64, 1)["copy/embedding"])
     )
     assert inception.model.mean == inception.truth
     assert sharpness.model.mean == sharpness.truth
+    assert motion.model.mean == motion.truth == pytest.approx(float(truth["truth/motion"].mean()))
 
 
 def test_frame_figures_and_curves_are_means() -> None:
@@ -48,6 +50,9 @@ def test_frame_figures_and_curves_are_means() -> None:
     result = curves(columns("truth", 7, 4) | columns("copy", 7, 5), singles, runs, 11)
     expected = sum(run["ssim/best 11"].mean(dim=0) for run in runs) / 2
     assert result["ssim"]["best of 11"] == pytest.approx(expected.tolist())
+    assert result["motion"]["one sample"] == pytest.approx(
+        torch.stack([single["model/motion"] for single in singles]).mean(dim=(0, 1)).tolist()
+    )
     assert set(result["sharpness"]) == {"truth", "copy the last frame", "one sample"}
 
 

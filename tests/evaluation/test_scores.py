@@ -11,7 +11,7 @@ from torch import Tensor
 from trivd.data.clips import Clip
 from trivd.evaluation.frames import psnr, ssim
 from trivd.evaluation.scores import Columns, ModelForecaster, Scorer, best_of_counts, clip_latents, collect
-from trivd.evaluation.sharpness import sharpness
+from trivd.evaluation.sharpness import motion_magnitude, sharpness
 from trivd.models.generator import Generator
 from trivd.video import to_float
 
@@ -92,6 +92,7 @@ def test_one_future_is_the_first_of_several(generator: Generator) -> None:
         for name, score in (("psnr", psnr(future, truth)), ("ssim", ssim(future, truth))):
             torch.testing.assert_close(columns[f"model/{name}"][clip], score[0], **CLOSE)
         torch.testing.assert_close(columns["model/sharpness"][clip], sharpness(future)[0], **CLOSE)
+        torch.testing.assert_close(columns["model/motion"][clip], motion_magnitude(future, past[:, -1])[0], **CLOSE)
         frames = torch.cat([past, future], dim=1)[0].add(1).mul(127.5).round()
         torch.testing.assert_close(columns["model/embedding"][clip], frames.mean(dim=(1, 2, 3)), **CLOSE)
         torch.testing.assert_close(columns["model/logits"][clip], frames.mean(dim=(0, 2, 3)), **CLOSE)
@@ -107,6 +108,9 @@ def test_the_reference_is_the_truth_and_a_copy(count_conditioning: bool) -> None
         expected = torch.from_numpy(pixels[:, first:].mean(axis=(2, 3, 4))).float()
         torch.testing.assert_close(columns[f"{who}/embedding"], expected)
         assert columns[f"{who}/sharpness"].shape == (CLIPS, 3)
+    assert (columns["copy/motion"] == 0).all()
+    changes = np.abs(np.diff(videos[:, 1:] @ [0.299, 0.587, 0.114], axis=1)).mean(axis=(2, 3))
+    torch.testing.assert_close(columns["truth/motion"], torch.from_numpy(changes).float(), rtol=1e-4, atol=1e-3)
     error = np.square(copied[:, 2:] - videos[:, 2:]).mean(axis=(2, 3, 4))
     torch.testing.assert_close(columns["copy/psnr"], torch.from_numpy(10 * np.log10(255**2 / error)).float())
 

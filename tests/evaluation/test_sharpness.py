@@ -1,10 +1,14 @@
-"""Sharpness of ramps, whose gradient is known, and of blurred frames."""
+"""Sharpness of ramps, whose gradient is known, and of blurred frames; motion magnitude of ramps that move."""
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trivd.errors import TrivdError
-from trivd.evaluation.sharpness import sharpness
+from trivd.evaluation.sharpness import motion_magnitude, sharpness
+
+SIZES = ((4, (4, 1, 1)), (7, (1, 7, 1)), (5, (1, 1, 5)))  # times, rows, columns: length, and shape against the others
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -53,3 +57,26 @@ def test_wrong_frames_are_refused() -> None:
     for shape in ((2, 3, 8, 8), (1, 2, 2, 8, 8), (1, 2, 3, 1, 8)):
         with pytest.raises(TrivdError, match="Sharpness needs frames"):
             sharpness(torch.zeros(shape))
+
+
+@given(st.integers(-3, 3), st.integers(-3, 3), st.sampled_from([1, 3]))
+def test_a_ramp_that_moves_changes_by_its_slope(down: int, right: int, channels: int) -> None:
+    times, rows, columns = (torch.arange(n, dtype=torch.float32).view(v) for n, v in SIZES)
+    grey = 20 + 3 * (rows - down * times) + 4 * (columns - right * times) + 60  # 3 levels a pixel down, 4 to the right
+    video = (grey[None, :, None] / 127.5 - 1).expand(2, -1, channels, -1, -1)  # (2, 4, channels, 7, 5)
+    found = motion_magnitude(video[:, 1:], video[:, 0])
+    torch.testing.assert_close(found, torch.full((2, 3), float(abs(3 * down + 4 * right))), rtol=0, atol=1e-3)
+
+
+def test_a_copy_does_not_move() -> None:
+    last = torch.rand(2, 3, 8, 8)
+    assert (motion_magnitude(last[:, None].expand(2, 4, 3, 8, 8), last) == 0).all()
+
+
+def test_motion_of_wrong_frames_is_refused() -> None:
+    with pytest.raises(TrivdError, match="the one before them"):
+        motion_magnitude(torch.zeros(1, 2, 3, 8, 8), torch.zeros(1, 3, 8, 9))
+    with pytest.raises(TrivdError, match="Motion magnitude needs frames"):
+        motion_magnitude(torch.zeros(1, 2, 2, 8, 8), torch.zeros(1, 2, 8, 8))
+    with pytest.raises(TrivdError, match=r"need values in \[-1, 1\]"):
+        motion_magnitude(torch.zeros(1, 2, 3, 8, 8), torch.full((1, 3, 8, 8), 2.0))

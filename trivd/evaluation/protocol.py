@@ -45,7 +45,7 @@ class Protocol:
             f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}",
             f"{self.conditioning_frames} frames given, {self.predicted_frames} predicted and counted in frame scores",
             f"frame scores of {self.best_of_clips} clips x {self.samples} samples",
-            f"sharpness of {self.clips} clips x 1 sample",
+            f"sharpness and motion magnitude of {self.clips} clips x 1 sample",
         ]
         if self.features:
             parts[-1] = (
@@ -95,7 +95,7 @@ class Evaluation:
 
     protocol: Protocol
     figures: list[Figure]
-    curves: dict[str, dict[str, list[float]]]  # psnr (dB), ssim, sharpness -> series -> one value per predicted frame
+    curves: dict[str, dict[str, list[float]]]  # psnr, ssim, ... -> series -> one value per frame
     motion: MotionScore | None
     warnings: list[str]
 

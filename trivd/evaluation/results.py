@@ -13,13 +13,14 @@ from trivd.evaluation.scores import Columns, best_of_counts
 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
 TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
-SHARPNESS, DIVERSITY = "sharpness [grey levels / pixel]", "diversity [grey levels]"
+APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
+DIVERSITY = "diversity [grey levels]"
 
 
 def distribution_figures(
     reference: Columns, singles: Sequence[Columns], network: FeatureNetwork | None, splits: int
 ) -> list[Figure]:
-    """Fréchet distance, inception score (both with a network only) and sharpness.
+    """Fréchet distance, inception score (both with a network only), sharpness and motion magnitude.
 
     Args:
         reference: as `Scorer.reference` gives it.
@@ -52,15 +53,11 @@ def distribution_figures(
                 score(reference["truth/logits"]),
             ),
         ]
-    sharpness = Figure(
-        SHARPNESS,
-        "like the truth",
-        2,
-        Spread.of([_mean(single["model/sharpness"]) for single in singles]),
-        _mean(reference["copy/sharpness"]),
-        _mean(reference["truth/sharpness"]),
-    )
-    return [*figures, sharpness]
+    for name, title in APPEARANCE.items():
+        spread = Spread.of([_mean(single[f"model/{name}"]) for single in singles])
+        baselines = [_mean(reference[f"{whose}/{name}"]) for whose in ("copy", "truth")]
+        figures.append(Figure(title, "like the truth", 2, spread, *baselines))
+    return figures
 
 
 def frame_figures(bests: Sequence[Columns], samples: int) -> list[Figure]:
@@ -86,11 +83,12 @@ def curves(
         score: {series: _frame_means([best[column] for best in bests]) for series, column in columns.items()}
         for score, columns in ((score, _series(score, samples)) for score in TITLES)
     }
-    by_score["sharpness"] = {
-        "truth": _frame_means([reference["truth/sharpness"]]),
-        COPY: _frame_means([reference["copy/sharpness"]]),
-        ONE: _frame_means([single["model/sharpness"] for single in singles]),
-    }
+    for name in APPEARANCE:
+        by_score[name] = {
+            "truth": _frame_means([reference[f"truth/{name}"]]),
+            COPY: _frame_means([reference[f"copy/{name}"]]),
+            ONE: _frame_means([single[f"model/{name}"] for single in singles]),
+        }
     return by_score
 
 

@@ -16,7 +16,7 @@ from trivd.data.loader import evaluation_batch
 from trivd.evaluation.diversity import Diversity
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.frames import BestOf, psnr, ssim
-from trivd.evaluation.sharpness import sharpness
+from trivd.evaluation.sharpness import motion_magnitude, sharpness
 from trivd.hardware import autocast
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents, seeded_generator
@@ -127,16 +127,14 @@ class Scorer:
 
     @torch.no_grad()
     def reference(self, numbers: Sequence[int]) -> Columns:
-        """What needs no model: sharpness, thumbnails, features of the truth; all scores of copying the last frame."""
+        """What needs no model: all but psnr and ssim of the truth, and all scores of copying the last frame."""
         clips = self.load(numbers)
         copy = clips.conditioning[:, -1:].expand_as(clips.truth)
-        columns = {"truth/sharpness": sharpness(clips.truth), "truth/thumbnail": thumbnails(clips.truth)}
-        columns |= _named("truth", self._features(clips, clips.truth))
-        return columns | _named("copy", self._scores(clips, copy))
+        return _named("truth", self._appearance(clips, clips.truth)) | _named("copy", self._scores(clips, copy))
 
     @torch.no_grad()
     def single(self, forecaster: Forecaster, run: int, numbers: Sequence[int]) -> Columns:
-        """All scores of one future per clip: psnr, ssim, sharpness (B, T), thumbnails, and features."""
+        """All scores of one future per clip: psnr, ssim, sharpness, motion (B, T), thumbnails, and features."""
         clips = self.load(numbers)
         return _named("model", self._scores(clips, next(forecaster.futures(clips, 1, run))))
 
@@ -170,10 +168,14 @@ class Scorer:
         return columns
 
     def _scores(self, clips: Clips, video: Tensor) -> Columns:
+        agreement = {"psnr": psnr(video, clips.truth), "ssim": ssim(video, clips.truth)}
+        return agreement | self._appearance(clips, video)
+
+    def _appearance(self, clips: Clips, video: Tensor) -> Columns:
+        """What is measured without the truth."""
         columns = {
-            "psnr": psnr(video, clips.truth),
-            "ssim": ssim(video, clips.truth),
             "sharpness": sharpness(video),
+            "motion": motion_magnitude(video, clips.conditioning[:, -1]),
             "thumbnail": thumbnails(video),
         }
         return columns | self._features(clips, video)

@@ -5,11 +5,11 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from trivd.evaluation.protocol import Evaluation
-from trivd.evaluation.results import TITLES
+from trivd.evaluation.results import APPEARANCE, TITLES
 from trivd.markdown import markdown_table
 from trivd.report import Table
 
-CURVE_TITLES = TITLES | {"sharpness": ("Sharpness [grey levels / pixel]", 2)}
+CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
 
 def tables(evaluation: Evaluation) -> list[Table]:

@@ -164,6 +164,7 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
             figure.truth,
         )
         for name, figure in by_run[0].items()
+        if all(name in run for run in by_run)  # one that an earlier version did not have
     }
     motions = [evaluation.motion for evaluation in evaluations if evaluation.motion is not None]
     if motions:
