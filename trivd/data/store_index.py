@@ -1,6 +1,6 @@
 """The files of a store: where each video lies in them, and whether they still hold what was written.
 
-- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, then the CRC-32 of each frame, so that
+- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, then the CRC-32C of each frame, so that
   what is read of it can be checked (T uint32, little-endian).
 - `shards/00000.json`, ...: what lies in that shard, and what was skipped; written last, so it says the shard is done.
 - `index.json`: all videos of all shards; written at the very end, so it says the store is done.
@@ -9,12 +9,12 @@
 
 import itertools
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 
 from trivd.data.report import Skipped
@@ -23,7 +23,7 @@ from trivd.errors import TrivdError
 from trivd.files import read_json, write_atomically
 
 FORMAT = "trivd-store"
-VERSION = 3
+VERSION = 4
 INDEX = "index.json"
 PLAN = "plan.json"
 SHARDS = "shards"
@@ -43,7 +43,7 @@ class StoredVideo(NamedTuple):
     width: int
     shard: int
     offset: int  # bytes from the beginning of the shard
-    crc32: int  # of all its bytes, the frames' checksums among them
+    crc32c: int  # of all its bytes, the frames' checksums among them
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _check_videos(index: StoreIndex) -> None:
     filled = [0] * len(index.shards)
     shard = 0
     for video in index.videos:
-        fits = video.shard >= shard and video.offset == filled[video.shard] and 0 <= video.crc32 < 1 << 32
+        fits = video.shard >= shard and video.offset == filled[video.shard] and 0 <= video.crc32c < 1 << 32
         is_whole = video.frames >= 1 and min(video.height, video.width) == index.resolution and video.split in SPLITS
         if not (fits and is_whole and 0 <= video.label < max(1, len(index.classes))):
             raise ValueError(f"the entry of {video.name} contradicts the others")
@@ -210,9 +210,9 @@ def changed_videos(shard: Path, videos: Iterable[StoredVideo], channels: int) ->
         for video in videos:
             left, checksum = video_bytes(video.frames, video.height, video.width, channels), 0
             while left and (piece := file.read(min(left, CHECK_BYTES))):
-                checksum = zlib.crc32(piece, checksum)
+                checksum = google_crc32c.extend(checksum, piece)
                 left -= len(piece)
-            if left or checksum != video.crc32:
+            if left or checksum != video.crc32c:
                 changed.append(video.name)
     return changed
 

@@ -4,12 +4,12 @@ What the units are follows from the listing and the settings alone, so that any 
 """
 
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
 import numpy as np
 
 from trivd.data.decode import UnreadableVideo, VideoInfo
@@ -128,13 +128,13 @@ def _append(file: BinaryIO, entry: Entry, label: int, unit: Unit) -> StoredVideo
     for frame in entry.video.frames(0, 1, FrameConverter(unit.resolution, unit.channels)):
         shape = frame.shape
         file.write(frame.data)
-        whole = zlib.crc32(frame.data, whole)
-        checksums.append(zlib.crc32(frame.data))
+        whole = google_crc32c.extend(whole, frame)
+        checksums.append(google_crc32c.value(frame))
     if not checksums:
         raise UnreadableVideo(entry.video.path, "empty", "no frame could be decoded")
     table = np.array(checksums, CHECKSUM).tobytes()
     file.write(table)
-    whole = zlib.crc32(table, whole)
+    whole = google_crc32c.extend(whole, table)
     return StoredVideo(entry.name, label, entry.split, len(checksums), shape[0], shape[1], unit.number, offset, whole)
 
 
