@@ -33,11 +33,23 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
         assert choose_precision("bfloat16", CPU) == torch.bfloat16
 
 
-@pytest.mark.parametrize(("amx", "avx512"), [(False, False), (True, False), (False, True)])
-def test_a_cpu_gains_from_either_extension(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool) -> None:
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "gains"),
+    [
+        (False, False, "AuthenticAMD", False),
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, True, "", False),
+    ],
+)
+def test_a_cpu_gains_from_amx_and_from_avx512_of_amd(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, vendor: str, gains: bool
+) -> None:
+    monkeypatch.setattr(hardware, "processor", lambda field: {"vendor_id": vendor}[field])
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    assert hardware.gains_from_bfloat16(CPU) == (amx or avx512)
+    assert hardware.gains_from_bfloat16(CPU) == gains
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -210,10 +210,10 @@ PRESETS: dict[str, Preset] = {
             VIDEOS64,
             {
                 "training": {
-                    "steps": 3_000,
+                    "steps": 1_800,
                     "reconstruction": 1000.0,
-                    "sample_every": 500,
-                    "evaluate_every": 500,
+                    "sample_every": 300,
+                    "evaluate_every": 300,
                     "checkpoint_every": 250,
                 }
             },

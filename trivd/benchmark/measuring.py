@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from trivd.hardware import processor
 
 PACKAGES = ("trivd", "torch", "numpy", "av")
 
@@ -66,17 +67,9 @@ def circumstances(device: torch.device) -> dict[str, Any]:
         "command": shlex.join(["python", *sys.argv]),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "hardware": {
-            "cpu": _processor(),
+            "cpu": processor("model name") or platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
     }
-
-
-def _processor() -> str:
-    """The processor's name, where Linux says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from trivd.files import library_folder, write_atomically
+from trivd.hardware import processor
 
 SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
@@ -156,6 +157,4 @@ def _openmp_runtime() -> Path | None:
 
 def _processor_flags() -> str:
     """What -march=native depends on, where Linux says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return processor("flags") or processor("Features") or platform.processor()
