@@ -210,7 +210,7 @@ PRESETS: dict[str, Preset] = {
             VIDEOS64,
             {
                 "training": {
-                    "steps": 1_800,
+                    "steps": 1_500,
                     "reconstruction": 1000.0,
                     "sample_every": 300,
                     "evaluate_every": 300,
