@@ -125,9 +125,18 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "kernel_size": [0, 2, -3],
         "warp_size": [0, 4, -1],
         "recurrent_resolutions": [(), (4,), (8, 128), (8, 8), (24,)],
+        "unit": ["gru", 1],
+        "activation": ["elu"],
     },
-    "discriminator": {"frames": [0, -1], "downsampling": [0, 3, 8]},
-    "data": {"stride": [0], "digits": [0], "digits_clips": [0], "workers": [-1], "validation_share": [0.0, 1.0, -0.5]},
+    "discriminator": {"frames": [0, -1], "downsampling": [0, 3, 8], "decomposition": ["best"], "head": ["linear"]},
+    "data": {
+        **{key: [0] for key in ["stride", "digits", "digits_clips"]},
+        "workers": [-1],
+        "validation_share": [0.0, 1.0, -0.5],
+        "layout": ["zip"],
+        "ucf101_fold": [0, 4],
+        "bair_camera": ["front"],
+    },
     "training": {
         **{key: [0, -1] for key in ["steps", "batch_size", "accumulation", "discriminator_updates"]},
         **{key: [0] for key in ["log_every", "sample_every", "evaluate_every", "checkpoint_every"]},
@@ -137,11 +146,14 @@ BAD: dict[str, dict[str, list[Any]]] = {
         **{key: [-1] for key in ["ema_start", "seed"]},
         "reconstruction_samples": [0, 2],  # 2: without reconstruction
         "reconstruction_half_life": [-1, 100],  # 100: without reconstruction
+        "precision": ["float64"],
+        "on_nan": ["ignore"],
     },
     "evaluation": {
         **{key: [0] for key in ["clips", "samples", "batch_size", "standing_batches", "standing_batch_size"]},
         "truncation": [-0.5],
         "seed": [-1],
+        "features": ["vgg"],
     },
 }
 BAD_VALUES = [

@@ -6,9 +6,9 @@ The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 import tyro
@@ -51,6 +51,24 @@ def _require(condition: bool, message: str) -> None:
         raise TrivdError(message)
 
 
+def _at_least(least: int, section: str, settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        _require(value >= least, f"{section}.{name} is {value}; it must be at least {least}.")
+
+
+def _one_of(choices: Collection[object], section: str, settings: object, name: str) -> None:
+    value, (*others, last) = getattr(settings, name), map(str, choices)
+    _require(value in choices, f"{section}.{name} is {value}; choose {', '.join(others)} or {last}.")
+
+
+def _check_literals(section: str, settings: object) -> None:
+    """Each setting of a Literal type must be one of its values, whoever makes the configuration."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal:
+            _one_of(get_args(kind), section, settings, name)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The generator G, with its encoder E: all that is needed to rebuild a saved model (appendix A, F)."""
@@ -73,19 +91,12 @@ class ModelConfig:
     activation: Literal["paper", "relu", "tanh"] = "paper"  # rho; "paper": tanh for k_traj_gru (F.2), else ReLU (F.1)
 
     def __post_init__(self) -> None:
-        _require(self.resolution in RESOLUTIONS, f"model.resolution is {self.resolution}; choose 32, 64, 128 or 256.")
-        _require(self.image_channels in (1, 3), f"model.image_channels is {self.image_channels}; choose 1 or 3.")
-        for name in (
-            "conditioning_frames",
-            "predicted_frames",
-            "generator_channels",
-            "discriminator_channels",
-            "latent_dim",
-            "embedding_dim",
-            "links",
-        ):
-            _require(getattr(self, name) >= 1, f"model.{name} is {getattr(self, name)}; it must be at least 1.")
-        _require(self.classes >= 0, f"model.classes is {self.classes}; use 0 for no class, or their number.")
+        _check_literals("model", self)
+        _one_of(RESOLUTIONS, "model", self, "resolution")
+        _one_of((1, 3), "model", self, "image_channels")
+        _at_least(1, "model", self, "conditioning_frames", "predicted_frames", "links")
+        _at_least(1, "model", self, "generator_channels", "discriminator_channels", "latent_dim", "embedding_dim")
+        _at_least(0, "model", self, "classes")
         for name in ("kernel_size", "warp_size"):
             size = getattr(self, name)
             _require(size >= 1 and size % 2 == 1, f"model.{name} is {size}; it must be an odd number of pixels.")
@@ -101,11 +112,6 @@ class ModelConfig:
         _require(
             self.resolution < 256 or self.generator_channels % 2 == 0,
             "model.generator_channels must be even at 256 pixels, where features have ch/2 channels.",
-        )
-        _require(self.unit in get_args(Unit), f"model.unit is {self.unit}; choose one of {', '.join(get_args(Unit))}.")
-        _require(
-            self.activation in ("paper", "relu", "tanh"),
-            f"model.activation is {self.activation}; choose paper, relu or tanh.",
         )
         for r in self.recurrent_resolutions:
             width = self.channels_at(r)
@@ -151,15 +157,9 @@ class DiscriminatorConfig:
     downsampling: int = 2  # s of the downsampled and cropped inputs
 
     def __post_init__(self) -> None:
-        _require(self.frames >= 1, f"discriminator.frames is {self.frames}; it must be at least 1.")
-        _require(
-            self.downsampling in (1, 2, 4),
-            f"discriminator.downsampling is {self.downsampling}; choose 1, 2 or 4.",
-        )
-        _require(
-            self.decomposition in get_args(Decomposition),
-            f"discriminator.decomposition is {self.decomposition}; choose one of {', '.join(get_args(Decomposition))}.",
-        )
+        _check_literals("discriminator", self)
+        _at_least(1, "discriminator", self, "frames")
+        _one_of((1, 2, 4), "discriminator", self, "downsampling")
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class VideoLimits:
     max_video_bytes: int = 1 << 30  # of one that is held in memory whole: an .npz array, a record of BAIR, a prediction
 
     def __post_init__(self) -> None:
-        for name in ("max_frame_pixels", "max_aspect_ratio", "max_video_frames", "max_video_bytes"):
-            _require(getattr(self, name) >= 1, f"limits.{name} is {getattr(self, name)}; it must be at least 1.")
+        names = ("max_frame_pixels", "max_aspect_ratio", "max_video_frames", "max_video_bytes")
+        _at_least(1, "limits", self, *names)
 
 
 DEFAULT_LIMITS = VideoLimits()
@@ -197,15 +197,10 @@ class DataConfig:
     limits: VideoLimits = DEFAULT_LIMITS  # beyond which a video is refused before it is decoded
 
     def __post_init__(self) -> None:
-        for name in ("stride", "digits", "digits_clips"):
-            _require(getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}; it must be at least 1.")
-        _require(self.workers >= 0, f"data.workers is {self.workers}; it must be 0 or more.")
-        _require(self.layout in get_args(Layout), f"data.layout is {self.layout}; choose one of {get_args(Layout)}.")
-        _require(self.ucf101_fold in (1, 2, 3), f"data.ucf101_fold is {self.ucf101_fold}; choose 1, 2 or 3.")
-        _require(
-            self.bair_camera in ("image_aux1", "image_main"),
-            f"data.bair_camera is {self.bair_camera}; choose image_aux1 or image_main.",
-        )
+        _check_literals("data", self)
+        _at_least(1, "data", self, "stride", "digits", "digits_clips")
+        _at_least(0, "data", self, "workers")
+        _one_of((1, 2, 3), "data", self, "ucf101_fold")
         _require(
             self.evaluation_step is None or self.evaluation_step >= 1,
             f"data.evaluation_step is {self.evaluation_step}; it must be at least 1, or none.",
@@ -251,28 +246,18 @@ class TrainingConfig:
     checkpoint_every: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulation",
-            "discriminator_updates",
-            "reconstruction_samples",
-            "patience",
-            "log_every",
-            "sample_every",
-            "evaluate_every",
-            "checkpoint_every",
-        ):
-            _require(getattr(self, name) >= 1, f"training.{name} is {getattr(self, name)}; it must be at least 1.")
+        _check_literals("training", self)
+        _at_least(1, "training", self, "steps", "batch_size", "accumulation", "discriminator_updates", "patience")
+        _at_least(1, "training", self, "reconstruction_samples")
+        _at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
+        _at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
+        _at_least(0, "training", self, "ema_start", "seed")
         for name in ("generator_lr", "discriminator_lr", "epsilon"):
             _require(
                 0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
             )
-        for name in ("orthogonality", "reconstruction", "reconstruction_half_life", "ema_start", "seed"):
-            _require(getattr(self, name) >= 0, f"training.{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("beta1", "beta2", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
-        _require(self.on_nan in ("stop", "rollback"), f"training.on_nan is {self.on_nan}; choose stop or rollback.")
         for name, without in (("reconstruction_samples", 1), ("reconstruction_half_life", 0)):
             _require(
                 getattr(self, name) == without or self.reconstruction > 0,
@@ -313,25 +298,13 @@ class EvaluationConfig:
     standing_batch_size: int = 256
 
     def __post_init__(self) -> None:
-        for name in (
-            "clips",
-            "best_of_clips",
-            "samples",
-            "runs",
-            "batch_size",
-            "inception_splits",
-            "standing_batches",
-            "standing_batch_size",
-        ):
-            _require(getattr(self, name) >= 1, f"evaluation.{name} is {getattr(self, name)}; it must be at least 1.")
+        _check_literals("evaluation", self)
+        _at_least(1, "evaluation", self, "clips", "best_of_clips", "samples", "runs", "batch_size", "inception_splits")
+        _at_least(1, "evaluation", self, "standing_batches", "standing_batch_size")
+        _at_least(0, "evaluation", self, "seed")
         _require(
             self.truncation is None or self.truncation >= 0,
             f"evaluation.truncation is {self.truncation}; use a positive threshold, 0 for z = 0, or none.",
-        )
-        _require(self.seed >= 0, f"evaluation.seed is {self.seed}; it must not be negative.")
-        _require(
-            self.features in ("auto", "i3d", "moving-digits", "none"),
-            f"evaluation.features is {self.features}; choose auto, i3d, moving-digits or none.",
         )
 
 
