@@ -1,4 +1,4 @@
-"""Means, deviations and verdicts against NumPy; tables hold the numbers of the files."""
+"""Means, deviations and verdicts against NumPy and SciPy; tables hold the numbers of the files."""
 
 import json
 import math
@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from trivd.errors import TrivdError
 from trivd.evaluation.protocol import Spread
 from trivd.markdown import BEGIN, END
 from trivd.replication.grids import GRIDS, Cell, Grid
-from trivd.replication.results import MOTION, mean_curves, orderings, read_results, rows, standard_error
+from trivd.replication.results import (
+    MOTION,
+    STUDENT,
+    mean_curves,
+    orderings,
+    pooled_deviation,
+    read_results,
+    rows,
+)
 from trivd.replication.tables import fill_documents
 
 DISTANCE = "FVD (moving-digits)"
@@ -65,22 +74,31 @@ def result(cell: str, seed: int, distance: float, error: float | None = None, st
     }
 
 
-@given(VALUES, VALUES)
-def test_the_standard_error_is_that_of_a_difference_of_means(first: list[float], second: list[float]) -> None:
-    expected = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
-    assert standard_error(Spread.of(first), Spread.of(second)) == pytest.approx(expected, abs=1e-9)
+@given(st.lists(VALUES, min_size=1, max_size=4))
+def test_the_pooled_deviation_is_that_of_all_from_their_own_means(groups: list[list[float]]) -> None:
+    residuals = np.concatenate([np.array(group) - np.mean(group) for group in groups])
+    freedom = len(residuals) - len(groups)
+    expected = math.sqrt(np.sum(residuals**2) / freedom)
+    assert pooled_deviation([Spread.of(group) for group in groups]) == (pytest.approx(expected, abs=1e-9), freedom)
 
 
+def test_quantiles_are_those_of_students_t() -> None:
+    assert pytest.approx(stats.t.ppf(0.975, np.arange(1, len(STUDENT) + 1)), abs=5.1e-4) == STUDENT
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")
 @given(VALUES, VALUES)
-def test_a_verdict_takes_more_than_two_standard_errors(good: list[float], bad: list[float]) -> None:
+def test_a_verdict_is_that_of_students_test(good: list[float], bad: list[float]) -> None:
     chosen = grid_of(good=10.0, bad=20.0)
     found = [result("good", seed, value) for seed, value in enumerate(good)]
     found += [result("bad", seed, value) for seed, value in enumerate(bad)]
     (pair,) = orderings(rows(chosen, found), DISTANCE)
     assert (pair.first, pair.second, pair.paper) == ("good", "bad", 10.0)
     assert pair.difference == pytest.approx(np.mean(bad) - np.mean(good), abs=1e-9)
-    assert pair.error is not None
-    clear = abs(pair.difference) > 2 * pair.error
+    assert pair.margin is not None
+    low, high = stats.ttest_ind(bad, good).confidence_interval(0.95)
+    assert pair.margin == pytest.approx((high - low) / 2, rel=1e-3, abs=1e-9)
+    clear = abs(pair.difference) > pair.margin
     assert pair.verdict == (("holds" if pair.difference > 0 else "reversed") if clear else "not resolved")
 
 
@@ -139,7 +157,7 @@ def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: P
     assert f"| tsru_p | 3 | 43.7 | 1.25 ± {np.std([1, 1.25, 1.5], ddof=1):.2f} |" in text
     assert "| copy the last frame |  |  | 4.50 | 0.75 |" in text
     assert "Of 1 orderings of the paper, by FVD (moving-digits): 1 holds, 0 reversed, 0 not resolved." in text
-    assert "| tsru_p better than conv_gru | 5.7 | +2.00 ± 0.20: holds |" in text
+    assert f"| tsru_p better than conv_gru | 5.7 | +2.00 ± {2.776 * 0.25 * math.sqrt(2 / 3):.2f}: holds |" in text
     assert "6 trainings on moving-digits, 3.0 hours in all, each on 2 threads of Abacus 7" in text
     assert "Of 6 trainings, 0 were flagged" in text
     assert "tsru_p:\n\n![tsru_p](../results/units/tsru_p-seed0.png)" in text

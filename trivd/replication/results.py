@@ -15,7 +15,12 @@ from trivd.replication.grids import Grid
 from trivd.replication.runs import read_result
 
 MOTION = "end-point error [px]"
-CLEAR = 2.0  # standard errors from which on a difference counts
+# 97.5% quantiles of Student's t with 1, 2, ... degrees of freedom.
+STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
 
 Verdict = Literal["holds", "reversed", "not resolved"]
 
@@ -55,19 +60,19 @@ class Ordering:
         second: label.
         paper: second's FVD less the first's, above 0.
         difference: of our figure, above 0 where the second is worse.
-        error: standard error of the difference; None where a cell has one run.
+        margin: of the difference at 95% confidence; None where no cell has two runs.
     """
 
     first: str
     second: str
     paper: float
     difference: float
-    error: float | None
+    margin: float | None
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the difference is more than two standard errors from none, and on which side."""
-        if self.error is None or abs(self.difference) <= CLEAR * self.error:
+        """Whether the difference is further from none than its margin, and on which side."""
+        if self.margin is None or abs(self.difference) <= self.margin:
             return "not resolved"
         return "holds" if self.difference > 0 else "reversed"
 
@@ -105,25 +110,33 @@ def rows(grid: Grid, results: Sequence[Mapping[str, Any]]) -> list[Row]:
 def orderings(table: Sequence[Row], figure: str) -> list[Ordering]:
     """All pairs of rows whose FVDs the paper tells apart, by the size of its difference.
 
+    The margin is that of Student's t with one standard deviation for all rows, since two or three seeds say little
+    of that of each.
+
     Args:
         table: rows, of one evaluation each.
         figure: ours that stands for the paper's FVD, whether less of it is better or more.
     """
     known = [(row.paper, row) for row in table if row.paper is not None and figure in row.figures]
+    deviation, freedom = pooled_deviation([row.figures[figure].model for _, row in known])
     pairs = []
     for (a, first), (b, second) in combinations(sorted(known, key=lambda pair: pair[0]), 2):
         ours, theirs = first.figures[figure].model, second.figures[figure].model
         sign = -1 if first.figures[figure].better == "higher" else 1
         difference = sign * (theirs.mean - ours.mean)
-        pairs.append(Ordering(first.label, second.label, b - a, difference, standard_error(ours, theirs)))
+        margin = None
+        if freedom:
+            quantile = STUDENT[min(freedom, len(STUDENT)) - 1]
+            margin = quantile * deviation * math.sqrt(1 / len(ours.runs) + 1 / len(theirs.runs))
+        pairs.append(Ordering(first.label, second.label, b - a, difference, margin))
     return sorted(pairs, key=lambda pair: -pair.paper)
 
 
-def standard_error(first: Spread, second: Spread) -> float | None:
-    """Of the difference of two means; None if one of them is of a single run."""
-    if first.std is None or second.std is None:
-        return None
-    return math.sqrt(first.std**2 / len(first.runs) + second.std**2 / len(second.runs))
+def pooled_deviation(spreads: Sequence[Spread]) -> tuple[float, int]:
+    """Standard deviation within several groups taken to scatter alike, and its degrees of freedom."""
+    several = [(spread.std, len(spread.runs) - 1) for spread in spreads if spread.std is not None]
+    freedom = sum(own for _, own in several)
+    return math.sqrt(math.fsum(own * std**2 for std, own in several) / max(1, freedom)), freedom
 
 
 def mean_curves(row: Row) -> dict[str, dict[str, list[float]]]:

@@ -120,14 +120,17 @@ def _orderings_table(table: Sequence[Row], names: Sequence[str]) -> str:
             lines.setdefault((pair.first, pair.second), start)[2 + place] = _difference(pair, digits)
     if not lines:
         return ""
-    header = ["the paper's ordering", "difference of FVD", *(f"by {name}, ± standard error" for name in found)]
-    explained = "A difference above 0 is the paper's ordering; more than two standard errors resolve it."
+    header = ["the paper's ordering", "difference of FVD", *(f"by {name}" for name in found)]
+    explained = (
+        "A difference above 0 is the paper's ordering. It is resolved where it exceeds its 95% margin (Student's t, "
+        "one standard deviation for all cells); with no true difference, one in twenty still would."
+    )
     return f"{' '.join(sums)} {explained}\n\n{markdown_table(header, list(lines.values()))}"
 
 
 def _difference(pair: Ordering, digits: int) -> str:
-    error = "" if pair.error is None else f" ± {pair.error:.{digits}f}"
-    return f"{pair.difference:+.{digits}f}{error}: {pair.verdict}"
+    margin = "" if pair.margin is None else f" ± {pair.margin:.{digits}f}"
+    return f"{pair.difference:+.{digits}f}{margin}: {pair.verdict}"
 
 
 def _stability_table(found: Sequence[Mapping[str, Any]]) -> str:
