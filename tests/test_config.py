@@ -114,8 +114,8 @@ BAD: dict[str, dict[str, list[Any]]] = {
     "model": {
         "resolution": [16, 48, 512],
         "image_channels": [0, 2, 4],
-        "conditioning_frames": [0],
-        "predicted_frames": [0, -1],
+        "conditioning_frames": [0, 1025],
+        "predicted_frames": [0, -1, 10**9],
         "generator_channels": [0],
         "discriminator_channels": [0],
         "latent_dim": [0],
@@ -130,7 +130,8 @@ BAD: dict[str, dict[str, list[Any]]] = {
     },
     "discriminator": {"frames": [0, -1], "downsampling": [0, 3, 8], "decomposition": ["best"], "head": ["linear"]},
     "data": {
-        **{key: [0] for key in ["stride", "digits", "digits_clips"]},
+        **{key: [0] for key in ["stride", "digits_clips"]},
+        "digits": [0, 101],
         "workers": [-1],
         "validation_share": [0.0, 1.0, -0.5],
         "layout": ["zip"],

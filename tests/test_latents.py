@@ -39,6 +39,18 @@ def test_truncated_entries_follow_the_truncated_normal(truncation: float) -> Non
     assert largest_distance(whole * truncation / whole.abs().max(), truncation) > critical
 
 
+@pytest.mark.parametrize("truncation", [1e-300, 1e-30, 1e-3, 9.0])
+def test_any_threshold_ends(truncation: float) -> None:
+    z = draw(truncation, count=50)
+    assert z.abs().max() <= truncation
+    assert z.isfinite().all()
+
+
+def test_what_lies_within_stays() -> None:
+    whole, truncated = draw(None), draw(0.8)
+    assert torch.equal(truncated[whole.abs() <= 0.8], whole[whole.abs() <= 0.8])
+
+
 def test_without_truncation_it_is_a_standard_normal() -> None:
     z = draw(None)
     assert z.shape == (1000, 20)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -112,6 +113,24 @@ def test_another_model_is_shown_beside(run: Run, trained_run: Path) -> None:
     ]
     assert page.count("tsru_p, decomposition stronger, 4 steps. ") == 2
     assert page.count("data:image/gif") == 8
+
+
+def test_the_data_may_be_named_and_limited(run: Run, tmp_path: Path) -> None:
+    """A run of somebody may name any folder of the reader's, and any limits."""
+    settings = json.loads(run.config_file.read_text())
+    settings["data"] = str(tmp_path / "private")
+    run.config_file.write_text(json.dumps(settings))
+    with pytest.raises(TrivdError, match="private"):
+        write_run_report(run)
+    assert "trained on moving-digits" in write_run_report(run, data="moving-digits").read_text()
+
+
+def test_only_samples_of_the_run_are_shown(run: Run, tmp_path: Path) -> None:
+    before = write_run_report(run).read_text().count("data:image/png")
+    (tmp_path / "secret").write_text("secret")
+    (run.samples / "step-00000099.png").symlink_to(tmp_path / "secret")
+    (run.samples / "step-last.png").write_bytes(b"")
+    assert write_run_report(run).read_text().count("data:image/png") == before
 
 
 def test_units_that_do_not_warp_have_no_motion_section(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:

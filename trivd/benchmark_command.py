@@ -22,6 +22,7 @@ from trivd.config import Decomposition, TrainingConfig, Unit
 from trivd.distributed import joined, rank
 from trivd.errors import TrivdError
 from trivd.hardware import choose_device, cpu_threads
+from trivd.say import say
 
 DONE = 0  # exit status
 SUITES: tuple[type[Suite], ...] = (Warp, Units, Step, Predict, Data, Evaluation)
@@ -117,7 +118,7 @@ class MeasureProfile(Measure):
         print_details(record.values, console)
         if self.document is not None:
             fill_profile(record.values, self.document)
-            console.print(f"Written: {self.document}", highlight=False, soft_wrap=True)
+            say(console, f"Written: {self.document}")
         return DONE
 
 
@@ -191,7 +192,7 @@ class Tables:
 
     def run(self, console: Console) -> int:
         for path in fill_tables(self.folder, self.document, (*SUITES, Communication)):
-            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+            say(console, f"Written: {path}")
         return DONE
 
 

@@ -14,6 +14,7 @@ from trivd.evaluate_command import Evaluate
 from trivd.hardware import keep_freed_memory
 from trivd.presets import preset
 from trivd.replicate_command import Replicate
+from trivd.say import say
 from trivd.weights_command import Weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit status
@@ -26,13 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = _parse(arguments).run(Console())
     except TrivdError as error:
-        Console(stderr=True).print(f"trivd: {error}", highlight=False, markup=False, soft_wrap=True)
+        say(Console(stderr=True), f"trivd: {error}")
         status = BAD_INPUT
     except OSError as error:
         if not is_disk_full(error):
             raise
         said = "The disk is full; what was finished is kept. Free some space, and repeat the command."
-        Console(stderr=True).print(f"trivd: {said}", highlight=False, soft_wrap=True)
+        say(Console(stderr=True), f"trivd: {said}")
         status = BAD_INPUT
     except KeyboardInterrupt:
         status = INTERRUPTED

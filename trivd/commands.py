@@ -26,6 +26,7 @@ from trivd.futures import write_futures
 from trivd.predict import Predictor
 from trivd.presets import PRESETS, preset
 from trivd.run_report import write_run_report
+from trivd.say import say
 from trivd.training.loop import train
 from trivd.training.plan import print_plan
 from trivd.training.run import Run
@@ -105,7 +106,7 @@ class Predict:
             self.npz,
             self.limits,
         ):
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
         return DONE
 
 
@@ -146,12 +147,12 @@ class Prepare:
                 self.source, self.destination, self.resolution, self.image_channels, data, self.workers, console
             )
         except KeyboardInterrupt:
-            console.print("Stopped; finished shards are kept. Repeat the command to go on.", soft_wrap=True)
+            say(console, "Stopped; finished shards are kept. Repeat the command to go on.")
             return STOPPED
         finally:
             signal.signal(signal.SIGTERM, before)
         for line in report.lines() if report else []:  # under torchrun one process reports
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
         return DONE
 
 
@@ -161,11 +162,14 @@ class Report:
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     beside: str | None = None
-    """Another model to show at the end of the page, by folder or name."""
+    """Another model to show at the end of the page, by folder or name, on the same data."""
+    data: str | None = None
+    """Where the run's data lies; what the run names if not given."""
+    limits: VideoLimits = DEFAULT_LIMITS
 
     def run(self, console: Console) -> int:
-        page = write_run_report(Run(self.folder), self.beside)
-        console.print(f"Written: {page}", soft_wrap=True)
+        page = write_run_report(Run(self.folder), self.beside, self.data, self.limits)
+        say(console, f"Written: {page}")
         return DONE
 
 

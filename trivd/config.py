@@ -44,6 +44,8 @@ VIDEO_ONLY: tuple[Decomposition, ...] = ("clip", "downsampled", "cropped", "crop
 RESOLUTIONS = (32, 64, 128, 256)
 SMALLEST_CRITIC_INPUT = 16  # pixels: four blocks halve it (A)
 FIRST_RESOLUTION = 8  # of G's first features (appendix A)
+MOST_FRAMES = 1_024  # given or predicted: a model's file may name any number, and costs little for each
+MOST_DIGITS = 100
 
 
 def _require(condition: bool, message: str) -> None:
@@ -55,6 +57,12 @@ def _at_least(least: int, section: str, settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         _require(value >= least, f"{section}.{name} is {value}; it must be at least {least}.")
+
+
+def _at_most(most: int, section: str, settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        _require(value <= most, f"{section}.{name} is {value}; it must be at most {most}.")
 
 
 def _one_of(choices: Collection[object], section: str, settings: object, name: str) -> None:
@@ -95,6 +103,7 @@ class ModelConfig:
         _one_of(RESOLUTIONS, "model", self, "resolution")
         _one_of((1, 3), "model", self, "image_channels")
         _at_least(1, "model", self, "conditioning_frames", "predicted_frames", "links")
+        _at_most(MOST_FRAMES, "model", self, "conditioning_frames", "predicted_frames")
         _at_least(1, "model", self, "generator_channels", "discriminator_channels", "latent_dim", "embedding_dim")
         _at_least(0, "model", self, "classes")
         for name in ("kernel_size", "warp_size"):
@@ -199,6 +208,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check_literals("data", self)
         _at_least(1, "data", self, "stride", "digits", "digits_clips")
+        _at_most(MOST_DIGITS, "data", self, "digits")
         _at_least(0, "data", self, "workers")
         _one_of((1, 2, 3), "data", self, "ucf101_fold")
         _require(

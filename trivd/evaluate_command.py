@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, from_dict, override
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, override
 from trivd.data.source import Split
 from trivd.distributed import joined, rank
 from trivd.errors import TrivdError
@@ -27,6 +27,7 @@ from trivd.hardware import choose_device
 from trivd.plots import frame_curves, to_png
 from trivd.predict import Predictor
 from trivd.protocols import ProtocolName, with_protocol
+from trivd.say import say
 
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
@@ -89,7 +90,7 @@ class Evaluate:
         write_atomically(picture, to_png(frame_curves(evaluation.curves)))
         write_atomically(out.with_suffix(".md"), markdown(evaluation, picture.name).encode())
         print_tables(evaluation, console)
-        console.print(f"Written: {out}, {out.with_suffix('.md').name}, {picture.name}", soft_wrap=True)
+        say(console, f"Written: {out}, {out.with_suffix('.md').name}, {picture.name}")
 
     def _model(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
         if self.model is None:
@@ -97,7 +98,7 @@ class Evaluate:
         if self.truth is not None or self.conditioning_frames is not None:
             raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
         predictor = Predictor.from_pretrained(self.model, self.device)
-        config = from_dict(Config, predictor.history["config"], f"the history of {self.model}")
+        config = predictor.trained_with
         split: Split = "validation"
         if self.protocol is not None:
             config, split = with_protocol(config, self.protocol, predictor.config)
@@ -170,6 +171,6 @@ def _progress(console: Console) -> Iterator[Progress]:
             bar.update(tasks[what], completed=done)
             if not console.is_terminal and tenths.get(what) != 10 * done // total:
                 tenths[what] = 10 * done // total
-                console.print(f"{what}: {done:,} of {total:,} clips", highlight=False)
+                say(console, f"{what}: {done:,} of {total:,} clips")
 
         yield show

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trivd.config import DEFAULT_LIMITS, Config, VideoLimits, from_dict
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.decode import probe, read_frames
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
@@ -34,7 +34,7 @@ def read_past_and_truth(
     """
     info = probe(clip, limits)
     config = predictor.config
-    stride = from_dict(Config, predictor.history["config"], "the model's history").data.stride
+    stride = predictor.trained_with.data.stride
     span = (config.conditioning_frames - 1) * stride + 1
     if info.frames < span:
         raise TrivdError(f"{clip} has {info.frames} frames; the model needs {span} to start from.")

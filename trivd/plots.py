@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trivd.errors import TrivdError
-from trivd.evaluation.results import APPEARANCE
+from trivd.evaluation.protocol import APPEARANCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,8 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         for name, values in lines.items():
             index = names.index(name)
             color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-            axis.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, label=name)
+            label = name.replace("$", r"\$")  # no formula
+            axis.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, label=label)
         unit = FRAME_METRICS[metric]
         _label(axis, f"{unit.split(' [')[0]} by time", x="predicted frame", y=unit)
         axis.legend()

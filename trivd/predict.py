@@ -1,5 +1,6 @@
 """Model + frames -> futures: what `trivd.load` returns."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trivd.config import Config, from_dict
 from trivd.data.frames import FrameConverter
 from trivd.errors import TrivdError
 from trivd.evaluation.scores import clip_latents
@@ -48,6 +50,16 @@ class Predictor:
         self.dtype = choose_precision("auto", self.device)
         with torch.no_grad(), normalized(generator):
             self.weights = normalized_now()  # once for all futures
+
+    @property
+    def trained_with(self) -> Config:
+        """The settings of its training; those of the model are what was measured against the weights.
+
+        Raises:
+            TrivdError: its description names others.
+        """
+        config = from_dict(Config, self.history["config"], "the model's history")
+        return replace(config, model=self.config)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "auto") -> "Predictor":

@@ -15,6 +15,7 @@ from trivd.replication.jobs import run_at_once, run_here
 from trivd.replication.pace import PACE_FILE, Pace, paces, print_costs, steps_of, threads_each
 from trivd.replication.runs import Task
 from trivd.replication.tables import fill_documents
+from trivd.say import say
 
 DONE, STOPPED = 0, 3  # exit status, as of `trivd train`
 RUNS, RESULTS = Path("runs/replication"), Path("benchmarks/results/replication")
@@ -85,9 +86,9 @@ class RunGrid:
         else:
             done = run_at_once(tasks, self.jobs, self.runs, self.results, console)
         if not done:
-            console.print("Stopped; all is saved. Repeat the command to go on.", soft_wrap=True)
+            say(console, "Stopped; all is saved. Repeat the command to go on.")
             return STOPPED
-        console.print(f"All {len(tasks)} runs are done. Results: {self.results / self.grid}", soft_wrap=True)
+        say(console, f"All {len(tasks)} runs are done. Results: {self.results / self.grid}")
         return DONE
 
 
@@ -102,7 +103,7 @@ class FillTables:
 
     def run(self, console: Console) -> int:
         for path in fill_documents(self.results, self.document):
-            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+            say(console, f"Written: {path}")
         return DONE
 
 

@@ -1,11 +1,12 @@
 """The page of a run: what it learned, seen and counted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from trivd.config import Config, from_dict
+from trivd.config import DEFAULT_LIMITS, Config, VideoLimits
 from trivd.data.clips import ClipDataset
 from trivd.errors import TrivdError
 from trivd.evaluation.protocol import Evaluation, read_evaluation
@@ -24,21 +25,26 @@ GIF_SCALE = 4
 FIRST_STEPS = 6  # sample grids of the training, evenly spread
 
 
-def write_run_report(run: Run, beside: str | None = None) -> Path:
+def write_run_report(
+    run: Run, beside: str | None = None, data: str | None = None, limits: VideoLimits = DEFAULT_LIMITS
+) -> Path:
     """Write RUN/index.html from the run's log, samples, best model and, if there is one, its evaluation.
 
     Args:
         run: it needs a best model.
-        beside: another model, by folder or name; it predicts held-out clips of its own data at the end of the page.
+        beside: another model, by folder or name; it predicts held-out clips of the same data at the end of the page.
+        data: where the run's data lies; None takes what the run names.
+        limits: of its videos.
 
     Raises:
         TrivdError: the folder is not that of a run, the run has no model yet, or the other model cannot be loaded.
     """
-    config, data = run.read()
+    config, named = run.read()
+    data = named if data is None else data
     if not run.best.is_dir():
         raise TrivdError(f"{run.folder} has no model yet; let it train until its first evaluation.")
     predictor = Predictor.from_pretrained(run.best)
-    held_out = open_splits(config, data)["validation"]
+    held_out = _held_out(config, data, limits)
     rows = run.log_rows()
     evaluation_file = run.folder / "report.json"
     evaluation = read_evaluation(evaluation_file) if evaluation_file.is_file() else None
@@ -56,10 +62,14 @@ def write_run_report(run: Run, beside: str | None = None) -> Path:
         sections.append(_scores(evaluation))
     sections.append(_training(run, rows))
     if beside is not None:
-        sections += _beside(beside)
+        sections += _beside(beside, data, limits)
     page = run.folder / "index.html"
     write_report(page, Report(f"trivd: {run.folder.name}", summary, sections))
     return page
+
+
+def _held_out(config: Config, data: str, limits: VideoLimits) -> ClipDataset:
+    return open_splits(replace(config, data=replace(config.data, limits=limits)), data)["validation"]
 
 
 def _examples(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation | None) -> list[Section]:
@@ -97,13 +107,11 @@ def _motion(examples: Sequence[Example], evaluation: Evaluation | None) -> Secti
     return Section("Motion fields", text, items)
 
 
-def _beside(name: str) -> list[Section]:
-    """Futures and motion of another model, on the held-out clips of the data it was trained on."""
+def _beside(name: str, data: str, limits: VideoLimits) -> list[Section]:
+    """Futures and motion of another model, on held-out clips of the same data cut as it takes them."""
     predictor = Predictor.from_pretrained(name)
-    history = predictor.history
-    config = from_dict(Config, history["config"], f"the history of {name}")
-    held_out = open_splits(config, str(history["data"]))["validation"]
-    sections = _examples(predictor, held_out, None)
+    config = predictor.trained_with
+    sections = _examples(predictor, _held_out(config, data, limits), None)
     about = (
         f"{config.model.unit}, decomposition {config.discriminator.decomposition}, {predictor.history['step']} steps."
     )
@@ -119,7 +127,11 @@ def _training(run: Run, rows: list[dict[str, float]]) -> Section:
     items = []
     for name, plot in (("Losses", loss_curves), ("Scores while training", score_curves)):
         items.append(Picture(name, to_svg(plot(rows)).encode(), "image/svg+xml"))
-    grids = sorted(run.samples.glob("step-*.png"))
+    grids = [
+        path
+        for path in sorted(run.samples.glob("step-*.png"))
+        if path.stem.removeprefix("step-").isdecimal() and path.is_file() and not path.is_symlink()
+    ]
     chosen = sorted({round(i * (len(grids) - 1) / (FIRST_STEPS - 1)) for i in range(FIRST_STEPS)}) if grids else []
     for grid in (grids[i] for i in chosen):
         items.append(Picture(f"Samples at step {int(grid.stem.removeprefix('step-'))}", grid.read_bytes(), "image/png"))

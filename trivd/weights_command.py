@@ -13,6 +13,7 @@ from trivd.errors import TrivdError
 from trivd.evaluation.weights.download import HUB_URL, fetch
 from trivd.evaluation.weights.library import Imported, find_i3d, import_weights, inspect
 from trivd.files import library_folder
+from trivd.say import say
 
 DONE = 0  # exit status
 
@@ -43,7 +44,7 @@ class ShowWeights:
             found = inspect(path)
             lines = [f"{path}", f"Identity: {found}", f"SHA-256 of the variables: {found.sha256}"]
         for line in lines:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
         return DONE
 
 
@@ -98,4 +99,4 @@ def _report(imported: Imported, console: Console) -> None:
         f"Tensors recognised by {imported.how}; distances will be called: {found.identity.distance}",
         f"{'Already there' if imported.already_there else 'Written'}: {imported.path}",
     ):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)

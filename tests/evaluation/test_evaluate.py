@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from stand_ins import Means
 
 from trivd.config import Config, to_dict
@@ -18,6 +20,7 @@ from trivd.evaluation.evaluate import evaluate, model_subject
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.frechet import bias_estimate, frechet_distance
 from trivd.evaluation.inception import inception_score
+from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.protocol import Evaluation, Spread, read_evaluation
 from trivd.evaluation.scores import Columns, ModelForecaster, Scorer
 from trivd.evaluation.standing import refresh_standing_statistics
@@ -204,6 +207,39 @@ def test_another_model_does_not_go_on_with_kept_batches(
         with pytest.raises(KeyboardInterrupt):
             score(config, make_generator(), report)
     assert score(config, other(), report) == alone
+
+
+def test_batches_that_came_with_a_model_are_not_taken(
+    evaluation: Evaluation,
+    config: Config,
+    make_generator: MakeGenerator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs, ours = tmp_path / "theirs" / "report.json", tmp_path / "ours" / "report.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialResults, "remove", lambda self: None)
+        score(config, make_generator(), theirs, Means())
+    for file in theirs.parent.glob(".report.json.*.partial/*"):
+        save_file({name: column + 1 for name, column in load_file(file).items()}, file)
+    shutil.copytree(theirs.parent, ours.parent)
+    assert score(config, make_generator(), ours, Means()) == evaluation
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"predicted_frames": 3', '"predicted_frames": 10000000000'),
+        ('"digits": 2', '"digits": 100000000'),
+        ('"ssim": {', '"speed": {'),
+    ],
+)
+def test_a_report_of_somebody_that_lies_is_refused(report: Path, tmp_path: Path, old: str, new: str) -> None:
+    text, damaged = report.read_text(), tmp_path / "report.json"
+    assert old in text
+    damaged.write_text(text.replace(old, new))
+    with pytest.raises(TrivdError, match="is not a report of this version"):
+        read_evaluation(damaged)
 
 
 def test_the_file_gives_back_the_evaluation(evaluation: Evaluation, report: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from trivd.benchmark.suite import Case, Row, Suite
 from trivd.distributed import rank
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
+from trivd.say import say
 
 DECISIVE = ("suite", "settings", "hardware", "versions")  # what must be the same for rows to stand in one table
 
@@ -92,9 +93,9 @@ def run_suite(suite: Suite, device: torch.device, path: Path | None, console: Co
         what = ", ".join(f"{name} {value}" for name, value in case.items())
         line = f"{suite.name} {number}/{len(cases)}: {what}"
         if record.row(case) is not None:
-            console.print(f"{line} (already measured)", highlight=False, soft_wrap=True)
+            say(console, f"{line} (already measured)")
             continue
-        console.print(line, highlight=False, soft_wrap=True)
+        say(console, line)
         record.add(case, suite.measure(case, device))
     table = Table(*(column.heading for column in suite.columns), title=suite.title)
     for case in cases:
@@ -102,9 +103,9 @@ def run_suite(suite: Suite, device: torch.device, path: Path | None, console: Co
         assert row is not None
         table.add_row(*(column.cell(row) for column in suite.columns))
     console.print(table)
-    console.print(f"{describe(record.values)}", highlight=False, soft_wrap=True)
+    say(console, f"{describe(record.values)}")
     if path is not None:
-        console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        say(console, f"Written: {path}")
     return record
 
 

@@ -43,6 +43,7 @@ from trivd.data.units import Unit, cut_units, verify_shard, write_shard
 from trivd.distributed import barrier, joined
 from trivd.errors import TrivdError
 from trivd.files import read_json, write_atomically
+from trivd.say import say
 
 PATIENCE = 30 * 24 * 3600  # seconds that processes of torchrun wait for the slowest of them
 PROBES = "probes"
@@ -186,7 +187,7 @@ class _Preparation:
             videos = sum(len(unit.entries) for unit in units)
             parts = ", ".join(f"{split} {part / 1e6:,.1f} MB" for split, part in splits.items())
             line = f"Decoding {videos:,} videos into {size / 1e6:,.1f} MB ({parts})"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            say(self.console, line)
 
     def finish(
         self, units: list[Unit], before: list[ShardRecord | None], unreadable: list[Skipped], seconds: float

@@ -19,11 +19,14 @@ class PartialResults:
 
     Args:
         report: the file that the evaluation will write.
-        identity: all that the figures depend on, as JSON values; another one has another folder.
+        identity: all that the figures depend on, as JSON values; another one has another folder, and so has a copy of
+            the report's folder.
     """
 
     def __init__(self, report: Path, identity: dict[str, Any]) -> None:
-        key = json_digest(identity)[:KEY_LENGTH]
+        report.parent.mkdir(parents=True, exist_ok=True)
+        # Its inode: batches that came with somebody's model are not taken for ours.
+        key = json_digest(identity | {"inode": report.parent.stat().st_ino})[:KEY_LENGTH]
         self.folder = report.with_name(f".{report.name}.{key}.partial")
 
     def read(self, name: str, numbers: Sequence[int]) -> Columns | None:

@@ -14,6 +14,11 @@ from trivd.evaluation.motion import MotionScore
 from trivd.files import read_json, write_atomically
 
 LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
+MOST_DIGITS = 10  # behind the point
+
+# Scores by frame.
+TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
+APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,21 @@ class Evaluation:
         write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False).encode())
 
 
+def _check(evaluation: Evaluation) -> None:
+    """What tables and plots rely on.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    if unknown := set(evaluation.curves) - {*TITLES, *APPEARANCE}:
+        raise ValueError(f"there is no score {min(unknown)}")
+    lengths = {len(values) for series in evaluation.curves.values() for values in series.values()}
+    if lengths != {evaluation.protocol.predicted_frames} or not all(evaluation.curves.values()):
+        raise ValueError("its curves have other lengths than the predicted frames")
+    if not all(0 <= figure.digits <= MOST_DIGITS for figure in evaluation.figures):
+        raise ValueError(f"a figure has more than {MOST_DIGITS} digits behind the point")
+
+
 def read_evaluation(path: Path) -> Evaluation:
     """The inverse of `Evaluation.save`.
 
@@ -125,6 +145,8 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         values: dict[str, Any] = read_json(path, LARGEST_REPORT)
         values.pop("protocol_line")
-        return dacite.from_dict(Evaluation, values, dacite.Config(strict=True))
+        evaluation = dacite.from_dict(Evaluation, values, dacite.Config(strict=True))
+        _check(evaluation)
+        return evaluation
     except (ValueError, KeyError, AttributeError, TypeError, dacite.DaciteError) as error:
         raise TrivdError(f"{path} is not a report of this version ({error}); make it again: trivd evaluate.") from error

@@ -8,12 +8,10 @@ from torch import Tensor
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.frechet import bias_estimate, frechet_distance, small_sample_warning
 from trivd.evaluation.inception import inception_score
-from trivd.evaluation.protocol import Figure, Spread
+from trivd.evaluation.protocol import APPEARANCE, TITLES, Figure, Spread
 from trivd.evaluation.scores import Columns, best_of_counts
 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
-TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
-APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
 DIVERSITY = "diversity [grey levels]"
 
 

@@ -4,10 +4,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from trivd.evaluation.protocol import Evaluation
-from trivd.evaluation.results import APPEARANCE, TITLES
+from trivd.evaluation.protocol import APPEARANCE, TITLES, Evaluation
 from trivd.markdown import markdown_table
 from trivd.report import Table
+from trivd.say import say
 
 CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
@@ -52,8 +52,8 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
             shown.add_row(*map(escape, row))
         console.print(shown)
     for warning in evaluation.warnings:
-        console.print(f"[yellow]{warning}", highlight=False, soft_wrap=True)
-    console.print(f"Protocol: {evaluation.protocol}", highlight=False, soft_wrap=True, markup=False)
+        say(console, warning, "yellow")
+    say(console, f"Protocol: {evaluation.protocol}")
 
 
 def markdown(evaluation: Evaluation, plot: str) -> str:

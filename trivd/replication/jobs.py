@@ -12,6 +12,7 @@ from rich.console import Console
 from trivd.errors import TrivdError
 from trivd.replication.pace import threads_each
 from trivd.replication.runs import Task, run_task
+from trivd.say import say
 from trivd.training.loop import stop_on_signals
 
 POLL_SECONDS = 0.2
@@ -25,7 +26,7 @@ def run_here(tasks: Sequence[Task], runs: Path, results: Path, console: Console)
         whether all are done; False after a signal to stop, when all is saved.
     """
     for number, task in enumerate(tasks, start=1):
-        console.print(f"{number}/{len(tasks)}: {task.cell.label}, seed {task.seed}", highlight=False)
+        say(console, f"{number}/{len(tasks)}: {task.cell.label}, seed {task.seed}")
         if not run_task(task, runs, results, console):
             return False
     return True
@@ -49,7 +50,7 @@ def run_at_once(tasks: Sequence[Task], jobs: int, runs: Path, results: Path, con
         while running or (waiting and not stop.received):
             while waiting and len(running) < jobs and not stop.received:
                 task = waiting.pop(0)
-                console.print(f"Starting {task.cell.label}, seed {task.seed}; {len(waiting)} wait.", highlight=False)
+                say(console, f"Starting {task.cell.label}, seed {task.seed}; {len(waiting)} wait.")
                 running.append((task, _start(task, threads_each(jobs), runs, results, logs)))
             if stop.received:
                 for _, process in running:
@@ -61,7 +62,7 @@ def run_at_once(tasks: Sequence[Task], jobs: int, runs: Path, results: Path, con
             for task, process in running:
                 if process.poll():
                     failed.append(f"{task.cell.label} with seed {task.seed} (see {_log(task, logs)})")
-                    console.print(f"[red]Failed: {failed[-1]}", highlight=False, soft_wrap=True)
+                    say(console, f"Failed: {failed[-1]}", "red")
             running = [(task, process) for task, process in running if process.returncode is None]
     if failed and not stop.received:  # a signal may have met the processes too, before they could save
         raise TrivdError(f"Some runs have failed: {'; '.join(failed)}. The others are done.")

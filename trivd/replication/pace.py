@@ -16,6 +16,7 @@ from trivd.errors import TrivdError
 from trivd.files import write_atomically
 from trivd.hardware import choose_device, choose_precision
 from trivd.replication.grids import Grid
+from trivd.say import say
 from trivd.training.step import Trainer
 
 PACE_FILE = "pace.json"  # beside the results of a grid
@@ -47,7 +48,7 @@ def paces(grid: Grid, file: Path, console: Console) -> dict[str, Pace]:
         TrivdError: the file holds something else.
     """
     if not file.is_file():
-        console.print(f"Measuring the pace of {len(grid.cells)} cells.", highlight=False)
+        say(console, f"Measuring the pace of {len(grid.cells)} cells.")
         write_atomically(file, (json.dumps(_measure(grid), indent=2) + "\n").encode())
     found = read_paces(file)
     missing = [cell.label for cell in grid.cells if cell.label not in found]
@@ -100,10 +101,8 @@ def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console)
         hours.append(grid.seeds * steps * pace.seconds / 3600)
         table.add_row(cell.label, *pace.cells, f"{steps:,}", str(grid.seeds), f"{hours[-1]:.2f}")
     console.print(table)
-    console.print(
-        f"In all about {sum(hours) / jobs:.1f} hours of training with {jobs} job{'s' if jobs > 1 else ''} at a time.",
-        highlight=False,
-    )
+    jobs_said = f"{jobs} job{'s' if jobs > 1 else ''}"
+    say(console, f"In all about {sum(hours) / jobs:.1f} hours of training with {jobs_said} at a time.")
 
 
 def threads_each(jobs: int) -> int:

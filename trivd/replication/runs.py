@@ -20,6 +20,7 @@ from trivd.hardware import choose_device
 from trivd.models.pretrained import weights_hash
 from trivd.predict import Predictor
 from trivd.replication.grids import Cell, Grid, file_name
+from trivd.say import say
 from trivd.training.loop import open_splits, train
 from trivd.training.run import Run
 from trivd.visualize import encode_png
@@ -149,7 +150,7 @@ def _evaluate(task: Task, run: Run, predictor: Predictor, changes: Mapping[str, 
     report = run.folder / f"evaluation-{_key(asdict(settings))}.json"
     if report.is_file():
         return read_evaluation(report)
-    console.print(f"Scoring {run.last}.", highlight=False, soft_wrap=True)
+    say(console, f"Scoring {run.last}.")
     return evaluate_model(
         predictor.generator,
         predictor.history,

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
+from trivd.say import say
 from trivd.training.collapse import CollapseFlag
 from trivd.training.run import Run
 
@@ -33,7 +34,7 @@ class NoLog:
     def scores(self, *_: object) -> None:
         pass
 
-    def say(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         pass
 
 
@@ -108,7 +109,7 @@ class TrainingLog:
         self._losses.plain = text
         if not self.console.is_terminal:
             left = f"{seconds_left / 60:.0f} min left"
-            self.console.print(f"step {step}/{self._steps} | {text} | {left}", highlight=False, soft_wrap=True)
+            say(self.console, f"step {step}/{self._steps} | {text} | {left}")
 
     def scores(self, step: int, values: dict[str, float], distance_name: str) -> None:
         """Scores of an evaluation during training, and what their "distance" is called, if they have one."""
@@ -117,15 +118,16 @@ class TrainingLog:
             if f"score/{split}/ssim" in values:
                 distance, copied = f"score/{split}/distance", f"score/{split}/copy_distance"
                 more = f", {distance_name} {values[distance]:.2f} (copy {values[copied]:.2f})" if distance_name else ""
-                self.say(
+                say(
+                    self.console,
                     f"step {step}: {split} clips, one sample each: "
                     f"PSNR {values[f'score/{split}/psnr']:.2f} dB (copy {values[f'score/{split}/copy_psnr']:.2f}), "
-                    f"SSIM {values[f'score/{split}/ssim']:.3f} (copy {values[f'score/{split}/copy_ssim']:.3f}){more}"
+                    f"SSIM {values[f'score/{split}/ssim']:.3f} (copy {values[f'score/{split}/copy_ssim']:.3f}){more}",
                 )
 
-    def say(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """A line above the bar."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        say(self.console, text, "yellow")
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         self._file.write(json.dumps({"step": step} | values) + "\n")
@@ -135,7 +137,7 @@ class TrainingLog:
         before = self._flag.collapse
         self._flag.update({"step": step} | values)
         if self._flag.collapse is not None and before is None:
-            self.say(
-                f"[yellow]The training seems to have collapsed at step {step}: {self._flag.collapse.reason}. It goes "
+            self.warn(
+                f"The training seems to have collapsed at step {step}: {self._flag.collapse.reason}. It goes "
                 "on; if samples get no better, lower training.discriminator_lr or raise training.reconstruction."
             )

@@ -17,6 +17,7 @@ from trivd.data.loader import Batch, TrainingStream
 from trivd.distributed import any_process, from_first, joined, rank, world_size
 from trivd.hardware import choose_device, choose_precision, dtype_name
 from trivd.models.generator import Generator
+from trivd.say import say
 from trivd.training.checkpoint import Progress, load_latest, remove_leftovers, save_checkpoint
 from trivd.training.faults import UnreadableClips, faults_explained
 from trivd.training.log import NoLog, TrainingLog
@@ -96,9 +97,9 @@ def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Consol
         f"Global batch: {batch} clips = {recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes."
     )
     if preset_batch not in (None, batch):
-        console.print(f"[yellow]{text} The preset was made for {preset_batch}.", soft_wrap=True)
+        say(console, f"{text} The preset was made for {preset_batch}.", "yellow")
     elif world_size() > 1:
-        console.print(text, soft_wrap=True)
+        say(console, text)
 
 
 def _train(
@@ -110,28 +111,28 @@ def _train(
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
         for line in dataset.report:
-            console.print(f"{split}: {line}", highlight=False, soft_wrap=True)
+            say(console, f"{split}: {line}")
     if rank() == 0:
         remove_leftovers(run.checkpoints)
     progress, damaged = load_latest(run.checkpoints, trainer)
     for line in damaged:
-        console.print(f"[yellow]{line}", soft_wrap=True)
+        say(console, line, "yellow")
     if progress is None:
         progress = Progress(0, 0, 0.0, None)
-        console.print(f"Starting {run.folder} on {device} in {dtype_name(dtype)}.", soft_wrap=True)
+        say(console, f"Starting {run.folder} on {device} in {dtype_name(dtype)}.")
     else:
-        console.print(f"Going on with {run.folder} from step {progress.step}.", soft_wrap=True)
+        say(console, f"Going on with {run.folder} from step {progress.step}.")
     if progress.step >= recipe.steps:
-        console.print(f"{run.folder} is complete: {progress.step} steps.", soft_wrap=True)
+        say(console, f"{run.folder} is complete: {progress.step} steps.")
         return True
     session = _Session(config, data, run, trainer, splits, progress)
     log_of_run = TrainingLog(run, console, progress.step, recipe.steps) if rank() == 0 else NoLog()
     with faults_explained(config, device, session.kept), stop_on_signals() as stop, log_of_run as log:
         session.loop(log, stop)
     if trainer.step < recipe.steps:
-        console.print(f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.", soft_wrap=True)
+        say(console, f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.")
         return False
-    console.print(f"Done: {trainer.step} steps, {session.seconds / 60:.1f} min. Model: {run.best}", soft_wrap=True)
+    say(console, f"Done: {trainer.step} steps, {session.seconds / 60:.1f} min. Model: {run.best}")
     return True
 
 
@@ -228,7 +229,7 @@ class _Session:
 
     def _say_unreadable(self, sentences: Sequence[str], log: TrainingLog | NoLog) -> None:
         for sentence in self.unreadable.new(sentences):
-            log.say(f"[yellow]Another clip is taken: {sentence}")
+            log.warn(f"Another clip is taken: {sentence}")
 
     def roll_back(self, error: NonFiniteLossError, log: TrainingLog | NoLog) -> None:
         """Go back to the last checkpoint, but not to its clips: those that follow now may do better.
@@ -242,7 +243,7 @@ class _Session:
         if progress is None:
             raise error
         self.rollbacks, self.retries = self.rollbacks + 1, self.retries + 1
-        log.say(f"[yellow]{error} Back to step {progress.step}, and on with other clips ({self.rollbacks} so far).")
+        log.warn(f"{error} Back to step {progress.step}, and on with other clips ({self.rollbacks} so far).")
 
     def _write_row(self, log: TrainingLog | NoLog, losses: Losses, images: int) -> None:
         """Log the losses of the step just made, and the speed since the last row; `images` are those of one step."""
@@ -257,8 +258,8 @@ class _Session:
         if self.waiting < LONG_WAIT_ROWS:  # else it has been said
             self.waiting = self.waiting + 1 if wait_share > LONG_WAIT else 0
             if self.waiting == LONG_WAIT_ROWS:
-                log.say(
-                    f"[yellow]{wait_share:.0%} of the time is spent waiting for clips. Stop, and go on with a larger "
+                log.warn(
+                    f"{wait_share:.0%} of the time is spent waiting for clips. Stop, and go on with a larger "
                     f"data.workers (now {self.config.data.workers})."
                 )
 
