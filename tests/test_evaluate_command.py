@@ -123,6 +123,18 @@ def test_what_does_not_belong_together_is_refused(evaluate: Command, folders: li
     refused("Frames are 16 x 16 pixels, but the moving-digits network", *folders, "--features", "moving-digits")
 
 
+def test_frames_are_those_of_the_weights_whatever_the_history_says(
+    evaluate: Command, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = copied / "best" / "config.json"
+    values = json.loads(description.read_text())
+    values["history"]["config"]["model"]["predicted_frames"] = 1_000
+    description.write_text(json.dumps(values))
+    status, out, _ = evaluate(copied, "--features", "none")
+    assert status == 0
+    assert "2 frames given, 3 predicted" in out
+
+
 def test_every_setting_of_an_evaluation_is_an_option() -> None:
     assert {field.name for field in fields(EvaluationConfig)} <= {field.name for field in fields(Evaluate)}
 
