@@ -42,7 +42,10 @@ def read_json(path: Path, largest: int) -> Any:
 
 
 def unpacked_sizes(archive: zipfile.ZipFile) -> list[int]:
-    """Bytes that each entry of a zip file says it unpacks to; zipfile gives no more of an entry, whatever is in it.
+    """Bytes that each entry of a zip file says it unpacks to.
+
+    zipfile gives no more of an entry, whatever is in it; but only an opened entry that is read in pieces, as NumPy
+    does, takes no more memory either.
 
     Raises:
         ValueError: an entry is not packed by deflate; others zipfile unpacks in pieces of any size.

@@ -21,6 +21,7 @@ from trivd.data import layouts
 from trivd.data.decode import UnreadableVideo, VideoFile, probe, read_frames
 from trivd.data.frames import FrameConverter, OverLimit
 from trivd.data.listing import ListedVideos
+from trivd.data.tfrecord import find_records, parse_example
 from trivd.evaluation.files import PredictionFiles
 
 
@@ -46,6 +47,67 @@ def png(width: int, height: int) -> bytes:
     rows = b"".join(packer.compress(bytes(3 * width + 1)) for _ in range(height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def mp4_claiming(samples: int, kind: bytes = b"stsz") -> bytes:
+    """An MP4 file without media, whose table says that there are so many samples of one size."""
+    full = bytes(4)  # version and flags
+    tables = {
+        b"stsz": box(b"stsz", full + struct.pack(">II", 16, samples)),
+        b"stz2": box(b"stz2", full + struct.pack(">II", 8, samples)),
+        b"trun": box(b"trun", full + struct.pack(">I", samples)),
+        b"cmov": box(b"cmov", bytes(16)),
+    }
+    stbl = box(
+        b"stbl",
+        box(b"stsd", full + struct.pack(">I", 1) + box(b"avc1", bytes(78)))
+        + box(b"stts", full + struct.pack(">III", 1, samples, 1))
+        + box(b"stsc", full + struct.pack(">IIII", 1, 1, samples, 1))
+        + box(b"stco", full + struct.pack(">II", 1, 0))
+        + tables[kind],
+    )
+    handler = box(b"hdlr", full + bytes(4) + b"vide" + bytes(13))
+    header = box(b"mdhd", full + bytes(8) + struct.pack(">II", 1000, samples) + bytes(4))
+    track = box(b"trak", box(b"tkhd", bytes(84)) + box(b"mdia", header + handler + box(b"minf", stbl)))
+    return box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", box(b"mvhd", bytes(100)) + 3 * track)
+
+
+@pytest.mark.parametrize("kind", [b"stsz", b"stz2", b"trun", b"cmov"])
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_tables_of_vast_numbers_of_samples_are_refused(tmp_path: Path, kind: bytes, suffix: str) -> None:
+    """FFmpeg takes the content's word for what a file is, and makes an index of all samples when it opens one."""
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(mp4_claiming(50_000_000, kind))
+    with cheaply(), pytest.raises(OverLimit, match="packed header" if kind == b"cmov" else "claims too many samples"):
+        probe(path)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.mp4", "a.tfrecords", "images/0.png"])
+def test_pipes_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    read = {"a.tfrecords": lambda: list(find_records(path)), "images/0.png": lambda: probe(path.parent)}
+    with cheaply(), pytest.raises(UnreadableVideo, match="not a file"):
+        read.get(name, lambda: probe(path))()
+
+
+def test_records_of_countless_fields_are_refused() -> None:
+    def message(number: int, content: bytes) -> bytes:
+        length = len(content)
+        varint = b""
+        while length > 0x7F:
+            varint, length = varint + bytes([length & 0x7F | 0x80]), length >> 7
+        return bytes([number << 3 | 2]) + varint + bytes([length]) + content
+
+    values = message(1, b"\x0a\x00" * 2_000_000)  # empty texts
+    example = message(1, message(1, message(1, b"name") + message(2, values)))
+    with cheaply(), pytest.raises(UnreadableVideo, match="more than 100,000 fields"):
+        parse_example(example, Path("a.tfrecords"))
 
 
 @pytest.mark.parametrize("side", [15_000, 30_000])

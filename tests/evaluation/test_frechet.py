@@ -152,6 +152,13 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(TrivdError, match="is damaged or does not hold"):
             FrechetStatistics.load(path)
+    # Small numbers that unpack to little would take eight times as much as float64.
+    np.savez_compressed(path, count=np.int64(9), mean=np.zeros(6), factor=np.zeros((9, 6), np.uint8))
+    with pytest.raises(TrivdError, match="is damaged or does not hold"):
+        FrechetStatistics.load(path)
+    np.save(tmp_path / "array.npy", np.zeros((9, 6)))
+    with pytest.raises(TrivdError, match="is damaged or does not hold"):
+        FrechetStatistics.load(tmp_path / "array.npy")
     values = whole.find(statistics_of(features(20, 6, 0)).mean.numpy().tobytes())
     path.write_bytes(whole[:values] + bytes([whole[values] ^ 1]) + whole[values + 1 :])  # one bit of a number
     with pytest.raises(TrivdError, match="is damaged"):

@@ -17,6 +17,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from trivd.config import VideoLimits
+from trivd.data.boxes import check_tables
 from trivd.data.frames import (
     Frame,
     FrameConverter,
@@ -128,6 +129,7 @@ def exceeds_decoder(error: av.error.FFmpegError) -> bool:
 @contextmanager
 def _opened(path: Path, limits: VideoLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video; FFmpeg's errors become ours."""
+    check_tables(path)
     is_open = False
     try:
         # "file:" keeps a colon in a name from being read as a protocol.

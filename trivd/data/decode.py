@@ -127,6 +127,8 @@ def _reader(path: Path) -> _Reader:
         return _IMAGES
     if not path.exists():
         raise UnreadableVideo(path, "missing")
+    if not path.is_file():  # a pipe would keep its reader waiting for ever
+        raise UnreadableVideo(path, "not a file")
     reader = _BY_SUFFIX.get(path.suffix.lower())
     if reader is None:
         raise UnreadableVideo(path, "not a video", f"{path.suffix or 'no'} suffix")

@@ -93,6 +93,8 @@ def _natural(name: str) -> list[str | int]:
 def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
     is_open = False
     try:
+        if path.exists() and not path.is_file():
+            raise UnreadableVideo(path, "not a file")
         check_bytes(path, path.stat().st_size, limits)
         options = open_options(limits) | {"format_whitelist": FORMATS}
         # The bytes without a name, by which FFmpeg would take a JPEG for a pattern of numbered files.

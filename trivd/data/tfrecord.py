@@ -26,6 +26,7 @@ MASK = 0xA282EAD8  # added to the rotated checksum, so that checksums of data th
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5  # wire types
 BYTES_LIST, FLOAT_LIST = 1, 2  # kinds of Feature
 LONGEST_VARINT = 10  # bytes
+MOST_FIELDS = 100_000  # of a message and of all in it; an example of BAIR has about a thousand
 
 
 class Record(NamedTuple):
@@ -45,6 +46,8 @@ def find_records(path: Path) -> Iterator[Record]:
     Raises:
         UnreadableVideo: the file is truncated, or a length is damaged; what was yielded before can be used.
     """
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting for ever
+        raise UnreadableVideo(path, "not a file")
     try:
         with path.open("rb", buffering=0) as file:  # a buffer would read on into data
             start = 0
@@ -88,25 +91,26 @@ def parse_example(data: bytes, path: Path) -> Example:
         UnreadableVideo: the bytes are no such message.
     """
     example: Example = {}
+    left = iter(range(MOST_FIELDS))  # an empty field takes 2 bytes there, and 100 here
     try:
-        for features in _messages(memoryview(data), 1):
-            for entry in _messages(features, 1):
-                name = b"".join(list(_messages(entry, 1))[-1:]).decode()  # the last one counts; none is ""
-                example[name] = _feature(b"".join(_messages(entry, 2)))  # repeated messages are merged
+        for features in _messages(memoryview(data), 1, left):
+            for entry in _messages(features, 1, left):
+                name = b"".join(list(_messages(entry, 1, left))[-1:]).decode()  # the last one counts; none is ""
+                example[name] = _feature(b"".join(_messages(entry, 2, left)), left)  # repeated messages are merged
     except (_DamagedMessage, UnicodeDecodeError) as error:
         raise UnreadableVideo(path, "not a tf.train.Example", str(error)) from error
     return example
 
 
-def _feature(message: bytes) -> Feature:
+def _feature(message: bytes, left: Iterator[int]) -> Feature:
     kind = 0
     lists: list[memoryview] = []
-    for number, wire, value in _fields(memoryview(message)):
+    for number, wire, value in _fields(memoryview(message), left):
         if wire == DELIMITED and 1 <= number <= 3:
             if number != kind:  # of different kinds the last one counts
                 kind, lists = number, []
             lists.append(value)
-    values = [field for each in lists for field in _fields(each)]
+    values = [field for each in lists for field in _fields(each, left)]
     if kind == BYTES_LIST:
         return [bytes(value) for number, wire, value in values if (number, wire) == (1, DELIMITED)]
     if kind == FLOAT_LIST:
@@ -122,15 +126,17 @@ def _floats(wire: int, value: memoryview) -> bytes:
     return bytes(value) if wire in (DELIMITED, FIXED32) else b""
 
 
-def _messages(message: memoryview | bytes, wanted: int) -> Iterator[memoryview]:
+def _messages(message: memoryview, wanted: int, left: Iterator[int]) -> Iterator[memoryview]:
     """The values of one field that is a message, text or bytes."""
-    return (value for number, wire, value in _fields(memoryview(message)) if (number, wire) == (wanted, DELIMITED))
+    return (value for number, wire, value in _fields(message, left) if (number, wire) == (wanted, DELIMITED))
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """The fields of a message: number, wire type, bytes of the value."""
+def _fields(message: memoryview, left: Iterator[int]) -> Iterator[tuple[int, int, memoryview]]:
+    """The fields of a message: number, wire type, bytes of the value; each takes one of those `left`."""
     at = 0
     while at < len(message):
+        if next(left, None) is None:
+            raise _DamagedMessage(f"more than {MOST_FIELDS:,} fields")
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
         if number == 0:

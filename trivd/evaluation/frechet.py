@@ -103,10 +103,12 @@ class FrechetStatistics:
             TrivdError: the file is missing, damaged, or something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if file.zip is not None and sum(unpacked_sizes(file.zip)) > LARGEST_UNPACKED:
+            with np.load(path, mmap_mode="r", allow_pickle=False) as file:  # mapped: if it is no .npz, it is not read
+                if sum(unpacked_sizes(file.zip)) > LARGEST_UNPACKED:
                     raise ValueError("it unpacks to too much")
-                count, mean, factor = int(file["count"]), _float64(file["mean"]), _float64(file["factor"])
+                count, mean, factor = int(file["count"]), *(torch.from_numpy(file[name]) for name in ("mean", "factor"))
+            if {mean.dtype, factor.dtype} != {torch.float64}:
+                raise ValueError("its numbers are of another type")
         except FileNotFoundError as error:
             raise TrivdError(f"There is no file {path}.") from error
         except Exception as error:  # NumPy, zip and zlib have a dozen ways to fail on a damaged file

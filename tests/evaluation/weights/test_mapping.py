@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from cost_checks import cheaply
 from i3d_files import as_arrays, hassony2, piergiaj, units
 from numpy.typing import NDArray
 
 from trivd.errors import TrivdError
+from trivd.evaluation.weights.limits import LONGEST_NAME, MOST_TENSORS
 from trivd.evaluation.weights.mapping import recognise
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -132,3 +134,19 @@ def test_other_networks_are_refused(variables: Arrays) -> None:
     for value in (np.nan, -1):
         with pytest.raises(TrivdError, match="impossible values"):
             recognise(tensors | {"Mixed_3b.b0.bn.running_var": np.full(64, value, np.float32)}, "the file")
+
+
+def test_names_without_end_take_no_time() -> None:
+    value = np.zeros(3, np.float32)
+    with cheaply(), pytest.raises(TrivdError, match="a tensor with 2,000,001 characters"):
+        recognise({"a." * 1_000_000 + "x": value}, "the file")
+    for ending in ("x", "bn.bias"):
+        dotted = {f"{number}{'.' * (LONGEST_NAME - 20)}{ending}": value for number in range(MOST_TENSORS)}
+        with cheaply(), pytest.raises(TrivdError, match="does not hold I3D"):
+            recognise(dotted, "the file")
+
+
+def test_many_tensors_of_the_last_layer_s_shape_take_no_time() -> None:
+    biases = {f"{'bias' * 50}{number}": np.zeros(400, np.float32) for number in range(20_000)}
+    with cheaply(), pytest.raises(TrivdError, match="does not hold I3D"):
+        recognise(biases, "the file")

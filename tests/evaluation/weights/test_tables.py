@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from bundle_writer import MAGIC, TableFile, block, number, table
+from cost_checks import cheaply
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,14 @@ def test_cut_snappy_is_an_error(cut: int) -> None:
 def test_snappy_says_its_size_before_it_takes_memory() -> None:
     with pytest.raises(ValueError, match="too much"):
         unpack_snappy(number(1 << 40) + b"\x00a")
+
+
+def test_far_copies_take_no_time() -> None:
+    half, copies = 1 << 21, 1 << 15
+    far = bytes([63 << 2 | 3]) + half.to_bytes(4, "little")  # 64 bytes
+    packed = number(half + 64 * copies) + bytes([62 << 2]) + (half - 1).to_bytes(3, "little") + bytes(half)
+    with cheaply():
+        assert len(unpack_snappy(packed + far * copies)) == half + 64 * copies
 
 
 @given(st.integers(0, len(SMALL) - 1), st.integers(1, 255))

@@ -10,6 +10,8 @@ from trivd.errors import TrivdError
 FloatArray = NDArray[np.float32]
 
 LARGEST_BYTES = 1 << 30  # of a file, of what is unpacked from it, and of its tensors; I3D has 51 MB
+LONGEST_NAME = 1 << 10  # characters of a tensor's name
+MOST_TENSORS = 10_000  # I3D has some 350
 
 
 def read_limited(path: Path) -> bytes:

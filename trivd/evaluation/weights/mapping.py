@@ -14,7 +14,7 @@ import numpy as np
 from trivd.errors import TrivdError
 from trivd.evaluation.i3d_layout import LOGITS, SCOPE, variable_shapes
 from trivd.evaluation.weights.identify import crc32c, reference_sums
-from trivd.evaluation.weights.limits import FloatArray
+from trivd.evaluation.weights.limits import LONGEST_NAME, FloatArray
 
 KERNEL, BIAS = "conv_3d/w", "conv_3d/b"
 GAIN, BETA, MEAN, VARIANCE = (f"batch_norm/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance"))
@@ -91,13 +91,18 @@ def _by_content(tensors: Mapping[str, FloatArray]) -> Sources:
 def _by_name(tensors: Mapping[str, FloatArray], about: str) -> Sources:
     """What the names of the known conversions say, below any prefix such as "module."."""
     spellings = {spelling: unit for unit in _units() for spelling in _spellings(unit)}
+    longest = 2 + max(spelling.count(".") + 1 for spelling in spellings)  # parts of a name, without a prefix
     sources: Sources = {}
     for name in tensors:
+        if len(name) > LONGEST_NAME:
+            raise TrivdError(f"{about} names a tensor with {len(name):,} characters, so it is not I3D.")
         parts = name.lower().replace("/", ".").split(".")
         kind = LAYERS.get(parts[-2], {}).get(parts[-1]) if len(parts) > 1 else None
-        endings = (".".join(parts[start:-2]) for start in range(len(parts)))
+        if kind is None:
+            continue
+        endings = (".".join(parts[-length:-2]) for length in range(longest, 2, -1))
         unit = next((spellings[ending] for ending in endings if ending in spellings), None)
-        if kind is None or unit is None:
+        if unit is None:
             continue
         target = f"{unit}/{kind}"
         if target in sources:
@@ -116,7 +121,8 @@ def _by_order(tensors: Mapping[str, FloatArray]) -> Sources:
     last = {
         target: [name for name in tensors if _laid_out(tensors[name], shapes[target]) is not None] for target in logits
     }
-    others = [name for name in tensors if not any(name in found for found in last.values())]
+    fitting = {name for found in last.values() for name in found}
+    others = [name for name in tensors if name not in fitting]
     units = [unit for unit in _units() if unit != SCOPE + LOGITS]
     order = ORDERS.get(len(others) // len(units), ())
     if any(len(found) != 1 for found in last.values()) or len(others) != len(units) * len(order):

@@ -149,7 +149,8 @@ def unpack_snappy(data: bytes) -> bytes:
                 length = (tag >> 2 & 7) + 4
             if not 0 < distance <= len(out):
                 raise ValueError("a packed block is damaged")
-            pattern = bytes(out[-distance:])
+            start = len(out) - distance
+            pattern = bytes(out[start : start + length])
             out += (pattern * (length // distance + 1))[:length]  # a copy may reach into itself
         if position > len(data) or len(out) > size:
             raise ValueError("a packed block is damaged")

@@ -4,10 +4,8 @@ The "tensor bundle" of version 2: tensorflow/core/util/tensor_bundle/tensor_bund
 """
 
 import gzip
-import io
 import math
 import re
-import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ import numpy as np
 from trivd.errors import TrivdError
 from trivd.evaluation.weights.limits import LARGEST_BYTES, FloatArray, read_limited
 from trivd.evaluation.weights.tables import read_table, unmasked, varint
+from trivd.evaluation.weights.tar import read_tar
 
 INDEX = ".index"
 SHARD_NAME = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
@@ -27,7 +26,8 @@ DATA_TYPES = {1: "f4", 2: "f8", 19: "f2"}  # of tensorflow/core/framework/types.
 MOST_DIMENSIONS = 8
 LONGEST_DIMENSION = 1 << 31
 MOST_SHARDS = 1000
-MOST_FILES = 10_000  # in an archive; a TF-Hub module has ten
+MOST_FILES = 10_000  # and folders in an archive; a TF-Hub module has ten
+LARGEST_RATIO = 20  # of unpacked to packed bytes, for archives that unpack to over 16 MB
 LARGEST_INDEX = 1 << 24  # bytes; I3D's has 15 kB
 
 
@@ -111,23 +111,22 @@ def read_archive(path: Path) -> dict[str, FloatArray]:
 def _unpack(path: Path) -> dict[str, bytes]:
     """The regular files of a .tar.gz by their path in it."""
     try:
+        largest = min(LARGEST_BYTES, max(1 << 24, LARGEST_RATIO * path.stat().st_size))
         with gzip.open(path) as packed:
-            data = packed.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise TrivdError(f"{path} unpacks to more than {LARGEST_BYTES / 1e9:.1f} GB, so it is not I3D.")
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            files = {}
-            for number, member in enumerate(archive):
-                if number == MOST_FILES:
-                    raise TrivdError(f"{path} holds more than {MOST_FILES:,} files, so it is not I3D.")
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise TrivdError(f"{path} holds {member.name!r}, which leads out of it; do not trust this file.")
-                content = archive.extractfile(member) if member.isreg() else None
-                if content is not None:
-                    files[str(name)] = content.read()
-            return files
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
+            data = packed.read(largest + 1)
+        if len(data) > largest:
+            raise TrivdError(f"{path} unpacks to more than {largest:,} bytes, so it is not I3D.")
+        files = {}
+        for number, (name, content) in enumerate(read_tar(data)):
+            if number == MOST_FILES:
+                raise TrivdError(f"{path} holds more than {MOST_FILES:,} files, so it is not I3D.")
+            inside = PurePosixPath(name)
+            if inside.is_absolute() or ".." in inside.parts:
+                raise TrivdError(f"{path} holds {name!r}, which leads out of it; do not trust this file.")
+            if content is not None:
+                files[str(inside)] = content
+        return files
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise TrivdError(f"{path} is not a .tar.gz of a TF-Hub module, or damaged: {error}.") from error
 
 
@@ -142,7 +141,7 @@ def _read_bundle(index_name: str, load: Callable[[str], bytes], about: str) -> d
         prefix = index_name.removesuffix(INDEX)
         shards: dict[int, bytes] = {}
         tensors: dict[str, FloatArray] = {}
-        remaining = LARGEST_BYTES
+        stored = claimed = 0  # bytes
         for key, value in table.items():
             entry = _read_entry(value)
             if entry.data_type not in DATA_TYPES or key.startswith(b"\0"):  # or a part of a tensor stored in slices
@@ -150,13 +149,16 @@ def _read_bundle(index_name: str, load: Callable[[str], bytes], about: str) -> d
             name = key.decode()
             if entry.sliced:
                 raise ValueError(f"{name} is stored in slices; save it again with tf.train.Saver()")
-            remaining -= entry.size
-            if remaining < 0 or entry.shard >= header.shards:
+            if entry.shard >= header.shards:
                 raise ValueError(f"{name} does not fit its files")
             if entry.shard not in shards:
                 shards[entry.shard] = load(f"{prefix}.data-{entry.shard:05d}-of-{header.shards:05d}")
-                if sum(map(len, shards.values())) > LARGEST_BYTES:
+                stored += len(shards[entry.shard])
+                if stored > LARGEST_BYTES:
                     raise ValueError("its files together are too large for I3D")
+            claimed += entry.size
+            if claimed > stored:  # else many tensors of the same bytes could make a small file a large one
+                raise ValueError(f"{name} does not fit its files")
             tensors[name] = _tensor(entry, shards[entry.shard], header.big_endian, name)
         return tensors
     except ValueError as error:
