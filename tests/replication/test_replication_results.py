@@ -167,6 +167,12 @@ def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: P
     before = [path.read_bytes() for path in written]
     fill_documents(results, document)
     assert [path.read_bytes() for path in written] == before
+    other = results / "units" / "tsru_p-seed0.json"
+    values = json.loads(other.read_text())
+    values["hardware"] |= {"cpu": "Abacus 8", "threads": 1}
+    other.write_text(json.dumps(values))
+    fill_documents(results, document)
+    assert "each on 2 threads of Abacus 7 (5) or 1 thread of Abacus 8 (1), torch" in document.read_text()
 
 
 def test_a_document_without_a_place_is_left_alone(results: Path, tmp_path: Path) -> None:

@@ -66,14 +66,20 @@ def _circumstances(found: Sequence[Mapping[str, Any]]) -> str:
     """On what, when and how long."""
     hours = sum(values["seconds"] for values in found) / 3600
     dates = sorted(values["date"][:10] for values in found)
-    hardware = found[0]["hardware"]
+    places = Counter(_place(values["hardware"]) for values in found)
+    where = places.most_common()
+    said = where[0][0] if len(where) == 1 else " or ".join(f"{place} ({count})" for place, count in where)
     period = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    place = hardware["cpu"] if hardware["device"] == "cpu" else hardware["device"]
     return (
-        f"{len(found)} trainings on {found[0]['data']}, {hours:.1f} hours in all, each on {hardware['threads']} "
-        f"thread{'s' if hardware['threads'] > 1 else ''} of {place}, torch {found[0]['versions']['torch']}, {period}. "
+        f"{len(found)} trainings on {found[0]['data']}, {hours:.1f} hours in all, each on {said}, "
+        f"torch {found[0]['versions']['torch']}, {period}. "
         "Mean ± unbiased standard deviation over training seeds."
     )
+
+
+def _place(hardware: Mapping[str, Any]) -> str:
+    device = hardware["cpu"] if hardware["device"] == "cpu" else hardware["device"]
+    return f"{hardware['threads']} thread{'s' if hardware['threads'] > 1 else ''} of {device}"
 
 
 def _results_table(table: Sequence[Row], paces: Mapping[str, Pace]) -> str:
