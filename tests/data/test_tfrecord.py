@@ -4,7 +4,7 @@ import io
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,14 @@ def serialised(make: Callable[[], Any], features: dict[str, list[Any]]) -> bytes
     return built.SerializeToString()
 
 
+def pack(values: Iterable[float]) -> bytes:
+    """By way of Python's floats, which a signalling NaN leaves as a quiet one."""
+    floats = [float(value) for value in values]
+    return struct.pack(f"<{len(floats)}f", *floats)
+
+
 def plain(parsed: Example) -> dict[str, Any]:
-    return {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in parsed.items()}
+    return {name: pack(value) if isinstance(value, np.ndarray) else value for name, value in parsed.items()}
 
 
 def googles(parsed: Any) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def googles(parsed: Any) -> dict[str, Any]:
             case "bytes_list":
                 values[name] = list(feature.bytes_list.value)
             case "float_list":
-                values[name] = struct.pack(f"<{len(feature.float_list.value)}f", *feature.float_list.value)
+                values[name] = pack(feature.float_list.value)
             case _:
                 values[name] = None
     return values
