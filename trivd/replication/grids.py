@@ -136,6 +136,22 @@ GRIDS: dict[str, Grid] = {
             "zero": FINAL[""] | {"samples": 2, "truncation": 0.0},
         },
     ),
+    "motion": Grid(
+        "Motion fields after twice the steps with ten times the L1, which shows a unit where content went",
+        "comparison",
+        tuple(
+            Cell(
+                unit,
+                {
+                    "model": {"unit": unit},
+                    "discriminator": {"decomposition": "faster"},
+                    "training": {"steps": 2_000, "reconstruction": 1000.0},
+                },
+            )
+            for unit in ("tsru_p", "tsru_s", "ptsru_s", "k_traj_gru")
+        ),
+        seeds=1,
+    ),
     "recipes": Grid(
         "Rates and weights beside the recipe's, tsru_p: what makes a training collapse",
         "comparison",
