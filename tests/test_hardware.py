@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from trivd import hardware
+from trivd.distributed import joined
 from trivd.errors import TrivdError
 from trivd.hardware import autocast, choose_device, choose_precision, to_channels_last
 from trivd.models.layers import SNConv
@@ -17,6 +18,20 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         assert choose_device("auto").type == kind
     assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also where torch looks for one itself, as NCCL does for objects."""
+    taken: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: None)  # there is no GPU here
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout: None)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with joined(choose_device(name), 5):
+        assert taken == [torch.device("cuda:3")]
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "cpu "])

@@ -36,12 +36,14 @@ def joined(device: torch.device, patience: int) -> Iterator[None]:
         yield
         return
     try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else NCCL would take the first GPU for the objects of every process
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=patience))
         yield
     except RuntimeError as error:
         if not is_peer_failure(error):
             raise
-        raise TrivdError(f"{lost_peer(patience)} See what it says, and repeat the command to go on.") from error
+        raise TrivdError(f"{lost_peer(error, patience)} See what it says, and repeat the command to go on.") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -52,9 +54,10 @@ def is_peer_failure(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
 
 
-def lost_peer(patience: int) -> str:
-    """A sentence about it."""
-    return f"Another process of torchrun has ended, or gave no answer for {patience} seconds."
+def lost_peer(error: Exception, patience: int) -> str:
+    """A sentence about it, with what the network said: that may have other reasons."""
+    said = str(error).partition("\n")[0].rstrip(".")
+    return f"Another process of torchrun has ended, or gave no answer for {patience} seconds ({said})."
 
 
 def barrier() -> None:
@@ -95,6 +98,15 @@ def from_first(value: Value) -> Value:
     return values[0]
 
 
+def from_all(value: Value) -> list[Value]:
+    """Every process's value, in the order of their numbers, on all of them."""
+    if world_size() == 1:
+        return [value]
+    values = [value] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether it is true in one of the processes; all come to the same answer."""
     return bool(mean_over_processes(torch.tensor(float(flag), device=device)) > 0)
@@ -104,8 +116,7 @@ def of_all_processes(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rows on the CPU, of which each process has every n-th of n, put together again on all of them."""
     if world_size() == 1:
         return columns
-    parts: list[dict[str, Tensor]] = [{} for _ in range(world_size())]
-    dist.all_gather_object(parts, columns)
+    parts = from_all(columns)
     whole = {}
     for name, own in columns.items():
         rows = own.new_empty(sum(len(part[name]) for part in parts), *own.shape[1:])

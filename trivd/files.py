@@ -1,5 +1,6 @@
 """Files written whole or not at all, and read with care; names for what depends on settings; the library's folder."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from typing import Any
 def write_atomically(path: Path | str, data: bytes) -> None:
     """Write `data` to `path`, creating its folder; nobody ever reads half a file, an interrupted write changes nothing.
 
+    Once it returns, the file is on the disk, and survives a power cut.
+
     Raises:
         OSError: the folder cannot be made or written.
     """
@@ -19,10 +22,26 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder: os.replace must not cross disks
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else the name might survive a power cut, and the bytes not
         os.replace(temporary, path)
+        sync_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the disk has the names in a folder; a power cut could undo a renaming before."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path, largest: int) -> Any:

@@ -15,16 +15,16 @@ from trivd.errors import TrivdError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device `name`; "auto" is cuda where there is one (of its own for each process of torchrun), else cpu.
+    """The device `name`; "auto" is cuda where there is one, else cpu. Each process of torchrun has a GPU of its own.
 
     Raises:
         TrivdError: there is no such device here.
     """
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if name == "auto":
-        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         return torch.device(own if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(own if name == "cuda" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise TrivdError(f"training.device is {name}, which cannot be used here; choose auto, cpu or cuda.") from error

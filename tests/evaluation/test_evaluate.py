@@ -193,6 +193,23 @@ def test_a_stopped_evaluation_goes_on(
     assert not list(tmp_path.glob(".report.json.*"))
 
 
+def test_one_that_was_stopped_before_its_report_is_the_same(
+    evaluation: Evaluation,
+    config: Config,
+    make_generator: MakeGenerator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All batches are there, but not the motion, which takes the statistics of the last run."""
+    report = tmp_path / "report.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("trivd.evaluation.evaluate.motion_score", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score(config, make_generator(), report, Means())
+    assert evaluation.motion is not None
+    assert score(config, make_generator(), report, Means()) == evaluation
+
+
 def test_another_model_does_not_go_on_with_kept_batches(
     config: Config, make_generator: MakeGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

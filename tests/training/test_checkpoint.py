@@ -1,8 +1,9 @@
 """Checkpoints: two are kept, and what is damaged, or made to look sound, is passed over."""
 
 import json
+import os
+import re
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from trivd.errors import TrivdError
 from trivd.training import checkpoint as checkpoint_module
-from trivd.training.checkpoint import Progress
+from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
+from trivd.training.step import Trainer
 
 
 def test_two_checkpoints_are_kept(trained_run: Path, tmp_path: Path, tiny_config: MakeConfig) -> None:
@@ -22,6 +24,56 @@ def test_two_checkpoints_are_kept(trained_run: Path, tmp_path: Path, tiny_config
     run_to(tmp_path / "run", tiny_config(training={"checkpoint_every": 1}))
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["step-00000003", "step-00000004"]
+
+
+def test_damaged_ones_count_for_nothing(tmp_path: Path, make_trainer: Callable[..., Trainer]) -> None:
+    """Two later ones are damaged: what is written now is kept, and so is the one before it."""
+    trainer = make_trainer()
+    for step in (1000, 2000, 3000):
+        path = save_checkpoint(tmp_path, trainer, Progress(step, 0, 0.0, None))
+        if step > 1000:
+            flip_a_byte(path)
+            path.rename(tmp_path / f"kept-{path.name}")
+    for path in tmp_path.glob("kept-*"):  # as a process leaves them that is killed before it has removed the oldest
+        path.rename(tmp_path / path.name.removeprefix("kept-"))
+    assert load_latest(tmp_path, trainer)[0].step == 1000  # type: ignore[union-attr]
+    save_checkpoint(tmp_path, trainer, Progress(1500, 0, 0.0, None))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-0000{n}00" for n in (10, 15, 20, 30)]
+    progress, damaged = load_latest(tmp_path, trainer)
+    assert progress is not None
+    assert (progress.step, len(damaged)) == (1500, 2)
+
+
+def test_a_checkpoint_is_on_the_disk_before_older_ones_go(
+    tmp_path: Path, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files before their names, and names before what they replace is removed: a power cut leaves one that is whole."""
+    events: list[str] = []
+
+    def noted(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            target = arguments[-1]
+            path = Path(os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else target)
+            events.append(f"{name} {re.sub(r'[.][0-9]+[.]tmp', '.tmp', str(path.relative_to(tmp_path)))}")
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    trainer = make_trainer()
+    for step in (1, 2):
+        save_checkpoint(tmp_path, trainer, Progress(step, 0, 0.0, None))
+    for module, name in ((os, "fsync"), (os, "replace"), (checkpoint_module.shutil, "rmtree")):
+        noted(module, name)
+    save_checkpoint(tmp_path, trainer, Progress(3, 0, 0.0, None))
+    folder = ".step-00000003.tmp"
+    written = [
+        [f"fsync {folder}/.{file}.tmp", f"replace {folder}/{file}", f"fsync {folder}"]
+        for file in ("state.safetensors", "progress.json")
+    ]
+    moved = ["replace step-00000003", "fsync .", f"rmtree {folder}", "rmtree step-00000001"]
+    assert events == [*written[0], *written[1], *moved]
 
 
 def flip_a_byte(checkpoint: Path) -> None:
@@ -60,8 +112,7 @@ def forge(checkpoint: Path, change: Callable[[dict[str, Tensor]], object], **pro
     change(tensors)
     save_file(tensors, state)
     values = json.loads(said.read_text()) | progress
-    digest = checkpoint_module._digest(state.read_bytes(), Progress(**values))
-    said.write_text(json.dumps(asdict(Progress(**(values | {"sha256": digest})))))
+    said.write_text(json.dumps(values | {"sha256": checkpoint_module._digest(state.read_bytes(), values)}))
 
 
 def moment(tensors: dict[str, Tensor], kind: str) -> str:

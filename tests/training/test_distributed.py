@@ -153,14 +153,3 @@ def test_processes_that_cannot_share_the_batch_are_refused(tiny_config: Callable
     other = override(config, {"training": {"batch_size": 5}}, "test")
     with pytest.raises(TrivdError, match=r"training\.batch_size"), run.opened(other, "moving-digits"):
         pass
-
-
-def test_a_second_process_is_refused(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
-    run, config = Run(tmp_path / "run"), tiny_config()
-    with run.opened(config, "moving-digits"):
-        longer = override(config, {"training": {"steps": 9}}, "test")
-        with pytest.raises(TrivdError, match="Another process is training in"), run.opened(longer, "moving-digits"):
-            pass
-        assert run.read()[0] == config
-    with run.opened(longer, "moving-digits"):
-        assert run.read()[0] == longer

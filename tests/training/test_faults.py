@@ -14,13 +14,15 @@ import torch
 from rich.console import Console
 from run_checks import MakeConfig, assert_same_run, run_to
 
-from trivd.config import Config
+from trivd.config import Config, override
 from trivd.data.loader import Batch
 from trivd.data.prepare import write_store
 from trivd.errors import TrivdError
 from trivd.training import faults
-from trivd.training.loop import ROLLBACKS, train
+from trivd.training.log import NoLog, TrainingLog
+from trivd.training.loop import train
 from trivd.training.run import Run
+from trivd.training.session import ROLLBACKS, Session
 from trivd.training.step import Losses, NonFiniteLossError, Trainer
 
 
@@ -64,6 +66,28 @@ def test_a_loss_that_is_not_finite_is_rolled_back(
     assert len(seen) == len(set(seen)) == 6 + 2 + 2  # steps 3 and 4 are made three times, never with the same clips
     assert faults_of(run) == {"fault/rollbacks": 2}
     assert all(np.isfinite(v) for row in run.log_rows() for k, v in row.items() if k.startswith("loss/"))
+
+
+def test_a_rollback_passes_over_a_damaged_checkpoint(
+    tmp_path: Path,
+    tiny_config: MakeConfig,
+    spoil: Callable[[int, int], list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is said and kept afterwards follows the one that it went back to."""
+    spoil(5, 1)
+    run, config = Run(tmp_path / "run"), tiny_config(training={"on_nan": "rollback", "steps": 6})
+    original = Session.roll_back
+
+    def roll_back(session: Session, error: NonFiniteLossError, log: TrainingLog | NoLog) -> None:
+        damage(run.checkpoints / "step-00000004" / "state.safetensors")
+        original(session, error, log)
+        assert "the last good checkpoint is step 2 in" in session.kept()
+
+    monkeypatch.setattr(Session, "roll_back", roll_back)
+    complete, said = run_to(run.folder, config)
+    assert complete
+    assert re.search(r"step-00000004 is damaged and was passed over.*\n.*Back to step 2, and on with other clips", said)
 
 
 def test_rollbacks_end_when_they_do_not_help(
@@ -152,7 +176,11 @@ def test_videos_that_go_bad_are_replaced_and_counted(
     assert "Another clip is taken" in said
     assert str(bad[-1]) in said
     assert any(str(path) in said for path in bad[:-1])
-    assert faults_of(Run(tmp_path / "run"))["fault/unreadable_clips"] >= 1
+    counted = faults_of(Run(tmp_path / "run"))["fault/unreadable_clips"]
+    assert counted >= 1
+    longer = override(config, {"training": {"steps": 9}}, "test")
+    assert run_to(tmp_path / "run", longer, str(videos))[0]
+    assert faults_of(Run(tmp_path / "run"))["fault/unreadable_clips"] >= counted  # not from the beginning
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -33,13 +33,14 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_without_kills(
     context = multiprocessing.get_context("forkserver")  # each process starts with torch already there
     rng = random.Random(0)
     run = Run(tmp_path / "killed")
-    killed = 0
+    killed = late = 0
     while killed < KILLS:
         process = context.Process(target=train_on, args=(config, run.folder))
         process.start()
         process.join(rng.uniform(0.1, LONGEST))
         if process.exitcode is None:
             killed += 1
+            late += any(run.checkpoints.glob("step-*"))
             process.kill()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
@@ -47,5 +48,6 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_without_kills(
             break
     train_on(config, run.folder)
     assert killed >= KILLS // 2
+    assert late >= killed // 2  # it had trained before
     assert_same_run(run.folder, tmp_path / "whole", config.training.steps)
     assert not list(run.checkpoints.glob(".*"))  # nothing half-written is left

@@ -81,7 +81,7 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     raise AssertionError(f"{what}: not within {SLACK} s")
 
 
-LOST = b"Another process of torchrun has ended, or gave no answer for 4 seconds. Training stopped;"
+LOST = b"Another process of torchrun has ended, or gave no answer for 4 seconds ("
 TWO = ["--standalone", "--nproc-per-node=2"]
 
 
@@ -98,7 +98,7 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on(tmp_path: Path, sent
         if sent == signal.SIGSTOP:  # torchrun waits for half a minute before it kills a stopped process
             os.kill(workers(process.pid)[victim], signal.SIGKILL)
         assert process.wait(SLACK) != 0
-    assert re.search(rb"the last good checkpoint is step \d+ in", said.read_bytes())
+    assert re.search(rb"Training stopped; the last good checkpoint is step \d+ in", said.read_bytes())
     last = int(max(run.checkpoints.glob("step-*")).name.removeprefix("step-"))
     with launched(TWO, command(last + 1, run.folder), said) as process:
         assert process.wait(2 * SLACK) == 0, said.read_text()
@@ -114,6 +114,58 @@ def test_torchrun_restarts_a_killed_process_from_the_last_checkpoint(tmp_path: P
     assert re.search(r"Going on with .* from step [2-5]\.", said.read_text())
     assert "Done: 6 steps" in said.read_text()
     assert [row["step"] for row in run.log_rows() if "loss/reconstruction" in row] == [1, 2, 3, 4, 5, 6]
+
+
+SLOW_TO_SAVE = """
+import sys, time
+from trivd.cli import main
+from trivd.training import session
+save = session.save_checkpoint
+def slow(folder, trainer, progress):
+    print("Saving", progress.step, flush=True)
+    time.sleep(3)  # torchrun asks ten times a second whether a process has ended
+    save(folder, trainer, progress)
+session.save_checkpoint = slow
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [
+        pytest.param([0], id="the first"),
+        pytest.param([1], id="another", marks=pytest.mark.soak),
+        pytest.param([0, 1, 0, 1], id="all, twice"),
+    ],
+)
+def test_a_signal_to_one_process_stops_all_and_saves(tmp_path: Path, victims: list[int]) -> None:
+    run, said, script = Run(tmp_path / "run"), tmp_path / "said", tmp_path / "slow.py"
+    script.write_text(SLOW_TO_SAVE)
+    arguments = command(10_000, run.folder)[2:]
+    arguments[arguments.index("--training.checkpoint-every") + 1] = "10000"
+    with launched(TWO, [str(script), *arguments], said) as process:
+        wait_until(lambda: [row for row in run.log_rows() if row["step"] >= 2], "two steps")
+        numbers = workers(process.pid)
+        for victim in victims:
+            os.kill(numbers[victim], signal.SIGTERM)
+            time.sleep(0.1)
+        assert process.wait(2 * SLACK) != 0  # torchrun's, for a training that is not at its end
+    (checkpoint,) = run.checkpoints.iterdir()
+    step = int(checkpoint.name.removeprefix("step-"))
+    assert f"Stopped at step {step}; all is saved." in said.read_text()
+    assert "Another process" not in said.read_text()
+
+
+def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path) -> None:
+    """As on machines without a common disk: the first goes on, the other would begin."""
+    said, script = tmp_path / "said", tmp_path / "apart.py"
+    script.write_text(
+        "import os, sys; from trivd.cli import main; main([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
+    )
+    for steps, status in ((1, 0), (2, 1)):
+        with launched(TWO, [str(script), *command(steps, tmp_path / "run")[2:]], said) as process:
+            assert process.wait(2 * SLACK) == status, said.read_text()
+    assert "The processes of torchrun find different checkpoints in" in said.read_text()
 
 
 @pytest.mark.soak

@@ -21,7 +21,7 @@ from trivd.cli import main
 from trivd.config import to_dict
 from trivd.data.loader import Batch
 from trivd.errors import TrivdError
-from trivd.training import loop
+from trivd.training import stops
 from trivd.training.loop import train
 from trivd.training.run import Run
 from trivd.training.step import Losses, Trainer
@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 def test_a_stop_between_two_looks_is_saved_too(
     tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class LateRequest(loop.StopRequest):
+    class LateRequest(stops.StopRequest):
         """Noticed when the loop asks whether to make another step, and not before."""
 
         asked = 0
@@ -112,7 +112,7 @@ def test_a_stop_between_two_looks_is_saved_too(
         @received.setter
         def received(self, value: bool) -> None: ...
 
-    monkeypatch.setattr(loop, "StopRequest", LateRequest)
+    monkeypatch.setattr(stops, "StopRequest", LateRequest)
     config = tiny_config(training={"checkpoint_every": 100})
     complete, said = run_to(tmp_path / "run", config)
     assert not complete
@@ -120,9 +120,10 @@ def test_a_stop_between_two_looks_is_saved_too(
     assert f"Stopped at step {int(checkpoint.name.removeprefix('step-'))}; all is saved." in said
 
 
-def test_a_second_signal_interrupts_at_once() -> None:
-    with loop.stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    with stops.stop_on_signals() as stop:
+        for _ in range(2):  # from a batch system, and from torchrun
+            os.kill(os.getpid(), signal.SIGTERM)
         assert stop.received
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

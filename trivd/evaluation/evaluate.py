@@ -182,6 +182,7 @@ def evaluate(
     figures = distribution_figures(reference, singles, network, settings.inception_splits)
     motion = None
     if isinstance(subject.forecaster, ModelForecaster) and isinstance(held_out, DigitClips):
+        subject.forecaster.prepare(settings.runs - 1)  # all batches of that run may have been there
         motion = motion_score(subject.forecaster.generator, held_out, settings, subject.forecaster.dtype)
     evaluation = Evaluation(
         protocol,

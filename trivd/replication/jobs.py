@@ -13,7 +13,7 @@ from trivd.errors import TrivdError
 from trivd.replication.pace import threads_each
 from trivd.replication.runs import Task, run_task
 from trivd.say import say
-from trivd.training.loop import stop_on_signals
+from trivd.training.stops import stop_on_signals
 
 POLL_SECONDS = 0.2
 TRIVD = (sys.executable, "-m", "trivd")

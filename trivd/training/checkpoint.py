@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,8 +15,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trivd.config import from_dict
+from trivd.distributed import any_process, from_first
 from trivd.errors import TrivdError
-from trivd.files import json_digest, write_atomically
+from trivd.files import json_digest, sync_names, write_atomically
 from trivd.training.step import Trainer
 
 STATE_FILE = "state.safetensors"
@@ -33,6 +35,7 @@ class Progress:
     best_score: float | None  # of the best model so far, on the fixed training clips
     best_criterion: str | None = None  # which score that is
     rollbacks: int = 0  # because of losses that were not finite
+    unreadable: int = 0  # clips for which others had to be taken, in all processes
     sha256: str = ""  # of the state file and of the fields above
 
 
@@ -59,10 +62,10 @@ def _parts(trainer: Trainer) -> tuple[tuple[str, nn.Module, torch.optim.Optimize
     )
 
 
-def _digest(state: bytes, progress: Progress) -> str:
+def _digest(state: bytes, progress: dict[str, Any]) -> str:
     """A checksum of a whole checkpoint."""
     digest = hashlib.sha256(state)
-    digest.update(json_digest(asdict(replace(progress, sha256=""))).encode())
+    digest.update(json_digest(progress | {"sha256": ""}).encode())
     return digest.hexdigest()
 
 
@@ -80,22 +83,19 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
     data = save(_tensors(trainer))
     try:
         write_atomically(temporary / STATE_FILE, data)
-        complete = asdict(replace(progress, sha256=_digest(data, progress)))
-        write_atomically(temporary / PROGRESS_FILE, json.dumps(complete, indent=2).encode())
+        values = asdict(progress)
+        values["sha256"] = _digest(data, values)
+        write_atomically(temporary / PROGRESS_FILE, json.dumps(values, indent=2).encode())
         if target.exists():
             shutil.rmtree(target)  # damaged, or before a rollback: a sound one would have been gone on from
         os.replace(temporary, target)
+        sync_names(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # there still if the disk is full
-    for old in list_checkpoints(folder)[:-KEPT]:
+    # Later ones are damaged, or they would have been gone on from, and count for nothing.
+    for old in [path for path in list_checkpoints(folder) if path.name <= target.name][:-KEPT]:
         shutil.rmtree(old)
     return target
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process was writing; only while nobody else writes there."""
-    for temporary in folder.glob(".step-*.tmp"):
-        shutil.rmtree(temporary)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -104,19 +104,32 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[str]]:
-    """Put the newest sound checkpoint into `trainer`.
+    """Put the newest sound checkpoint into `trainer`; all processes must find the same one.
 
     Returns:
         its progress, None if there is no checkpoint; and a sentence about each damaged one that was passed over.
 
     Raises:
-        TrivdError: there are checkpoints, but all are damaged.
+        TrivdError: there are checkpoints, but all are damaged; or another process has found another one.
     """
+    progress, damaged = _load_latest(folder, trainer)
+    found = None if progress is None else progress.sha256
+    if any_process(found != from_first(found), trainer.device):
+        raise TrivdError(
+            f"The processes of torchrun find different checkpoints in {folder}. {' '.join(damaged)} All machines must "
+            "see the same folder --out; mend that and repeat the command."
+        )
+    return progress, damaged
+
+
+def _load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[str]]:
+    """`load_latest` in this process alone."""
     damaged: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
-            progress = from_dict(Progress, json.loads((path / PROGRESS_FILE).read_text()), PROGRESS_FILE)
-            if _digest((path / STATE_FILE).read_bytes(), progress) != progress.sha256:
+            values = json.loads((path / PROGRESS_FILE).read_text())
+            progress = from_dict(Progress, values, PROGRESS_FILE)
+            if _digest((path / STATE_FILE).read_bytes(), values) != progress.sha256:
                 raise ValueError("it does not have the checksum it was written with")
             _restore(trainer, load_file(path / STATE_FILE), progress.step)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, TrivdError) as error:

@@ -1,5 +1,7 @@
 """What may go wrong around a training, in sentences that say what is kept and how to go on."""
 
+import errno
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +10,7 @@ import torch
 
 from trivd.config import Config, override
 from trivd.data.loader import Batch
-from trivd.distributed import is_peer_failure, lost_peer
+from trivd.distributed import from_all, is_peer_failure, lost_peer, rank
 from trivd.errors import TrivdError, is_disk_full
 from trivd.hardware import memory_bytes
 from trivd.training.plan import make_plan
@@ -28,8 +30,8 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
         kept: says what is kept of the run.
 
     Raises:
-        TrivdError: instead of a loss that is not finite, a full disk, memory that is used up, or an end of another
-            process.
+        TrivdError: instead of a loss that is not finite, a full disk, memory that is used up, or the end of a process
+            that reads clips or trains with this one.
     """
     try:
         yield
@@ -45,14 +47,33 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
             f"The disk is full. Training stopped; {kept()}. Free some space, and repeat the command to go on."
         ) from error
     except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise TrivdError(f"Out of memory; {kept()}. {smaller_steps(config, device)}") from error
-        if is_peer_failure(error):
-            raise TrivdError(
-                f"{lost_peer(config.training.patience)} Training stopped; {kept()}. See what the other says, and "
-                "repeat the command to go on; training.patience is how long one waits."
-            ) from error
+        if sentence := _explanation(error, config, device, kept):
+            raise TrivdError(sentence) from error
         raise
+
+
+def _explanation(
+    error: RuntimeError | MemoryError, config: Config, device: torch.device, kept: Callable[[], str]
+) -> str:
+    """What happened and the way out; "" for an error of another kind."""
+    if is_shared_memory_full(error):
+        return (
+            f"The shared memory (/dev/shm), through which clips come, is full. Training stopped; {kept()}. Enlarge it "
+            "(docker run --shm-size), or repeat the command with --data.workers 0."
+        )
+    if "DataLoader worker" in str(error):
+        return (
+            f"A process that reads clips was ended from outside, perhaps because memory ran out. Training stopped; "
+            f"{kept()}. Repeat the command; if it happens again, with fewer --data.workers (now {config.data.workers})."
+        )
+    if is_out_of_memory(error):
+        return f"Out of memory; {kept()}. {smaller_steps(config, device)}"
+    if is_peer_failure(error):
+        return (
+            f"{lost_peer(error, config.training.patience)} Training stopped; {kept()}. See what the other says, and "
+            "repeat the command to go on; training.patience is how long one waits."
+        )
+    return ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -61,6 +82,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # In main memory torch has no error of its own; the second is what oneDNN says when its buffers do not fit.
     return any(text in str(error) for text in ("can't allocate memory", "could not create a primitive"))
+
+
+def is_shared_memory_full(error: BaseException) -> bool:
+    """Whether a process that reads clips could not pass one on; torch has no error of its own for it."""
+    said = str(error)
+    full = "/torch_" in said and os.strerror(errno.ENOSPC) in said
+    return full or any(text in said for text in ("insufficient shared memory", "shared memory limit"))
 
 
 def smaller_steps(config: Config, device: torch.device) -> str:
@@ -91,16 +119,18 @@ def _gib(size: int) -> str:
 
 
 class UnreadableClips:
-    """Counts the training clips for which others had to be taken.
+    """Counts the training clips for which others had to be taken, in all processes.
 
     Args:
-        share: of the last 1,000 clips, above which the training stops.
+        share: of the last 1,000 clips of a process, above which the training stops.
+        total: counted so far by all processes.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, total: int) -> None:
         self.share = share
-        self.total = 0
+        self._own = total if rank() == 0 else 0
         self._recent: deque[bool] = deque(maxlen=RECENT_CLIPS)
+        self._waiting: list[str] = []  # sentences of this process since the last `new`
         self._said: list[str] = []
 
     def update(self, batches: Sequence[Batch]) -> None:
@@ -110,19 +140,30 @@ class UnreadableClips:
             TrivdError: they are too many.
         """
         for batch in batches:
-            self.total += len(batch.unreadable)
+            self._own += len(batch.unreadable)
             self._recent.extend([False] * len(batch.labels))
             self._recent.extend([True] * len(batch.unreadable))
+            self.note(batch.unreadable)
         if sum(self._recent) > self.share * RECENT_CLIPS:
             raise TrivdError(
                 f"{sum(self._recent)} of the last {len(self._recent):,} clips could not be read, and "
-                f"data.unreadable_share allows {self.share:.1%} of {RECENT_CLIPS:,}. The first: {self._said[0]} "
-                "Training stopped; what was saved is kept. Repair the videos, or raise the share."
+                f"data.unreadable_share allows {self.share:.1%} of {RECENT_CLIPS:,}. The first: "
+                f"{[*self._said, *self._waiting][0]} Training stopped; what was saved is kept. Repair the videos, or "
+                "raise the share."
             )
 
-    def new(self, sentences: Sequence[str]) -> list[str]:
-        """Those of the sentences about unreadable videos that were not said before, as long as they are not many."""
-        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._said]
-        new = new[: max(0, NAMED - len(self._said))]
+    def note(self, sentences: Sequence[str]) -> None:
+        """Sentences about unreadable videos, to be said."""
+        self._waiting += sentences
+
+    def total(self) -> int:
+        """In all processes; all call it together."""
+        return sum(from_all(self._own))
+
+    def new(self) -> list[str]:
+        """What is to be said of all processes and was not before, as long as it is not much; all call it together."""
+        found = dict.fromkeys(sentence for waiting in from_all(self._waiting) for sentence in waiting)
+        self._waiting = []
+        new = [sentence for sentence in found if sentence not in self._said][: max(0, NAMED - len(self._said))]
         self._said += new
         return new

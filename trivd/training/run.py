@@ -1,7 +1,9 @@
 """A run's folder: where its settings, logs, checkpoints, samples and models lie, and how it is opened again."""
 
+import errno
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple
 
 from trivd.config import Config, from_dict, override, to_dict
 from trivd.distributed import world_size
-from trivd.errors import TrivdError
+from trivd.errors import TrivdError, is_disk_full
 from trivd.files import read_json, write_atomically
 from trivd.models.pretrained import LARGEST_CONFIG
 
@@ -103,7 +105,8 @@ class Run(NamedTuple):
             batch over all of them, so the batch of each is another.
 
         Raises:
-            TrivdError: the folder holds another run, or files that are not a run's, or another process trains there.
+            TrivdError: the folder holds another run, or files that are not a run's, or cannot be written, or another
+                process trains there.
         """
         if self.config_file.is_file():
             saved, saved_data = self.read()
@@ -124,21 +127,46 @@ class Run(NamedTuple):
                     f"{self.folder} holds a run with other settings: {', '.join(changed)}; repeat its command to go "
                     "on with it, or choose another --out."
                 )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and any(not _of_a_start(path) for path in self.folder.iterdir()):
             raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
         else:
             processes, shared = world_size(), config.training.batch_size
         values = {"config": to_dict(config), "data": data, "processes": processes}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK_FILE).open("w") as lock:  # the system ends it with this process, however that ends
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise TrivdError(
-                    f"Another process is training in {self.folder}; wait until it has ended, or choose another --out."
-                ) from error
+        with self._locked():
+            self._remove_leftovers()
             write_atomically(self.config_file, json.dumps(values, indent=2).encode())
             yield override(config, {"training": {"batch_size": shared}}, "run")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Make the folder; within, it is locked. The system ends the lock with this process, however that ends."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / LOCK_FILE).open("w")
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise TrivdError(f"{self.folder} cannot be written ({error}); choose another --out.") from error
+        with lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked readers of clips would inherit it
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    raise TrivdError(
+                        f"Another process is training in {self.folder}; wait until it has ended, or choose another "
+                        "--out."
+                    ) from error
+                raise TrivdError(f"{self.folder} cannot be locked ({error}); choose another --out.") from error
+            yield
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process was writing."""
+        for folder in (self.checkpoints, self.samples, self.best, self.last):  # an evaluation may write beside them
+            for path in folder.glob(".*.tmp"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def log_rows(self) -> list[dict[str, Any]]:
         """The log, one row per step and kind; of a step that was made again after a crash, the last."""
@@ -153,6 +181,11 @@ class Run(NamedTuple):
                 if type(step) is int:
                     rows[step, is_score] = row
         return [rows[key] for key in sorted(rows)]
+
+
+def _of_a_start(path: Path) -> bool:
+    """Whether a start that failed may have left this file in the folder of a run."""
+    return path.name == LOCK_FILE or (path.name.startswith(".") and path.suffix == ".tmp")
 
 
 def differences(first: Config, second: Config) -> list[str]:

@@ -1,0 +1,197 @@
+"""One stretch of training: steps, and what is logged, drawn, scored and saved after them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from trivd.config import Config
+from trivd.data.clips import ClipDataset
+from trivd.data.loader import Batch, TrainingStream
+from trivd.distributed import any_process, rank, world_size
+from trivd.models.generator import Generator
+from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
+from trivd.training.faults import UnreadableClips
+from trivd.training.log import NoLog, TrainingLog
+from trivd.training.run import Run
+from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
+from trivd.training.step import Losses, NonFiniteLossError, Trainer
+from trivd.training.stops import StopRequest
+
+ROLLBACKS = 5  # from one checkpoint, before the training stops after all
+LONG_WAIT = 0.1  # share of the time spent waiting for clips that is too much
+LONG_WAIT_ROWS = 3  # log rows in succession after which it is said; the first includes the start of the workers
+
+
+class Session:
+    """One stretch of training between a start and a stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: str,
+        run: Run,
+        trainer: Trainer,
+        splits: dict[str, ClipDataset],
+        progress: Progress,
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.run = run
+        self.trainer = trainer
+        self.first = rank() == 0  # which writes the files
+        self.splits = splits
+        self.samples = progress.samples
+        self.before = progress.seconds
+        self.scores = SplitScores(
+            splits, config.evaluation, config.model.conditioning_frames, next(trainer.generator.parameters()).device
+        )
+        # A score of another kind says nothing: I3D's weights may have come or gone since the last stretch.
+        self.best_score = progress.best_score if progress.best_criterion == self.scores.criterion else None
+        self.saved_step = progress.step
+        self.rollbacks = progress.rollbacks
+        self.retries = 0  # of these, since the last checkpoint
+        self.unreadable = UnreadableClips(config.data.unreadable_share, progress.unreadable)
+        self.started = time.monotonic()
+        self.pace: list[float] = []  # seconds of the steps since the last log row
+        self.waits: list[float] = []  # of these, seconds until the step's clips were there
+        self.waiting = 0  # log rows in succession of which much was waiting
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, over all its stretches."""
+        return self.before + time.monotonic() - self.started
+
+    def kept(self) -> str:
+        """What is there of the run, as part of a sentence."""
+        if self.saved_step == 0:
+            return f"there is no checkpoint in {self.run.checkpoints} yet"
+        return f"the last good checkpoint is step {self.saved_step} in {self.run.checkpoints}"
+
+    def loop(self, log: TrainingLog | NoLog, stop: StopRequest) -> None:
+        """Train until the last step or a signal."""
+        recipe = self.config.training
+        stream = TrainingStream(
+            self.splits["train"],
+            recipe.batch_size,
+            recipe.seed,
+            self.samples,
+            self.config.data.workers,
+            rank(),
+            world_size(),
+        )
+        if self.trainer.step == 0:
+            self.snapshot(log, samples=True, score=True)
+        with closing(iter(stream)) as batches:  # ends the loader's processes, however the loop ends
+            while self.trainer.step < recipe.steps and not any_process(stop.received, self.trainer.device):
+                try:
+                    self.step(batches, log)
+                except NonFiniteLossError as error:
+                    self.roll_back(error, log)
+                    continue
+                if self._due(recipe.checkpoint_every):
+                    self.checkpoint()
+        if self.saved_step < self.trainer.step:  # stopped
+            self.checkpoint()
+
+    def step(self, batches: Iterator[Batch], log: TrainingLog | NoLog) -> None:
+        """One training step, and what is due after it."""
+        recipe, started = self.config.training, time.monotonic()
+        updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+        self.waits.append(time.monotonic() - started)
+        self.unreadable.update([batch for batches in updates for batch in batches])
+        clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size * world_size()
+        self.samples += clips
+        losses = self.trainer.train_step(updates)
+        self.pace.append(time.monotonic() - started)
+        step = self.trainer.step
+        log.advance(step)
+        if self._due(recipe.log_every):
+            self._write_row(log, losses, clips * self.config.model.frames)
+        samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
+        if samples or scores:
+            self.snapshot(log, samples, scores)
+
+    def _say_unreadable(self, log: TrainingLog | NoLog) -> None:
+        for sentence in self.unreadable.new():
+            log.warn(f"Another clip is taken: {sentence}")
+
+    def roll_back(self, error: NonFiniteLossError, log: TrainingLog | NoLog) -> None:
+        """Go back to the last checkpoint, but not to its clips: those that follow now may do better.
+
+        Raises:
+            NonFiniteLossError: that is not wanted, not possible, or has been tried too often.
+        """
+        if self.config.training.on_nan == "stop" or self.retries == ROLLBACKS:
+            raise error
+        progress, damaged = load_latest(self.run.checkpoints, self.trainer)
+        if progress is None:
+            raise error
+        for line in damaged:
+            log.warn(line)
+        self.saved_step = progress.step
+        self.rollbacks, self.retries = self.rollbacks + 1, self.retries + 1
+        log.warn(f"{error} Back to step {progress.step}, and on with other clips ({self.rollbacks} so far).")
+
+    def _write_row(self, log: TrainingLog | NoLog, losses: Losses, images: int) -> None:
+        """Log the losses of the step just made, and the speed since the last row; `images` are those of one step."""
+        step, seconds = self.trainer.step, sum(self.pace)
+        pace, wait_share = seconds / len(self.pace), sum(self.waits) / seconds
+        self.pace.clear()
+        self.waits.clear()
+        values = {name: value.item() for name, value in losses.items()}
+        faults = {"rollbacks": self.rollbacks, "unreadable_clips": self.unreadable.total()}
+        values |= {f"fault/{name}": float(count) for name, count in faults.items() if count}
+        self._say_unreadable(log)
+        log.losses(step, values, images / pace, wait_share, (self.config.training.steps - step) * pace)
+        if self.waiting < LONG_WAIT_ROWS:  # else it has been said
+            self.waiting = self.waiting + 1 if wait_share > LONG_WAIT else 0
+            if self.waiting == LONG_WAIT_ROWS:
+                log.warn(
+                    f"{wait_share:.0%} of the time is spent waiting for clips. Stop, and go on with a larger "
+                    f"data.workers (now {self.config.data.workers})."
+                )
+
+    def _due(self, every: int) -> bool:
+        """Whether something is done after this step that is done every so many steps, and after the last."""
+        return self.trainer.step % every == 0 or self.trainer.step == self.config.training.steps
+
+    def snapshot(self, log: TrainingLog | NoLog, samples: bool, score: bool) -> None:
+        """Look at the averaged model, and keep it if it is the best so far."""
+        trainer, run = self.trainer, self.run
+        generator = averaged_generator(trainer, self.splits["train"])
+        evaluation = self.config.evaluation
+        if samples and self.first:
+            path = run.samples / f"step-{trainer.step:08d}.png"
+            save_samples(path, generator, self.scores.clips["validation"], evaluation.seed, trainer.dtype)
+        if score:
+            values = self.scores(generator, trainer.dtype)
+            log.scores(trainer.step, values, self.scores.distance_name)
+            for clips in self.scores.clips.values():
+                self.unreadable.note(clips.unreadable)
+            self._say_unreadable(log)
+            result = values[f"score/train/{self.scores.criterion}"]
+            if self.best_score is None or self.scores.is_better(result, self.best_score):
+                self.best_score = result
+                self._save(run.best, generator)
+        if trainer.step == self.config.training.steps:
+            self._save(run.last, generator)
+
+    def _save(self, folder: Path, generator: Generator) -> None:
+        if self.first:
+            save_model(folder, generator, self.trainer, self.data, self.seconds)
+
+    def checkpoint(self) -> None:
+        progress = Progress(
+            self.trainer.step,
+            self.samples,
+            self.seconds,
+            self.best_score,
+            self.scores.criterion,
+            self.rollbacks,
+            self.unreadable.total(),
+        )
+        if self.first:
+            save_checkpoint(self.run.checkpoints, self.trainer, progress)
+        self.saved_step, self.retries = self.trainer.step, 0
