@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from trivd.training.checkpoint import list_checkpoints
 from trivd.training.run import Run
 
 PATIENCE = 4  # seconds
@@ -71,6 +72,10 @@ def workers(parent: int) -> list[int]:
             if above == parent and rank:
                 ranks[int(rank[1])] = int(folder.name)
     return [ranks[rank] for rank in sorted(ranks)]
+
+
+def lives(number: int) -> bool:
+    return Path(f"/proc/{number}").exists()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -139,6 +144,7 @@ main(sys.argv[1:])
     ],
 )
 def test_a_signal_to_one_process_stops_all_and_saves(tmp_path: Path, victims: list[int]) -> None:
+    """The others wait for the first: when one has ended, torchrun asks the rest to stop, and kills them later."""
     run, said, script = Run(tmp_path / "run"), tmp_path / "said", tmp_path / "slow.py"
     script.write_text(SLOW_TO_SAVE)
     arguments = command(10_000, run.folder)[2:]
@@ -149,6 +155,8 @@ def test_a_signal_to_one_process_stops_all_and_saves(tmp_path: Path, victims: li
         for victim in victims:
             os.kill(numbers[victim], signal.SIGTERM)
             time.sleep(0.1)
+        wait_until(lambda: list_checkpoints(run.checkpoints) or not all(map(lives, numbers)), "the save")
+        assert list_checkpoints(run.checkpoints), said.read_text()
         assert process.wait(2 * SLACK) != 0  # torchrun's, for a training that is not at its end
     (checkpoint,) = run.checkpoints.iterdir()
     step = int(checkpoint.name.removeprefix("step-"))

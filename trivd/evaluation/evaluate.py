@@ -51,10 +51,12 @@ class _RefreshedModel(ModelForecaster):
         self._train = train
         self._settings = settings
         self._run = -1
+        self._loaded = {name: buffer.clone() for name, buffer in generator.named_buffers()}
 
     def prepare(self, run: int) -> None:
         """See `Forecaster.prepare`."""
         if run != self._run:
+            self.generator.load_state_dict(self._loaded, strict=False)  # whichever runs came before
             settings = replace(self._settings, seed=self._settings.seed + run)
             refresh_standing_statistics(self.generator, self._train, settings, self.dtype)
             self._run = run
