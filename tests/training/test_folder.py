@@ -60,6 +60,11 @@ def test_a_start_without_space_can_be_repeated(tmp_path: Path, tiny_config: Make
     (folder / ".lock").touch()
     (folder / ".run.json.123.tmp").write_text('{"con')
     assert run_to(folder, tiny_config())[0]
+    assert not list(folder.rglob("*.tmp"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".thesis.doc.123.tmp").touch()
+    with pytest.raises(TrivdError, match="is not empty and holds no run"):
+        run_to(tmp_path / "other", tiny_config())
 
 
 def test_what_a_killed_process_was_writing_is_removed(copied: Path, trained_run: Path, tiny_config: MakeConfig) -> None:

@@ -127,7 +127,7 @@ class Run(NamedTuple):
                     f"{self.folder} holds a run with other settings: {', '.join(changed)}; repeat its command to go "
                     "on with it, or choose another --out."
                 )
-        elif self.folder.exists() and any(not _of_a_start(path) for path in self.folder.iterdir()):
+        elif self.folder.exists() and set(self.folder.iterdir()) - {self.folder / LOCK_FILE, *self._half_settings}:
             raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
         else:
             processes, shared = world_size(), config.training.batch_size
@@ -160,13 +160,17 @@ class Run(NamedTuple):
             yield
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed process was writing."""
-        for folder in (self.checkpoints, self.samples, self.best, self.last):  # an evaluation may write beside them
-            for path in folder.glob(".*.tmp"):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+        """Remove what a killed process was writing; an evaluation may be writing other files in the folder."""
+        folders = (self.checkpoints, self.samples, self.best, self.last)
+        for path in [*self._half_settings, *(path for folder in folders for path in folder.glob(".*.tmp"))]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    @property
+    def _half_settings(self) -> list[Path]:
+        return list(self.folder.glob(f".{self.config_file.name}.*.tmp"))
 
     def log_rows(self) -> list[dict[str, Any]]:
         """The log, one row per step and kind; of a step that was made again after a crash, the last."""
@@ -181,11 +185,6 @@ class Run(NamedTuple):
                 if type(step) is int:
                     rows[step, is_score] = row
         return [rows[key] for key in sorted(rows)]
-
-
-def _of_a_start(path: Path) -> bool:
-    """Whether a start that failed may have left this file in the folder of a run."""
-    return path.name == LOCK_FILE or (path.name.startswith(".") and path.suffix == ".tmp")
 
 
 def differences(first: Config, second: Config) -> list[str]:
