@@ -10,7 +10,7 @@ from rich.console import Console
 
 from trivd.config import Config
 from trivd.data.loader import Batch, TrainingStream
-from trivd.training import loop
+from trivd.training import session
 from trivd.training.log import TrainingLog
 from trivd.training.loop import train
 from trivd.training.run import Run
@@ -65,8 +65,8 @@ def test_a_run_that_keeps_waiting_names_the_setting_once(
         clock.now += 1.0
         return make_step(trainer, updates)
 
-    monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(loop, "TrainingStream", SlowStream)
+    monkeypatch.setattr(session, "time", clock)
+    monkeypatch.setattr(session, "TrainingStream", SlowStream)
     monkeypatch.setattr(Trainer, "train_step", step)
     console = Console(file=io.StringIO(), width=500)
     config = tiny_config(training={"steps": 8, "sample_every": 8, "evaluate_every": 8, "checkpoint_every": 8})
