@@ -25,7 +25,7 @@ from trivd.config import Config
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
 from trivd.files import write_atomically
-from trivd.hardware import choose_device, choose_precision, dtype_name, keep_freed_memory
+from trivd.hardware import choose_device, choose_precision, dtype_name, set_up_program
 from trivd.plots import BASELINE_COLOR, COLORS, to_png
 from trivd.presets import preset as preset_config
 from trivd.training.step import Losses, Trainer
@@ -45,7 +45,7 @@ def main(json: Path, preset: str = "quickstart", steps: int = 300, device: str =
         device: of all.
     """
     console, place = Console(), choose_device(device)
-    keep_freed_memory()
+    set_up_program()
     config, best = preset_config(preset), choose_precision("auto", place)
     ways: dict[str, Callable[[], PlainTrainer | Trainer]] = {
         PLAIN: lambda: PlainTrainer(config, place),

@@ -14,7 +14,7 @@ import tyro
 from trivd.benchmark.i3d_plain import plain_logits, random_variables
 from trivd.benchmark.measuring import circumstances, take_turns
 from trivd.evaluation.i3d import I3D, Identity
-from trivd.hardware import keep_freed_memory
+from trivd.hardware import set_up_program
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Time both ways in turn, and print clips per second."""
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
+    set_up_program()
     variables = random_variables(0)
     network = I3D.from_tensorflow(variables, Identity("", "", "random weights"))
     shape = (settings.clips, settings.frames, settings.side, settings.side, settings.channels)

@@ -43,7 +43,7 @@ from trivd.evaluation.digits_network import (
     network_input,
 )
 from trivd.files import write_atomically
-from trivd.hardware import autocast, keep_freed_memory, to_channels_last
+from trivd.hardware import autocast, set_up_program, to_channels_last
 
 # At least 5 frames: of 2 after the temporal stride, torch 2.13's bfloat16 convolution makes NaN gradients on the CPU.
 FRAMES = (5, 8, 10, 12, 14, 16)  # of a batch; all else varies from clip to clip
@@ -286,7 +286,7 @@ def held_out_figures(network: DigitsNetwork, clips: int, frames: int, resolution
 
 
 def main(settings: Settings) -> None:
-    keep_freed_memory()
+    set_up_program()
     torch.set_num_threads(settings.threads)
     console = Console(highlight=False)
     started = time.monotonic()

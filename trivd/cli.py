@@ -11,7 +11,7 @@ from trivd.benchmark_command import Benchmark
 from trivd.commands import Predict, Prepare, Presets, Report, Train
 from trivd.errors import TrivdError, is_disk_full
 from trivd.evaluate_command import Evaluate
-from trivd.hardware import keep_freed_memory
+from trivd.hardware import set_up_program
 from trivd.presets import preset
 from trivd.replicate_command import Replicate
 from trivd.say import say
@@ -22,7 +22,7 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit status
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit; bad input prints one sentence and exits with status 2."""
-    keep_freed_memory()
+    set_up_program()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = _parse(arguments).run(Console())

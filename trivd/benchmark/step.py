@@ -17,7 +17,7 @@ from trivd.benchmark.plain_step import PlainTrainer
 from trivd.benchmark.suite import Bar, Case, Column, Row, Suite
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
-from trivd.hardware import choose_precision, dtype_name, keep_freed_memory
+from trivd.hardware import choose_precision, dtype_name, set_up_program
 from trivd.presets import TABLE2_UNITS, preset
 from trivd.training.plan import make_plan
 from trivd.training.step import Trainer
@@ -208,7 +208,7 @@ def measure_memory(config: Config, device: torch.device, dtype: torch.dtype) -> 
 
 def _memory_of_step(config: Config, dtype: torch.dtype, threads: int) -> int | None:
     torch.set_num_threads(threads)
-    keep_freed_memory()
+    set_up_program()
     before = resident_bytes()
     make_step(Trainer(config, torch.device("cpu"), dtype))()
     highest = highest_resident_bytes()
