@@ -37,8 +37,9 @@ torch.set_num_threads(1)  # tensors are tiny: on a busy machine two threads wait
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _as_if_just_started() -> None:
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # a command run in this process has set it, and hypothesis draws denormals
 
 
 @pytest.fixture(autouse=True, scope="session")
