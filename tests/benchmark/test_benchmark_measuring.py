@@ -73,6 +73,21 @@ def test_circumstances_name_hardware_and_versions() -> None:
     assert values["hardware"]["threads"] == torch.get_num_threads()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["/home/me/.venv/bin/trivd", "benchmark", "warp"], "trivd benchmark warp"),
+        (["/home/me/trivd/__main__.py", "benchmark", "a b"], "trivd benchmark 'a b'"),
+        (["benchmarks/parity.py", "--json", "x.json"], "python benchmarks/parity.py --json x.json"),
+    ],
+)
+def test_circumstances_name_the_command_as_anybody_can_repeat_it(
+    arguments: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+    assert circumstances(torch.device("cpu"))["command"] == command
+
+
 @pytest.mark.parametrize("backward", [False, True])
 def test_flops_of_conv_gru_are_those_counted_by_hand(backward: bool) -> None:
     """Three 3x3 convolutions of [h; x] at each of T B H W places; a backward pass computes two such products more."""

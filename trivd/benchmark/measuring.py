@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,11 +61,18 @@ def ratios(seconds: Mapping[str, float], *pairs: tuple[str, str]) -> dict[str, f
     return {f"{a} / {b}": seconds[a] / seconds[b] for a, b in pairs if a in seconds and b in seconds}
 
 
+def _command() -> str:
+    """The command that runs; trivd without the folder that it is installed in."""
+    program, *arguments = sys.argv
+    is_trivd = Path(program).stem in ("trivd", "__main__")
+    return shlex.join([*(["trivd"] if is_trivd else ["python", program]), *arguments])
+
+
 def circumstances(device: torch.device) -> dict[str, Any]:
     """Date, command, versions and hardware."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": _command(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "hardware": {
             "cpu": processor("model name") or platform.processor() or platform.machine(),
