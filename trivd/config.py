@@ -235,7 +235,6 @@ class TrainingConfig:
     discriminator_updates: int = 2  # per generator update
     generator_lr: float = 1e-4
     discriminator_lr: float = 5e-4
-    lr_decay_share: float = 0.0  # of the steps, the last: both rates fall linearly to 0; not in the paper
     beta1: float = 0.0  # Adam
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -267,18 +266,13 @@ class TrainingConfig:
             _require(
                 0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
             )
-        for name in ("beta1", "beta2", "ema_decay", "lr_decay_share"):
+        for name in ("beta1", "beta2", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
         for name, without in (("reconstruction_samples", 1), ("reconstruction_half_life", 0)):
             _require(
                 getattr(self, name) == without or self.reconstruction > 0,
                 f"training.{name} has no effect while training.reconstruction is 0; set both or neither.",
             )
-
-    def lr_factor(self, step: int) -> float:
-        """Of both learning rates at a step, counted from 0."""
-        decay = self.lr_decay_share * self.steps
-        return min(1.0, (self.steps - step) / decay) if decay else 1.0
 
     def reconstruction_weight(self, step: int) -> float:
         """Weight of L1 at a step, counted from 0."""

@@ -21,7 +21,6 @@ from trivd.training.step import Trainer, update_rng
 
 CPU = torch.device("cpu")
 HALVED = {"reconstruction": 2.0, "reconstruction_half_life": 1}  # 1 at step 1
-FALLING = {"steps": 20, "lr_decay_share": 0.999}  # rates are 5% lower at step 1
 MakeModel = Callable[..., ModelConfig]
 MakeConfig = Callable[..., Config]
 
@@ -143,7 +142,7 @@ def test_critics_are_ours(tiny_config: MakeConfig, decomposition: Decomposition,
     [
         ("tsru_p", {"discriminator": {"decomposition": "stronger"}}),
         ("conv_gru", {"discriminator": {"decomposition": "faster", "head": "projection"}, "model": {"classes": 3}}),
-        ("tsru_p", {"training": {"accumulation": 2, "reconstruction_samples": 2} | HALVED | FALLING}),
+        ("tsru_p", {"training": {"accumulation": 2, "reconstruction_samples": 2} | HALVED}),
     ],
 )
 def test_a_step_is_ours(tiny_config: MakeConfig, unit: str, changes: dict[str, Any]) -> None:
@@ -177,7 +176,7 @@ def furthest_change(tiny_config: MakeConfig, unit: str, changes: dict[str, Any],
     for (own, other), start in zip(networks, starts, strict=True):
         after = plain_state(own)
         changed = {name: (weight.detach() - start[name]) / lr for name, weight in other.named_parameters()}
-        assert max(float(change.abs().max()) for change in changed.values()) > 0.8
+        assert max(float(change.abs().max()) for change in changed.values()) > 0.9
         for name, change in changed.items():
             furthest = max(furthest, float((change - (after[name] - start[name]) / lr).abs().max()))
     ours.ema.apply_to(ours.generator)

@@ -234,22 +234,6 @@ def test_settings_that_compute_nothing_may_change(copied: Path, trained_run: Pat
     assert_same_state(copied, trained_run, 4)
 
 
-def test_another_length_is_refused_where_rates_fall(tmp_path: Path, tiny_config: MakeConfig) -> None:
-    falling = {"lr_decay_share": 0.5}
-    assert run_to(tmp_path / "run", tiny_config(training=falling))[0]
-    with pytest.raises(TrivdError, match=r"other settings: training\.steps;"):
-        run_to(tmp_path / "run", tiny_config(training=falling | {"steps": 6}))
-
-
-def test_a_run_whose_rates_fall_goes_on_where_it_was(tmp_path: Path, tiny_config: MakeConfig) -> None:
-    config = tiny_config(training={"lr_decay_share": 0.75})
-    for folder in ("whole", "parts"):
-        assert run_to(tmp_path / folder, config)[0]
-    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-00000004")
-    assert run_to(tmp_path / "parts", config)[0]
-    assert_same_state(tmp_path / "parts", tmp_path / "whole", 4)
-
-
 def test_other_data_are_refused(copied: Path, tiny_config: MakeConfig) -> None:
     values = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps(values | {"data": "/videos"}))

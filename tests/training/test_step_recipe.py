@@ -161,25 +161,6 @@ def test_adam_is_the_papers(make_trainer: MakeTrainer) -> None:
         assert (group["lr"], group["betas"], group["weight_decay"]) == (lr, (0.0, 0.999), 0)
 
 
-def test_rates_fall_linearly_over_the_last_steps(make_trainer: MakeTrainer) -> None:
-    recipe = {"steps": 5, "generator_lr": 1e-3, "discriminator_lr": 4e-3}
-    falling = make_trainer(training=recipe | {"lr_decay_share": 0.6})
-    constant = make_trainer(training=recipe)
-    for number in range(5):
-        for trainer in (falling, constant):
-            trainer.train_step([[batch(number)]])
-        optimizers = falling.generator_optimizer, falling.discriminator_optimizer
-        rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-        assert rates == pytest.approx([rate * min(1, (5 - number) / 3) for rate in (1e-3, 4e-3)])
-        whole = number < 3  # 3 of the last 3 steps are left before the third
-        for ours, other in zip(_networks(falling), _networks(constant), strict=True):
-            assert same(weights(ours), weights(other)) == whole
-
-
-def _networks(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
-    return trainer.generator, trainer.discriminators
-
-
 def test_the_average_follows_the_steps(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()  # starts at step 2, decay 0.5
 

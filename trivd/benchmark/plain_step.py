@@ -54,13 +54,8 @@ class PlainTrainer:
     def train_step(self, updates: Sequence[Sequence[Batch]]) -> Losses:
         """All updates of one step; arguments and losses as of `Trainer.train_step`, but losses may be infinite."""
         losses: Losses = {}
-        recipe = self.config.training
-        left = recipe.steps - self.step
-        factor = min(left / (recipe.lr_decay_share * recipe.steps), 1.0) if recipe.lr_decay_share else 1.0
-        self.discriminator_optimizer.param_groups[0]["lr"] = factor * recipe.discriminator_lr
-        self.generator_optimizer.param_groups[0]["lr"] = factor * recipe.generator_lr
         for index, batches in enumerate(updates):
-            losses = self.discriminator_update(batches, update_rng(recipe.seed, self.step, index))
+            losses = self.discriminator_update(batches, update_rng(self.config.training.seed, self.step, index))
         rng = update_rng(self.config.training.seed, self.step, len(updates))
         losses |= self.generator_update(updates[-1], rng)
         self.step += 1

@@ -119,8 +119,7 @@ class Run(NamedTuple):
             shared = whole // world_size()
             if config.training.batch_size == shared:  # as if the command were that of the start
                 config = override(config, {"training": {"batch_size": saved.training.batch_size}}, "run")
-            fixed = {"training.steps"} if saved.training.lr_decay_share else set()  # the rates follow from it
-            changed = [key for key in differences(saved, config) if key not in CHANGEABLE - fixed]
+            changed = [key for key in differences(saved, config) if key not in CHANGEABLE]
             if saved_data != data:
                 changed.insert(0, f"the data ({saved_data})")
             if changed:

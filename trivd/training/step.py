@@ -138,15 +138,9 @@ class Trainer:
                 update.
         """
         losses: Losses = {}
-        recipe = self.config.training
-        for optimizer, rate in (
-            (self.discriminator_optimizer, recipe.discriminator_lr),
-            (self.generator_optimizer, recipe.generator_lr),
-        ):
-            optimizer.param_groups[0]["lr"] = rate * recipe.lr_factor(self.step)
         for index, batches in enumerate(updates):
-            losses = self.discriminator_update(batches, update_rng(recipe.seed, self.step, index))
-        rng = update_rng(recipe.seed, self.step, len(updates))
+            losses = self.discriminator_update(batches, update_rng(self.config.training.seed, self.step, index))
+        rng = update_rng(self.config.training.seed, self.step, len(updates))
         losses |= self.generator_update(updates[-1], rng)
         self.step += 1
         self.ema.update(self.generator, self.step)
