@@ -38,6 +38,7 @@ Decomposition = Literal[
     "faster",
     "stronger",
 ]
+WarpStart = Literal["mean", "copy"]
 OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"])]
 Layout = Literal["auto", "folder", "kinetics600", "ucf101", "bair"]
 VIDEO_ONLY: tuple[Decomposition, ...] = ("clip", "downsampled", "cropped", "cropped_downsampled")  # no frame critic
@@ -94,6 +95,7 @@ class ModelConfig:
     recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
     kernel_size: int = 3  # k of the unit's convolutions
     warp_size: int = 3  # k of the warping kernels; the factorized warp mixes N = k^2 of them
+    warp_start: WarpStart = "mean"  # untrained warps: "mean" of the k x k taps, or nearly a "copy" (not in the paper)
     links: int = 1  # L warped copies of the hidden state, k_traj_gru only
     read_gate: bool = False  # gate what the new content reads of the past, TSRUs only (F.2, future work)
     activation: Literal["paper", "relu", "tanh"] = "paper"  # rho; "paper": tanh for k_traj_gru (F.2), else ReLU (F.1)

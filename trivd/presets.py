@@ -186,7 +186,7 @@ PRESETS: dict[str, Preset] = {
             VIDEOS64,
             {
                 # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.
-                "model": {"warp_size": 5},
+                "model": {"warp_size": 5, "warp_start": "copy"},
                 # As quickstart's, with one update of the critics, since they win anyway, and a longer average.
                 "training": {
                     "steps": 12_000,
@@ -197,7 +197,7 @@ PRESETS: dict[str, Preset] = {
                     "reconstruction_half_life": 4_000,
                     "ema_decay": 0.998,
                     "sample_every": 500,
-                    "evaluate_every": 1_000,
+                    "evaluate_every": 500,
                     "checkpoint_every": 250,
                 },
                 "evaluation": {"clips": 256, "best_of_clips": 64},

@@ -16,6 +16,9 @@ from trivd.models.layers import SNConv, SNLinear
 from trivd.models.pointwise import softmax
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
+# Offsets of logits with which warps start as "copy": of each kernel's own tap, and of the centre in what selects.
+OWN_TAP = 5.0
+CENTRE = 2.0
 
 
 class _Shape(ctypes.Structure):
@@ -96,6 +99,12 @@ def warp(h: Tensor, weights: Tensor) -> Tensor:
     return warped
 
 
+def _bias(layer: nn.Module) -> Tensor:
+    bias = layer.bias
+    assert isinstance(bias, Tensor)
+    return bias
+
+
 class FactorizedKernels(nn.Module):
     """f of the TSRUs and K-TrajGRU: N = k^2 kernels for the whole sample, mixed at every position (Eq 12).
 
@@ -116,6 +125,18 @@ class FactorizedKernels(nn.Module):
         pooled = (channels // 2) * POOLED**2
         self.hidden = SNLinear(pooled, pooled // 2)
         self.output = SNLinear(pooled // 2, links * self.taps**2)
+
+    def start_as_copy(self, first: nn.ModuleDict) -> None:
+        """Let kernel n start as a shift to tap n, and the selection map prefer that of the centre.
+
+        Started as means, kernels are all alike; those that others outrun stay so, and their taps are never used.
+
+        Args:
+            first: the unit's convolutions named in `reads`.
+        """
+        with torch.no_grad():
+            _bias(self.output).copy_((OWN_TAP * torch.eye(self.taps)).flatten().repeat(self.links))
+            _bias(first["selection"])[self.taps // 2 :: self.taps] = CENTRE
 
     def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Tensor]:
         """A function from the outputs of the first convolutions to warping weights (B, L, k^2, H, W)."""
@@ -145,6 +166,12 @@ class PixelwiseKernels(nn.Module):
         self.reads = {"kernel_features": channels // 2}
         self.hidden = SNConv(channels // 2, channels // 4)
         self.output = SNConv(channels // 4, size**2)
+
+    def start_as_copy(self, first: nn.ModuleDict) -> None:
+        """Let the weights start with more on the centre; `first` as in `FactorizedKernels`."""
+        with torch.no_grad():
+            bias = _bias(self.output)
+            bias[len(bias) // 2] = CENTRE
 
     def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Tensor]:
         """A function from the output of the first convolution to warping weights (B, 1, k^2, H, W)."""

@@ -28,7 +28,17 @@ def build_unit(config: ModelConfig, channels: int) -> RecurrentUnit:
     if config.unit == "dynamic_conv_lstm":
         return DynamicConvLSTM(channels, channels, size, activation)
     if config.unit == "k_traj_gru":
-        return KTrajGRU(channels, channels, size, config.warp_size, config.links, activation)
+        return KTrajGRU(channels, channels, size, config.warp_size, config.links, activation, config.warp_start)
     flow = FLOWS[config.unit.removeprefix("p")]
     warping: Literal["pixelwise", "factorized"] = "pixelwise" if config.unit.startswith("p") else "factorized"
-    return TSRU(channels, channels, flow, warping, size, config.warp_size, config.read_gate, activation)
+    return TSRU(
+        channels,
+        channels,
+        flow,
+        warping,
+        size,
+        config.warp_size,
+        config.read_gate,
+        activation,
+        config.warp_start,
+    )

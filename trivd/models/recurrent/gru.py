@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from trivd.config import WarpStart
 from trivd.models.deferred import Recursion
 from trivd.models.pointwise import mix
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
@@ -46,11 +47,14 @@ class KTrajGRU(RecurrentUnit):
         warp_size: int = 3,
         links: int = 1,
         activation: Activation = "tanh",
+        warp_start: WarpStart = "mean",
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
         self.kernels = FactorizedKernels(hidden_channels + input_channels, warp_size, links)
         self.first = Gates(hidden_channels, input_channels, self.kernels.reads, kernel_size)
+        if warp_start == "copy":
+            self.kernels.start_as_copy(self.first.convolutions)
         warped = links * hidden_channels
         self.gates = Gates(warped, input_channels, {"r": warped, "u": hidden_channels}, kernel_size)
         self.candidate = Gates(warped, input_channels, {"c": hidden_channels}, kernel_size)

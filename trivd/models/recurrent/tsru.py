@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trivd.config import WarpStart
 from trivd.models.deferred import Recursion, share_layer
 from trivd.models.layers import SNConv
 from trivd.models.pointwise import mix
@@ -24,6 +25,7 @@ class TSRU(RecurrentUnit):
         warp_size: k of the warping kernels.
         read_gate: a gate r = sigma(W_r * [h; x]) multiplies the state that c reads, as ConvGRU's reset gate does
             (named as future work at the end of F.2).
+        warp_start: what untrained warps are, nearly: the mean of the k x k taps, or a copy of the centre's.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class TSRU(RecurrentUnit):
         warp_size: int = 3,
         read_gate: bool = False,
         activation: Activation = "relu",
+        warp_start: WarpStart = "mean",
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.flow = flow
@@ -60,6 +63,8 @@ class TSRU(RecurrentUnit):
         # In the sequential flow u reads [warped; c] in place of [h; x].
         self.update = SNConv(2 * hidden_channels, hidden_channels, kernel_size) if flow == "s" else None
         self.first = Gates(hidden_channels, input_channels, first, kernel_size)
+        if warp_start == "copy":
+            self.kernels.start_as_copy(self.first.convolutions)
 
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
         first = self.first.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid", "c": self.activation})
