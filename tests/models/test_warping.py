@@ -143,17 +143,14 @@ def test_warps_that_start_as_copy_prefer_the_centre(unit: str, k: int) -> None:
 
 @pytest.mark.parametrize("unit", ["tsru_p", "k_traj_gru", "ptsru_s"])
 def test_warp_start_reaches_every_unit_of_a_generator(unit: str) -> None:
-    torch.manual_seed(0)
-    plain, copying = (
-        Generator(ModelConfig(generator_channels=2, discriminator_channels=2, unit=unit, warp_start=start))
-        for start in ("mean", "copy")
-    )
     frames, z = torch.rand(2, 5, 3, 64, 64), torch.randn(2, 128)
-    with torch.no_grad():
-        warps = [generator(frames, z, return_warps=True).warps for generator in (plain, copying)]
-    assert list(warps[0]) == list(warps[1]) == [8, 16, 32]
-    for of_plain, of_copying in zip(*(w.values() for w in warps), strict=True):
-        plain_taps, taps = (w.mean(dim=(0, 1, 2, 4, 5)) for w in (of_plain, of_copying))
-        assert plain_taps.amax() < 0.2  # near 1 / 9 each
-        assert taps.argmax() == 4
-        assert taps[4] > 0.2
+    centres = []  # mean weight of the centre at each resolution
+    for start in ("mean", "copy"):
+        torch.manual_seed(0)
+        config = ModelConfig(generator_channels=2, discriminator_channels=2, unit=unit, warp_start=start)
+        with torch.no_grad():
+            warps = Generator(config)(frames, z, return_warps=True).warps
+        assert list(warps) == [8, 16, 32]
+        centres.append([weights[:, :, :, 4].mean() for weights in warps.values()])
+    for plain, copying in zip(*centres, strict=True):  # otherwise the same networks
+        assert copying > plain + 0.1
