@@ -186,7 +186,7 @@ PRESETS: dict[str, Preset] = {
             VIDEOS64,
             {
                 # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.
-                # Started as copies, none of their 25 taps is lost to others early (docs/results.md).
+                # Started as copies, fewer of their 25 taps are lost to others early (docs/results.md).
                 "model": {"warp_size": 5, "warp_start": "copy"},
                 # As quickstart's, with one update of the critics, since they win anyway, and a longer average.
                 "training": {

@@ -129,7 +129,7 @@ class FactorizedKernels(nn.Module):
     def start_as_copy(self, first: nn.ModuleDict) -> None:
         """Let kernel n start as a shift to tap n, and the selection map prefer that of the centre.
 
-        Started as means, kernels are all alike; those that others outrun stay so, and their taps are never used.
+        Started as means, kernels are all alike; those that others outrun stay so, and many taps are never used.
 
         Args:
             first: the unit's convolutions named in `reads`.
