@@ -71,6 +71,17 @@ def test_anybodys_predictions_are_scored(evaluate: Command, folders: list[object
     assert values["protocol_line"] in Path("theirs/report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("out", "beside"), [("a.json", "a"), ("truncation-0.8", "truncation-0.8"), ("scores.md", "scores.md")]
+)
+def test_each_report_has_files_of_its_own(evaluate: Command, folders: list[object], out: str, beside: str) -> None:
+    status, said, _ = evaluate(*folders, "--out", out)
+    assert status == 0
+    assert json.loads(Path(out).read_text())["protocol_line"] in Path(f"{beside}.md").read_text()
+    assert Path(f"{beside}.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{beside}.md, {beside}.png" in said
+
+
 def test_unknown_i3d_weights_give_no_fvd(evaluate: Command, folders: list[object], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     variables = {

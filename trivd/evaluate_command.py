@@ -86,11 +86,12 @@ class Evaluate:
     @staticmethod
     def _report(evaluation: Evaluation, out: Path, console: Console) -> None:
         """Say what was found, and write it beside the JSON for people to read."""
-        picture = out.with_suffix(".png")
+        # Not with_suffix: truncation-0.8 and truncation-0 are two reports, and scores.md is no name for both.
+        picture, tables = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".png", ".md"))
         write_atomically(picture, to_png(frame_curves(evaluation.curves)))
-        write_atomically(out.with_suffix(".md"), markdown(evaluation, picture.name).encode())
+        write_atomically(tables, markdown(evaluation, picture.name).encode())
         print_tables(evaluation, console)
-        say(console, f"Written: {out}, {out.with_suffix('.md').name}, {picture.name}")
+        say(console, f"Written: {out}, {tables.name}, {picture.name}")
 
     def _model(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
         if self.model is None:
