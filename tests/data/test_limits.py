@@ -163,7 +163,7 @@ def test_long_and_narrow_frames_are_refused(tmp_path: Path, shape: tuple[int, ..
 
 def test_videos_without_an_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(gif(16, 16, images=100_000))
-    np.save(tmp_path / "a.npy", np.zeros((1001, 2, 2), np.uint8))
+    np.save(tmp_path / "a.npy", np.zeros((1001, 8, 8), np.uint8))
     limits = VideoLimits(max_video_frames=1000)
     for name in ("a.gif", "a.npy"):
         with cheaply(), pytest.raises(OverLimit, match=r"limits\.max_video_frames \(more than 1,000 frames\)"):
@@ -235,7 +235,7 @@ def test_arrays_of_objects_run_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", array, allow_pickle=True)
     (tmp_path / "b.npy").write_bytes(pickle.dumps(Attack(marker)))
     for name in ("a.npy", "a.npz", "b.npy"):
-        with pytest.raises(UnreadableVideo, match="not an array, or damaged"):
+        with pytest.raises(UnreadableVideo, match="not an array"):
             probe(tmp_path / name)
     assert not marker.exists()
 

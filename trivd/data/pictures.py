@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from trivd.config import VideoLimits
+from trivd.data.arrays import open_array
 from trivd.data.containers import exceeds_decoder, limit_decoder, open_options
 from trivd.data.frames import (
     Frame,
@@ -22,31 +22,32 @@ from trivd.data.frames import (
     check_length,
     quarter_turns,
 )
-from trivd.files import unpacked_sizes
+from trivd.data.sequences import in_sequence
 
 FORMATS = "png_pipe,apng,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the following
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+COMPLETE = {"err_detect": "explode"}  # else FFmpeg fills in what is cut off of an image
+
+
+def is_numbered_image(path: Path) -> bool:
+    """Whether a file is an image, by its suffix, with a number in its name, and not hidden."""
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return is_image and re.search("[0-9]", path.stem) is not None
 
 
 def numbered_images(folder: Path) -> list[Path]:
-    """The images in `folder` whose names hold a number, in natural order: 2 before 10."""
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and re.search(r"\d", path.stem) and not path.name.startswith(".")
-    ]
-    return sorted(images, key=lambda path: _natural(path.name))
+    """The images in `folder` whose names hold a number, in any order."""
+    return [path for path in folder.iterdir() if is_numbered_image(path)]
 
 
 def probe_images(folder: Path, limits: VideoLimits) -> VideoInfo:
     """Count the images and open the first.
 
     Raises:
-        UnreadableVideo: there is none, there are too many, or the first is damaged or too large.
+        UnreadableVideo: there is none, there are too many, they are not one sequence, or the first is damaged or too
+            large.
     """
-    images = numbered_images(folder)
-    if not images:
-        raise UnreadableVideo(folder, "empty", "it holds no numbered images")
+    images = _sequence(folder)
     check_length(folder, len(images), limits)
     frame = _open_image(images[0], limits)
     height, width = (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
@@ -59,10 +60,11 @@ def image_frames(
     """Images start, start + stride, ... to the last.
 
     Raises:
-        UnreadableVideo: one is damaged or too large, or differs in size from the first read.
+        UnreadableVideo: they are not one sequence, or one is damaged or too large, or differs in size from the first
+            read.
     """
     size: tuple[int, int] | None = None
-    for path in numbered_images(folder)[start::stride]:
+    for path in _sequence(folder)[start::stride]:
         frame = _open_image(path, limits)
         size = size or (frame.height, frame.width)
         if (frame.height, frame.width) != size:
@@ -76,18 +78,30 @@ def probe_array(path: Path, limits: VideoLimits) -> VideoInfo:
     Raises:
         UnreadableVideo: no array, not one of uint8 frames, or one beyond the limits.
     """
-    count, height, width, _ = _open_array(path, limits).shape
+    count, height, width, _ = open_array(path, limits).shape
     return VideoInfo(count, height, width)
 
 
 def array_frames(path: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits) -> Iterator[Frame]:
     """Frames start, start + stride, ... to the last."""
-    return map(convert.array, _open_array(path, limits)[start::stride])
+    return map(convert.array, open_array(path, limits)[start::stride])
 
 
-def _natural(name: str) -> list[str | int]:
-    """A sort key in which runs of digits count as numbers: text, number, text, ..."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+def _sequence(folder: Path) -> list[Path]:
+    """The numbered images of a folder in their order.
+
+    Raises:
+        UnreadableVideo: there is none, they are not one sequence, or the folder cannot be read.
+    """
+    try:
+        names = [path.name for path in numbered_images(folder)]
+    except FileNotFoundError as error:
+        raise UnreadableVideo(folder, "missing") from error
+    except OSError as error:
+        raise UnreadableVideo(folder, "cannot be read", error.strerror or "") from error
+    if not names:
+        raise UnreadableVideo(folder, "empty", "it holds no numbered images")
+    return [folder / name for name in in_sequence(folder, names)]
 
 
 def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
@@ -101,39 +115,42 @@ def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
         content = io.BytesIO(path.read_bytes())
         with av.open(content, "r", options=options, metadata_errors="ignore") as container:
             is_open = True
-            limit_decoder(path, container.streams.video[0], limits)
+            stream = container.streams.video[0]
+            limit_decoder(path, stream, limits)
+            stream.codec_context.options |= COMPLETE
             frame = next(container.decode(video=0))
     except (av.error.FFmpegError, StopIteration, IndexError) as error:
         if is_open and isinstance(error, av.error.FFmpegError) and exceeds_decoder(error):
             raise OverLimit(path.parent, "damaged image, or over limits.max_frame_pixels", path.name) from error
+        if (kind := _unsupported_kind(content.getvalue())) is not None:
+            detail = f"{path.name}: {kind}; save images as PNG or JPEG of 8 bits a channel"
+            raise UnreadableVideo(path.parent, "images of a kind that is not supported", detail) from error
         raise UnreadableVideo(path.parent, "damaged image", path.name) from error
+    except FileNotFoundError as error:
+        raise UnreadableVideo(path.parent, "image is missing", path.name) from error
+    except OSError as error:
+        raise UnreadableVideo(path.parent, "image cannot be read", f"{path.name}: {error.strerror}") from error
     check_frame(path, frame.height, frame.width, limits)
     return frame
 
 
-def _open_array(path: Path, limits: VideoLimits) -> NDArray[np.uint8]:
-    """(T, H, W, C) with 1 or 3 channels; a .npy file stays on disk, its frames are read as they are used."""
+def _unsupported_kind(content: bytes) -> str | None:
+    """What an image is that FFmpeg cannot decode though it is whole, as its first bytes say; None: it is damaged."""
+    if content[:2] in (b"P1", b"P2", b"P3"):
+        return "numbers written as text"
+    if content[:4] == b"RIFF" and b"ANIM" in content[:64]:
+        return "an animation"
+    if content[4:8] == b"ftyp":
+        return "MP4, HEIF or AVIF"
+    if content[:2] not in (b"II", b"MM"):
+        return None
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        array = _first_member(path, loaded, limits) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    except UnreadableVideo:
-        raise
-    except Exception as error:  # NumPy, zip and zlib have a dozen ways to fail on a damaged file
-        raise UnreadableVideo(path, "not an array, or damaged") from error
-    if array.dtype != np.uint8:
-        raise UnreadableVideo(path, "array is not uint8", str(array.dtype))
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
-        raise UnreadableVideo(path, "array is not (T, H, W), (T, H, W, 1) or (T, H, W, 3)", f"shape {array.shape}")
-    check_length(path, array.shape[0], limits)
-    check_frame(path, array.shape[1], array.shape[2], limits)
-    return np.asarray(array)
-
-
-def _first_member(path: Path, loaded: np.lib.npyio.NpzFile, limits: VideoLimits) -> NDArray[np.uint8]:
-    """The first array of an .npz file, which is unpacked whole."""
-    with loaded:
-        assert loaded.zip is not None
-        check_bytes(path, max(unpacked_sizes(loaded.zip)), limits)
-        return np.asarray(loaded[loaded.files[0]])
+        with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:  # reads its tags alone
+            packed = image.info.get("compression", "raw")
+            return (
+                None
+                if image.mode in ("1", "L", "P", "RGB", "RGBA", "CMYK") and packed != "jpeg"
+                else (f"TIFF, mode {image.mode}, compression {packed}")
+            )
+    except Exception:  # Pillow has many ways to fail on damaged tags
+        return None
