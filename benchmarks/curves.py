@@ -44,7 +44,7 @@ def main(json: Path, preset: str = "quickstart", steps: int = 300, device: str =
         steps: of each.
         device: of all.
     """
-    console, place = Console(), choose_device(device)
+    console, place = Console(), choose_device(device, "--device")
     set_up_program()
     config, best = preset_config(preset), choose_precision("auto", place)
     ways: dict[str, Callable[[], PlainTrainer | Trainer]] = {

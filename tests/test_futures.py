@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trivd.config import Config, to_dict
 from trivd.data.decode import probe, read_frames
 from trivd.errors import TrivdError
-from trivd.futures import read_past_and_truth, write_futures
+from trivd.futures import write_futures
 from trivd.models.generator import Generator
 from trivd.predict import Predictor
 
@@ -68,17 +68,17 @@ def write(predictor: Predictor, clip: Path, out: Path, **options: Any) -> list[s
 def test_the_given_frames_and_the_truth(
     predictor: Predictor, clip: Path, start: int | None, given: list[int], truth: list[int]
 ) -> None:
-    past, future = read_past_and_truth(predictor, clip, start, 3)
+    past, future = predictor.read(clip, start, 3)
     assert np.array_equal(past, numbered()[given])
     assert np.array_equal(future, numbered()[truth])
 
 
 def test_the_stride_of_the_training_is_kept(tiny_config: MakeConfig, make_generator: MakeGenerator, clip: Path) -> None:
     predictor = make(tiny_config, make_generator, stride=3)
-    past, future = read_past_and_truth(predictor, clip, None, 3)
+    past, future = predictor.read(clip, None, 3)
     assert np.array_equal(past, numbered()[[8, 11]])
     assert len(future) == 0
-    past, future = read_past_and_truth(predictor, clip, 1, 3)
+    past, future = predictor.read(clip, 1, 3)
     assert np.array_equal(past, numbered()[[1, 4]])
     assert np.array_equal(future, numbered()[[7, 10]])
 
@@ -86,13 +86,13 @@ def test_the_stride_of_the_training_is_kept(tiny_config: MakeConfig, make_genera
 @pytest.mark.parametrize("start", [-1, 11, 100])
 def test_a_start_without_enough_frames_is_refused(predictor: Predictor, clip: Path, start: int) -> None:
     with pytest.raises(TrivdError, match=rf"--start {start} leaves fewer than 2 frames .* 0 to 10"):
-        read_past_and_truth(predictor, clip, start, 3)
+        predictor.read(clip, start, 3)
 
 
 def test_a_clip_that_is_too_short_is_refused(predictor: Predictor, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", numbered(1))
     with pytest.raises(TrivdError, match="has 1 frames; the model needs 2"):
-        read_past_and_truth(predictor, tmp_path / "one.npy", None, 3)
+        predictor.read(tmp_path / "one.npy", None, 3)
 
 
 @pytest.mark.parametrize("frames", [0, -1])

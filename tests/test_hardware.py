@@ -19,8 +19,8 @@ CPU = torch.device("cpu")
 def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for available, kind in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        assert choose_device("auto").type == kind
-    assert choose_device("cpu") == CPU
+        assert choose_device("auto", "--device").type == kind
+    assert choose_device("cpu", "--device") == CPU
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
@@ -33,14 +33,14 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, name
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout: None)
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    with joined(choose_device(name), 5):
+    with joined(choose_device(name, "--device"), 5):
         assert taken == [torch.device("cuda:3")]
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "cpu "])
 def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     with pytest.raises(TrivdError, match="cannot be used here; choose auto, cpu or cuda"):
-        choose_device(name)
+        choose_device(name, "--device")
 
 
 def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from trivd.benchmark.communication import Communication
 from trivd.benchmark.data import Data
 from trivd.benchmark.evaluate import Evaluation
 from trivd.benchmark.predict import Predict
-from trivd.benchmark.profile import Profile, fill_profile, print_details
+from trivd.benchmark.profile import Profile, check_document, fill_profile, print_details
 from trivd.benchmark.record import Record, run_suite
 from trivd.benchmark.step import Step
 from trivd.benchmark.suite import Suite
@@ -21,6 +21,7 @@ from trivd.benchmark.warp import Warp
 from trivd.config import Decomposition, TrainingConfig, Unit
 from trivd.distributed import joined, rank
 from trivd.errors import TrivdError
+from trivd.files import check_output_file, check_output_folder
 from trivd.hardware import choose_device, cpu_threads
 from trivd.say import say
 
@@ -50,8 +51,11 @@ class Measure:
         settings = suite.quick() if self.quick else suite()  # type: ignore[call-arg]  # every suite has all defaults
         if self.threads is not None and self.threads < 1:
             raise TrivdError(f"--threads is {self.threads}; it must be at least 1.")
+        device = choose_device(self.device, "--device")
+        if path is not None:
+            check_output_file(path, "choose another --json")
         with cpu_threads(self.threads):
-            return run_suite(replace(settings, **given), choose_device(self.device), path, console)
+            return run_suite(replace(settings, **given), device, path, console)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ class MeasureProfile(Measure):
             "decomposition": self.decomposition,
             "models": ("small",) if self.small else None,
         }
+        if self.document is not None:
+            check_document(self.document, choose_device(self.device, "--device"))
         record = self.measure(Profile, changes, self.json, console)
         print_details(record.values, console)
         if self.document is not None:
@@ -165,7 +171,7 @@ class MeasureCommunication(Measure):
     """Measure the paper's model too; yes if not given, but for --quick."""
 
     def run(self, console: Console) -> int:
-        with joined(choose_device(self.device), TrainingConfig.patience):
+        with joined(choose_device(self.device, "--device"), TrainingConfig.patience):
             said = console if rank() == 0 else Console(quiet=True)
             self.measure(Communication, {"large": self.large}, self.json, said)
         return DONE
@@ -176,6 +182,8 @@ class MeasureAll(Measure):
     """All suites for one process, one after the other; here --json names a folder, which gets a file for each."""
 
     def run(self, console: Console) -> int:
+        if self.json is not None:
+            check_output_folder(self.json, "choose another --json")
         for suite in SUITES:
             self.measure(suite, {}, self.json and self.json / f"{suite.name}.json", console)
         return DONE
@@ -191,6 +199,7 @@ class Tables:
     """The Markdown file, which has a pair of markers for each suite."""
 
     def run(self, console: Console) -> int:
+        check_output_file(self.document, "choose another --document")
         for path in fill_tables(self.folder, self.document, (*SUITES, Communication)):
             say(console, f"Written: {path}")
         return DONE

@@ -1,5 +1,7 @@
 """The command line `trivd`: options come from the dataclasses of `trivd.config` and `trivd.commands`."""
 
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,12 +11,12 @@ from rich.console import Console
 
 from trivd.benchmark_command import Benchmark
 from trivd.commands import Predict, Prepare, Presets, Report, Train
-from trivd.errors import TrivdError, is_disk_full
+from trivd.errors import TrivdError, os_error_sentence
 from trivd.evaluate_command import Evaluate
 from trivd.hardware import set_up_program
 from trivd.presets import preset
 from trivd.replicate_command import Replicate
-from trivd.say import say
+from trivd.say import ConsoleHandler, say, take_any_text
 from trivd.weights_command import Weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit status
@@ -23,17 +25,21 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit status
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit; bad input prints one sentence and exits with status 2."""
     set_up_program()
+    for stream in (sys.stdout, sys.stderr):
+        take_any_text(stream)
+    console = Console()
+    logger = logging.getLogger("trivd")
+    logger.setLevel(logging.INFO)
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that torchrun started here
+    logger.handlers = [ConsoleHandler(console)] if first else []
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _parse(arguments).run(Console())
+        status = _parse(arguments).run(console)
     except TrivdError as error:
         say(Console(stderr=True), f"trivd: {error}")
         status = BAD_INPUT
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        said = "The disk is full; what was finished is kept. Free some space, and repeat the command."
-        say(Console(stderr=True), f"trivd: {said}")
+        say(Console(stderr=True), f"trivd: {os_error_sentence(error)}")
         status = BAD_INPUT
     except KeyboardInterrupt:
         status = INTERRUPTED

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from trivd.config import (
     DEFAULT_LIMITS,
@@ -21,12 +20,12 @@ from trivd.config import (
     VideoLimits,
 )
 from trivd.data.prepare import write_store
-from trivd.errors import TrivdError
+from trivd.files import check_output_folder
 from trivd.futures import write_futures
 from trivd.predict import Predictor
 from trivd.presets import PRESETS, preset
 from trivd.run_report import write_run_report
-from trivd.say import say
+from trivd.say import say, show_table
 from trivd.training.loop import train
 from trivd.training.plan import print_plan
 from trivd.training.run import Run
@@ -89,10 +88,9 @@ class Predict:
     limits: VideoLimits = DEFAULT_LIMITS
 
     def run(self, console: Console) -> int:
-        predictor = Predictor.from_pretrained(self.model)
         out = self.out or Path("predictions") / self.clip.stem
-        if out.exists() and any(out.iterdir()):
-            raise TrivdError(f"{out} is not empty; choose another --out.")
+        check_output_folder(out, empty=True)
+        predictor = Predictor.from_pretrained(self.model)
         for line in write_futures(
             predictor,
             self.clip,
@@ -141,6 +139,7 @@ class Prepare:
             bair_camera=self.bair_camera,
             limits=self.limits,
         )
+        check_output_folder(self.destination, "name another DST")
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
             report = write_store(
@@ -178,8 +177,5 @@ class Presets:
     """List the presets."""
 
     def run(self, console: Console) -> int:
-        table = Table("preset", "what for")
-        for name, described in PRESETS.items():
-            table.add_row(name, described.about)
-        console.print(table)
+        show_table(console, ("preset", "what for"), [(name, described.about) for name, described in PRESETS.items()])
         return DONE

@@ -20,7 +20,7 @@ from trivd.evaluation.evaluate import Progress, Subject, evaluate, evaluate_mode
 from trivd.evaluation.features import FeatureNetwork
 from trivd.evaluation.files import PredictionFiles
 from trivd.evaluation.networks import choose_network
-from trivd.evaluation.protocol import Evaluation
+from trivd.evaluation.protocol import Evaluation, check_report
 from trivd.evaluation.tables import markdown, print_tables
 from trivd.files import write_atomically
 from trivd.hardware import choose_device
@@ -29,6 +29,7 @@ from trivd.predict import Predictor
 from trivd.protocols import ProtocolName, with_protocol
 from trivd.say import say
 
+REPORT = "report.json"
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
@@ -75,27 +76,37 @@ class Evaluate:
     (here, for a bundled model or one of the hub)."""
 
     def run(self, console: Console) -> int:
-        device = choose_device(self.device)
+        out = self._report_file()
+        picture, tables = _beside(out)
+        check_report(out, (picture, tables))
+        device = choose_device(self.device, "--device")
         with joined(device, PATIENCE):
             with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
-                evaluation, out = (self._model if self.predictions is None else self._files)(device, progress)
+                evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
             if rank() == 0:
                 self._report(evaluation, out, console)
         return 0
 
+    def _report_file(self) -> Path:
+        """The JSON file to write."""
+        if self.predictions is not None:
+            return self.out or self.predictions / REPORT
+        if self.model is None:
+            raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
+        folder = Path(self.model)
+        return self.out or (folder if folder.is_dir() else Path()) / REPORT
+
     @staticmethod
     def _report(evaluation: Evaluation, out: Path, console: Console) -> None:
         """Say what was found, and write it beside the JSON for people to read."""
-        # Not with_suffix: truncation-0.8 and truncation-0 are two reports, and scores.md is no name for both.
-        picture, tables = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".png", ".md"))
+        picture, tables = _beside(out)
         write_atomically(picture, to_png(frame_curves(evaluation.curves)))
-        write_atomically(tables, markdown(evaluation, picture.name).encode())
+        write_atomically(tables, markdown(evaluation, picture.name).encode(errors="replace"))
         print_tables(evaluation, console)
         say(console, f"Written: {out}, {tables.name}, {picture.name}")
 
-    def _model(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
-        if self.model is None:
-            raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
+    def _model(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
+        assert self.model is not None
         if self.truth is not None or self.conditioning_frames is not None:
             raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
         predictor = Predictor.from_pretrained(self.model, self.device)
@@ -106,12 +117,10 @@ class Evaluate:
         config = replace(config, data=replace(config.data, limits=self.limits))
         settings = self._settings(config.evaluation)
         data = self.source or str(predictor.history["data"])
-        folder = Path(self.model)
-        out = self.out or (folder if folder.is_dir() else Path()) / "report.json"
         name = Path(data).name + (" (balanced)" if config.data.balanced_split else "")
         if self.protocol is not None:
             name += f" by protocol {self.protocol}"
-        evaluation = evaluate_model(
+        return evaluate_model(
             predictor.generator,
             predictor.history,
             predictor.dtype,
@@ -124,9 +133,8 @@ class Evaluate:
             out,
             progress,
         )
-        return evaluation, out
 
-    def _files(self, device: torch.device, progress: Progress) -> tuple[Evaluation, Path]:
+    def _files(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         assert self.predictions is not None
         if self.truth is None or self.conditioning_frames is None:
             raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
@@ -146,9 +154,14 @@ class Evaluate:
             self._settings(EvaluationConfig(clips=len(files), best_of_clips=len(files))), samples=samples
         )
         network: FeatureNetwork | None = choose_network(settings, files, device)
-        subject = Subject(files, f"predictions {self.predictions}", self.conditioning_frames)
-        out = self.out or self.predictions / "report.json"
-        return evaluate(subject, str(self.truth), 1, files, settings, network, device, out, progress), out
+        subject = Subject(
+            files,
+            f"predictions {self.predictions}",
+            self.conditioning_frames,
+            notes=files.notes,
+            check=files.check_readable,
+        )
+        return evaluate(subject, str(self.truth), 1, files, settings, network, device, out, progress)
 
     def _settings(self, base: EvaluationConfig) -> EvaluationConfig:
         given: dict[str, Any] = {
@@ -157,6 +170,13 @@ class Evaluate:
             if getattr(self, field.name) is not None
         }
         return override(Config(evaluation=base), {"evaluation": given}, "trivd evaluate").evaluation
+
+
+def _beside(out: Path) -> tuple[Path, Path]:
+    """The plot and the tables of a report."""
+    # Not with_suffix: truncation-0.8 and truncation-0 are two reports, and scores.md is no name for both.
+    picture, tables = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".png", ".md"))
+    return picture, tables
 
 
 @contextmanager

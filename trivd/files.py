@@ -4,10 +4,16 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from trivd.errors import TrivdError, is_disk_full
+
+ANOTHER_OUT = "choose another --out"
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
@@ -20,7 +26,7 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder: os.replace must not cross disks
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -30,6 +36,72 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         sync_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Where a file is written before it takes its name: in the same folder, as os.replace must not cross disks."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def check_output_file(path: Path, way_out: str = ANOTHER_OUT) -> None:
+    """Refuse a file that `write_atomically` could not write, before work is done for it; nothing is left behind.
+
+    Args:
+        path: the file, which may be there, and whose folder may have to be made.
+        way_out: how the message ends.
+
+    Raises:
+        TrivdError: it cannot be written, or is a folder, a device or a pipe.
+    """
+    try:
+        if path.is_dir():
+            raise TrivdError(f"{path} is a folder, not a file; {way_out}.")
+        if path.exists() and not path.is_file():
+            raise TrivdError(f"{path} is no ordinary file; {way_out}.")
+        _check_place(_temporary(path))
+    except OSError as error:
+        raise _cannot_be_written(path, error, way_out) from error
+
+
+def check_output_folder(folder: Path, way_out: str = ANOTHER_OUT, empty: bool = False) -> None:
+    """Refuse a folder in which no files could be written; nothing is made or left behind.
+
+    Args:
+        folder: it may have to be made.
+        way_out: how the message ends.
+        empty: whether it must not hold anything yet.
+
+    Raises:
+        TrivdError: it cannot be made or written, is not a folder, or is not empty.
+    """
+    try:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise TrivdError(f"{folder} is not a folder; {way_out}.")
+        if empty and folder.is_dir() and any(folder.iterdir()):
+            raise TrivdError(f"{folder} is not empty; {way_out}.")
+        _check_place(folder / "file")
+    except OSError as error:
+        raise _cannot_be_written(folder, error, way_out) from error
+
+
+def _check_place(path: Path) -> None:
+    """Raise OSError if a file could not be made at `path`, with the folders that are missing above it."""
+    there = path.parent
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{there} is not a folder")
+    for name in path.relative_to(there).parts:
+        with suppress(FileNotFoundError):
+            os.lstat(there / name)  # fails for names that are too long
+    with tempfile.TemporaryFile(dir=there):  # permissions alone say nothing of read-only disks and the like
+        pass
+
+
+def _cannot_be_written(path: Path, error: OSError, way_out: str) -> TrivdError:
+    if is_disk_full(error):
+        raise error
+    return TrivdError(f"{path} cannot be written ({error.strerror}); {way_out}.")
 
 
 def sync_names(folder: Path) -> None:

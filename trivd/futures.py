@@ -7,55 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
-from trivd.data.decode import probe, read_frames
+from trivd.data.decode import probe
 from trivd.errors import TrivdError
+from trivd.evaluation.folders import FUTURES_FILE, GRID_FILE
 from trivd.files import write_atomically
-from trivd.predict import Pixels, Predictor
+from trivd.predict import Predictor
 from trivd.visualize import color_wheel_legend, flow_arrows, flow_to_color, sample_grid, save_gif, save_mp4, save_png
 
 FPS = 8.0  # slow enough to see the frames
 GIF_SCALE = 4
-
-
-def read_past_and_truth(
-    predictor: Predictor, clip: Path, start: int | None, frames: int, limits: VideoLimits = DEFAULT_LIMITS
-) -> tuple[Pixels, Pixels]:
-    """The given frames (C, R, R, channels) of a clip, and those of the `frames` that follow which it has.
-
-    Args:
-        predictor: whose size the frames take; they keep the stride that it was trained with.
-        clip: a video, a folder of images, or an array.
-        start: number of the first given frame; None: the last C frames of the clip, so that nothing is left for truth.
-        frames: how many frames follow at most.
-        limits: of what the clip may ask of the machine.
-
-    Raises:
-        TrivdError: the clip cannot be read, or is too short.
-    """
-    info = probe(clip, limits)
-    config = predictor.config
-    stride = predictor.trained_with.data.stride
-    span = (config.conditioning_frames - 1) * stride + 1
-    if info.frames < span:
-        raise TrivdError(f"{clip} has {info.frames} frames; the model needs {span} to start from.")
-    first = info.frames - span if start is None else start
-    if not 0 <= first <= info.frames - span:
-        raise TrivdError(
-            f"--start {first} leaves fewer than {span} frames of {clip}; it may be 0 to {info.frames - span}."
-        )
-    count = min(config.conditioning_frames + frames, (info.frames - 1 - first) // stride + 1)
-    video = predictor.fit(
-        read_frames(
-            clip,
-            first,
-            count,
-            stride,
-            short_side=config.resolution,
-            channels=config.image_channels,
-            limits=limits,
-        )
-    )
-    return video[: config.conditioning_frames], video[config.conditioning_frames :]
 
 
 def write_futures(
@@ -86,7 +46,7 @@ def write_futures(
     count = config.predicted_frames if frames is None else frames
     if count < 1:
         raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
-    past, truth = read_past_and_truth(predictor, clip, start, count, limits)
+    past, truth = predictor.read(clip, start, count, limits)
     warps = predictor.generator.warps
     futures = predictor.draw(past, samples, truncation, seed, frames, label, motion=warps)
     rows = [(f"sample {i + 1}", np.concatenate([past, video])) for i, video in enumerate(futures.video)]
@@ -98,8 +58,8 @@ def write_futures(
     if len(truth):
         missing = np.full((count - len(truth), *truth.shape[1:]), 255, np.uint8)  # white where the clip has ended
         rows.append(("truth", np.concatenate([past, truth, missing])))
-    save_png(out / "grid.png", sample_grid(rows, len(past)))
-    yield f"{out}/grid.png: {'samples and truth' if len(truth) else 'samples'}, side by side."
+    save_png(out / GRID_FILE, sample_grid(rows, len(past)))
+    yield f"{out}/{GRID_FILE}: {'samples and truth' if len(truth) else 'samples'}, side by side."
     if futures.motion is not None:
         flow = futures.motion[:, 0]  # (T, 2, H, W) of the first sample
         # Backward flow says where content came from; its negative, where it goes.
@@ -112,5 +72,5 @@ def write_futures(
     if npz:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, futures=futures.video, past=past)
-        write_atomically(out / "futures.npz", buffer.getvalue())
-        yield f"{out}/futures.npz: futures {futures.video.shape}, uint8."
+        write_atomically(out / FUTURES_FILE, buffer.getvalue())
+        yield f"{out}/{FUTURES_FILE}: futures {futures.video.shape}, uint8."

@@ -14,8 +14,12 @@ import torch
 from trivd.errors import TrivdError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, option: str) -> torch.device:
     """The device `name`; "auto" is cuda where there is one, else cpu. Each process of torchrun has a GPU of its own.
+
+    Args:
+        name: auto, cpu, cuda, cuda:1, ...
+        option: where the user gave it, for the message.
 
     Raises:
         TrivdError: there is no such device here.
@@ -27,7 +31,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(own if name == "cuda" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise TrivdError(f"training.device is {name}, which cannot be used here; choose auto, cpu or cuda.") from error
+        raise TrivdError(f"{option} is {name}, which cannot be used here; choose auto, cpu or cuda.") from error
     return device
 
 

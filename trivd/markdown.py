@@ -25,6 +25,8 @@ def read_document(document: Path) -> str:
         return document.read_text("utf-8")
     except OSError as error:
         raise TrivdError(f"{document} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise TrivdError(f"{document} is not text in UTF-8; name a Markdown file.") from error
 
 
 def fill(text: str, name: str, block: str, document: Path) -> str:

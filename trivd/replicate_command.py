@@ -6,16 +6,17 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from trivd.errors import TrivdError
+from trivd.files import check_output_file, check_output_folder
 from trivd.hardware import cpu_threads
 from trivd.replication.grids import GRIDS, Grid, grid
 from trivd.replication.jobs import run_at_once, run_here
 from trivd.replication.pace import PACE_FILE, Pace, paces, print_costs, steps_of, threads_each
 from trivd.replication.runs import Task
 from trivd.replication.tables import fill_documents
-from trivd.say import say
+from trivd.say import say, show_table
+from trivd.training.loop import open_splits
 
 DONE, STOPPED = 0, 3  # exit status, as of `trivd train`
 RUNS, RESULTS = Path("runs/replication"), Path("benchmarks/results/replication")
@@ -26,10 +27,8 @@ class ListGrids:
     """List the grids."""
 
     def run(self, console: Console) -> int:
-        table = Table("grid", "runs", "what is compared")
-        for name, found in GRIDS.items():
-            table.add_row(name, f"{len(found.cells)} x {found.seeds}", found.about)
-        console.print(table)
+        rows = [(name, f"{len(found.cells)} x {found.seeds}", found.about) for name, found in GRIDS.items()]
+        show_table(console, ("grid", "runs", "what is compared"), rows)
         return DONE
 
 
@@ -45,6 +44,7 @@ class Costs:
 
     def run(self, console: Console) -> int:
         chosen = grid(self.grid)
+        check_output_folder(self.results, "choose another --results")
         print_costs(chosen, _paces(chosen, self.grid, self.jobs, self.results, console), self.jobs, console)
         return DONE
 
@@ -75,10 +75,16 @@ class RunGrid:
         if self.jobs < 1:
             raise TrivdError(f"--jobs is {self.jobs}; it must be at least 1.")
         cells = [chosen.cell(label) for label in self.cells] or list(chosen.cells)
+        seeds = self.seeds or range(chosen.seeds)
+        # What would end the first run is said before the pace is measured.
+        for folder, option in ((self.runs, "--runs"), (self.results, "--results")):
+            check_output_folder(folder, f"choose another {option}")
+        configs = [chosen.config(cells[0], seed, None) for seed in seeds]
+        open_splits(configs[0], data)
         found = _paces(chosen, self.grid, self.jobs, self.results, console)
         tasks = [
             Task(self.grid, chosen, cell, seed, steps_of(chosen, found[cell.label]), data)
-            for seed in self.seeds or range(chosen.seeds)
+            for seed in seeds
             for cell in cells
         ]
         if self.jobs == 1:
@@ -102,6 +108,7 @@ class FillTables:
     """The Markdown file, which has a pair of markers for each grid."""
 
     def run(self, console: Console) -> int:
+        check_output_file(self.document, "choose another --document")
         for path in fill_documents(self.results, self.document):
             say(console, f"Written: {path}")
         return DONE

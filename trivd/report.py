@@ -69,4 +69,4 @@ def write_report(path: Path | str, contents: Report) -> None:
     )
     environment.tests["picture"] = lambda item: isinstance(item, Picture)
     page = environment.get_template("report.html").render(report=contents)
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(errors="replace"))  # names of files need not be text

@@ -12,6 +12,7 @@ from trivd.errors import TrivdError
 from trivd.evaluation.protocol import Evaluation, read_evaluation
 from trivd.evaluation.tables import tables
 from trivd.examples import SAMPLES, Example, draw_example
+from trivd.files import check_output_file
 from trivd.plots import frame_curves, loss_curves, score_curves, to_svg
 from trivd.predict import Predictor
 from trivd.report import Picture, Report, Section, write_report
@@ -23,6 +24,7 @@ CLIPS = 4  # held-out clips whose futures are shown
 FPS = 8.0
 GIF_SCALE = 4
 FIRST_STEPS = 6  # sample grids of the training, evenly spread
+TITLE = "trivd: "  # begins the title of each page
 
 
 def write_run_report(
@@ -37,13 +39,19 @@ def write_run_report(
         limits: of its videos.
 
     Raises:
-        TrivdError: the folder is not that of a run, the run has no model yet, or the other model cannot be loaded.
+        TrivdError: the folder is not that of a run or cannot be written, the run has no model yet, or the other model
+            cannot be loaded.
     """
     config, named = run.read()
     data = named if data is None else data
     if not run.best.is_dir():
         raise TrivdError(f"{run.folder} has no model yet; let it train until its first evaluation.")
+    page = run.folder / "index.html"
+    check_output_file(page, "copy the run to a place that can be written")
+    if page.is_file() and f"<title>{TITLE}" not in page.read_text("utf-8", "replace"):
+        raise TrivdError(f"{page} was not written by `trivd report`, and is not overwritten; move it away.")
     predictor = Predictor.from_pretrained(run.best)
+    other = None if beside is None else Predictor.from_pretrained(beside)
     held_out = _held_out(config, data, limits)
     rows = run.log_rows()
     evaluation_file = run.folder / "report.json"
@@ -61,10 +69,9 @@ def write_run_report(
     if evaluation:
         sections.append(_scores(evaluation))
     sections.append(_training(run, rows))
-    if beside is not None:
-        sections += _beside(beside, data, limits)
-    page = run.folder / "index.html"
-    write_report(page, Report(f"trivd: {run.folder.name}", summary, sections))
+    if beside is not None and other is not None:
+        sections += _beside(beside, other, data, limits)
+    write_report(page, Report(f"{TITLE}{run.folder.name}", summary, sections))
     return page
 
 
@@ -107,9 +114,8 @@ def _motion(examples: Sequence[Example], evaluation: Evaluation | None) -> Secti
     return Section("Motion fields", text, items)
 
 
-def _beside(name: str, data: str, limits: VideoLimits) -> list[Section]:
+def _beside(name: str, predictor: Predictor, data: str, limits: VideoLimits) -> list[Section]:
     """Futures and motion of another model, on held-out clips of the same data cut as it takes them."""
-    predictor = Predictor.from_pretrained(name)
     config = predictor.trained_with
     sections = _examples(predictor, _held_out(config, data, limits), None)
     about = (

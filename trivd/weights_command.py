@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from trivd.errors import TrivdError
 from trivd.evaluation.weights.download import HUB_URL, fetch
-from trivd.evaluation.weights.library import Imported, find_i3d, import_weights, inspect
+from trivd.evaluation.weights.library import Imported, find_i3d, import_weights, imported_file, inspect
 from trivd.files import library_folder
 from trivd.say import say
 
@@ -60,6 +60,7 @@ class DownloadWeights:
     """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
 
     def run(self, console: Console) -> int:
+        imported_file(self.out)
         with tempfile.TemporaryDirectory() as folder:
             with Progress(
                 TextColumn("downloading"), BarColumn(), DownloadColumn(), console=console, transient=True

@@ -38,7 +38,6 @@ from trivd.evaluation.motion import MotionScore  # noqa: E402
 from trivd.evaluation.protocol import Evaluation, Figure, Protocol, Spread, read_evaluation  # noqa: E402
 from trivd.evaluation.standing import collect_standing_statistics  # noqa: E402
 from trivd.evaluation.weights.library import read_weights  # noqa: E402
-from trivd.futures import read_past_and_truth  # noqa: E402
 from trivd.models.generator import Generator  # noqa: E402
 from trivd.models.pretrained import save_generator  # noqa: E402
 from trivd.predict import Predictor  # noqa: E402
@@ -187,7 +186,7 @@ def _make_model(root: Path) -> None:
 
 def _read_model(root: Path) -> None:
     predictor = Predictor.from_pretrained(root, "cpu")
-    past, _ = read_past_and_truth(predictor, root / "clip.npy", None, 2)
+    past, _ = predictor.read(root / "clip.npy", None, 2)
     predictor.predict(past)
 
 

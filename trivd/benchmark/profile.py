@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from trivd.benchmark.attribution import (
@@ -30,9 +29,10 @@ from trivd.benchmark.suite import Case, Column, Suite
 from trivd.benchmark.tables import suite_table
 from trivd.config import Config, Decomposition, Unit, override
 from trivd.data.loader import Batch
-from trivd.files import write_atomically
+from trivd.files import check_output_file, write_atomically
 from trivd.hardware import choose_precision, dtype_name
 from trivd.markdown import fill, markdown_table, read_document
+from trivd.say import show_table
 from trivd.training.plan import make_plan
 from trivd.training.step import Losses, Trainer
 
@@ -237,10 +237,7 @@ def detail_tables(values: dict[str, Any]) -> dict[str, list[list[str]]]:
 def print_details(values: dict[str, Any], console: Console) -> None:
     """Show `detail_tables`."""
     for title, (heading, *lines) in detail_tables(values).items():
-        table = Table(*heading, title=title)
-        for cells in lines:
-            table.add_row(*cells)
-        console.print(table)
+        show_table(console, heading, lines, title)
 
 
 def fill_profile(values: dict[str, Any], document: Path) -> None:
@@ -252,5 +249,20 @@ def fill_profile(values: dict[str, Any], document: Path) -> None:
     blocks = [suite_table(Profile, values)]
     for title, (heading, *lines) in detail_tables(values).items():
         blocks.append(f"### {title}\n\n{markdown_table(heading, lines)}")
-    name = f"benchmark {Profile.name}" + ("" if values["hardware"]["device"] == "cpu" else " cuda")
+    name = _markers(values["hardware"]["device"])
     write_atomically(document, fill(read_document(document), name, "\n\n".join(blocks), document).encode())
+
+
+def check_document(document: Path, device: torch.device) -> None:
+    """Refuse a document that `fill_profile` could not fill, before anything is measured.
+
+    Raises:
+        TrivdError: it cannot be read or written, or has no place for the tables.
+    """
+    check_output_file(document, "choose another --document")
+    fill(read_document(document), _markers(device.type), "", document)
+
+
+def _markers(device: str) -> str:
+    """The name of the place for what was measured on a device."""
+    return f"benchmark {Profile.name}" + ("" if device == "cpu" else " cuda")

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from trivd.benchmark.measuring import circumstances
 from trivd.benchmark.suite import Case, Row, Suite
 from trivd.distributed import rank
 from trivd.errors import TrivdError
 from trivd.files import write_atomically
-from trivd.say import say
+from trivd.say import say, show_table
 
 DECISIVE = ("suite", "settings", "hardware", "versions")  # what must be the same for rows to stand in one table
 
@@ -97,12 +96,9 @@ def run_suite(suite: Suite, device: torch.device, path: Path | None, console: Co
             continue
         say(console, line)
         record.add(case, suite.measure(case, device))
-    table = Table(*(column.heading for column in suite.columns), title=suite.title)
-    for case in cases:
-        row = record.row(case)
-        assert row is not None
-        table.add_row(*(column.cell(row) for column in suite.columns))
-    console.print(table)
+    rows = [row for case in cases if (row := record.row(case)) is not None]
+    cells = [[column.cell(row) for column in suite.columns] for row in rows]
+    show_table(console, [column.heading for column in suite.columns], cells, suite.title)
     say(console, f"{describe(record.values)}")
     if path is not None:
         say(console, f"Written: {path}")

@@ -169,6 +169,6 @@ def network_input(video: Tensor) -> Tensor:
 def load_digits_network(device: torch.device) -> DigitsNetwork:
     """The network with the weights that come with the package, on `device`."""
     content = (files("trivd.evaluation") / WEIGHTS).read_bytes()
-    classifier = DigitsClassifier()
+    classifier = DigitsClassifier().float()  # whatever the caller's default type is
     classifier.load_state_dict(load(content))
     return DigitsNetwork(classifier.to(device), hashlib.sha256(content).hexdigest())

@@ -1,7 +1,8 @@
 """An evaluation that can be repeated and gone on with: all scores of somebody's futures on held-out clips."""
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import torch
 
 from trivd.config import Config, EvaluationConfig, TrainingConfig, from_dict
-from trivd.data.clips import ClipDataset, DigitClips, open_clips
+from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.source import Split
-from trivd.distributed import any_process, barrier, rank, world_size
+from trivd.distributed import any_process, barrier, from_all, rank, world_size
 from trivd.errors import TrivdError
 from trivd.evaluation.features import FeatureNetwork
+from trivd.evaluation.frames import check_size
 from trivd.evaluation.motion import motion_score
 from trivd.evaluation.networks import choose_network
 from trivd.evaluation.partial import PartialResults
-from trivd.evaluation.protocol import Evaluation, Protocol
+from trivd.evaluation.protocol import Evaluation, Protocol, check_report
+from trivd.evaluation.readable import NUMBER, LeavingOut, in_common, left_out
 from trivd.evaluation.results import curves, distribution_figures, frame_figures, sample_size_warnings
 from trivd.evaluation.scores import Columns, Forecaster, ModelForecaster, Part, Scorer, batches, collect
 from trivd.evaluation.standing import refresh_standing_statistics
@@ -39,6 +42,8 @@ class Subject:
     about: str  # for the protocol
     conditioning_frames: int
     standing_statistics: str = ""  # for the protocol
+    notes: Sequence[str] = ()  # what else is said with the figures, when they are there
+    check: Callable[[Progress], None] = lambda progress: None  # raises what would end the evaluation later
 
 
 class _RefreshedModel(ModelForecaster):
@@ -51,6 +56,7 @@ class _RefreshedModel(ModelForecaster):
         self._train = train
         self._settings = settings
         self._run = -1
+        self.notes: list[str] = []  # of training clips that could not be read
         self._loaded = {name: buffer.clone() for name, buffer in generator.named_buffers()}
 
     def prepare(self, run: int) -> None:
@@ -58,7 +64,8 @@ class _RefreshedModel(ModelForecaster):
         if run != self._run:
             self.generator.load_state_dict(self._loaded, strict=False)  # whichever runs came before
             settings = replace(self._settings, seed=self._settings.seed + run)
-            refresh_standing_statistics(self.generator, self._train, settings, self.dtype)
+            unreadable = refresh_standing_statistics(self.generator, self._train, settings, self.dtype)
+            self.notes += [f"Another training clip is taken for the standing statistics: {line}" for line in unreadable]
             self._run = run
 
 
@@ -76,11 +83,13 @@ def model_subject(
     """
     losses = from_dict(TrainingConfig, history["config"]["training"], "the model's history").losses
     weights = f"weights {weights_hash(generator)[:12]} after {history['step']} steps"
+    model = _RefreshedModel(generator, train, settings, dtype)
     return Subject(
-        _RefreshedModel(generator, train, settings, dtype),
+        model,
         f"{weights}, trained by {losses}, {dtype_name(dtype)}",
         generator.config.conditioning_frames,
         f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
+        model.notes,
     )
 
 
@@ -134,6 +143,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a subject and write the report; called again after a stop, it goes on (4.1, C.1, E.2).
 
+    Clips that cannot be read are left out; the report names and counts them.
+
     Processes that torchrun started share the batches; they must see the same folder. The first one writes the report.
 
     Args:
@@ -148,20 +159,21 @@ def evaluate(
         progress: called before the first and after each batch.
 
     Raises:
-        TrivdError: clips cannot be read, or are too few or too short for the network.
+        TrivdError: no clip can be read, they are too few, too short or too small, or the report cannot be written, or
+            would take the place of something else.
     """
+    check_report(report)
     protocol = _protocol(subject, data, stride, held_out, settings, network)
-    if network is not None and protocol.clips < FEWEST_CLIPS:
-        raise TrivdError(
-            f"{network.distance} needs at least {FEWEST_CLIPS} clips, but there are {protocol.clips}; "
-            "raise --clips or give --features none."
-        )
+    if network is not None:
+        _check_count(network, protocol.clips, settings.inception_splits)
+    subject.check(progress)
+    readable = LeavingOut(held_out)
     partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": held_out.report})
 
     def collected(what: str, part: Part, clips: int, prepare: Callable[[], None] = lambda: None) -> Columns:
         """Each process computes batches of its own, and all read those of all."""
         name, numbers = what.replace(" ", "-"), evaluation_numbers(held_out, clips)
-        kept, parts = partial.kept(name, part), batches(numbers, settings.batch_size)
+        kept, parts = partial.kept(name, readable.only_readable(part)), batches(numbers, settings.batch_size)
         if any_process(any(partial.read(name, batch) is None for batch in parts), device):
             prepare()
         progress(what, 0, len(numbers))
@@ -171,7 +183,7 @@ def evaluate(
         barrier()
         return collect(kept, numbers, settings.batch_size)
 
-    scorer = Scorer(held_out, subject.conditioning_frames, network, settings.count_conditioning, device)
+    scorer = Scorer(readable, subject.conditioning_frames, network, settings.count_conditioning, device)
     reference = collected("truth and copy", scorer.reference, settings.clips)
     singles, bests = [], []
     for run in range(settings.runs):
@@ -181,6 +193,15 @@ def evaluate(
         several = functools.partial(scorer.several, subject.forecaster, run, settings.samples)
         singles.append(collected(f"one future each{suffix}", single, settings.clips, prepare))
         bests.append(collected(f"{settings.samples} futures each{suffix}", several, settings.best_of_clips, prepare))
+    ones, several_each = (evaluation_numbers(held_out, clips) for clips in (settings.clips, settings.best_of_clips))
+    reference, *singles = in_common([reference, *singles], held_out, ones)
+    bests = in_common(bests, held_out, several_each)
+    scored, scored_often = (set(columns[NUMBER].tolist()) for columns in (reference, bests[0]))
+    missing = sorted((set(ones) - scored) | (set(several_each) - scored_often))
+    protocol = replace(protocol, clips=len(scored), best_of_clips=len(scored_often), unreadable=len(missing))
+    if network is not None:
+        _check_count(network, protocol.clips, settings.inception_splits)
+    notes = [*left_out(held_out, missing), *itertools.chain.from_iterable(from_all(list(subject.notes)))]
     figures = distribution_figures(reference, singles, network, settings.inception_splits)
     motion = None
     if isinstance(subject.forecaster, ModelForecaster) and isinstance(held_out, DigitClips):
@@ -191,13 +212,27 @@ def evaluate(
         figures + frame_figures(bests, settings.samples),
         curves(reference, singles, bests, settings.samples),
         motion,
-        sample_size_warnings(figures, network, protocol.clips),
+        [*sample_size_warnings(figures, network, protocol.clips), *dict.fromkeys(notes)],
     )
     barrier()  # all have read what is kept
     if rank() == 0:
         evaluation.save(report)
         partial.remove()
     return evaluation
+
+
+def _check_count(network: FeatureNetwork, clips: int, splits: int) -> None:
+    """Raise TrivdError if there are too few clips for the figures of a network."""
+    if clips < FEWEST_CLIPS:
+        raise TrivdError(
+            f"{network.distance} needs at least {FEWEST_CLIPS} clips, but there are {clips}; "
+            "raise --clips or give --features none."
+        )
+    if splits > clips:
+        raise TrivdError(
+            f"{network.inception} of {clips} clips cannot be had in {splits} splits; lower --inception-splits or raise "
+            "--clips."
+        )
 
 
 def _protocol(
@@ -208,14 +243,15 @@ def _protocol(
     settings: EvaluationConfig,
     network: FeatureNetwork | None,
 ) -> Protocol:
-    frames, resolution = held_out.evaluation_clip(0).video.shape[:2]
+    frames, height, width = ReadableClips(held_out).evaluation_clip(0).video.shape[:3]
+    check_size(height, width)
     predicted = frames - subject.conditioning_frames
     return Protocol(
         data=data,
         split=held_out.split,
         clips=min(settings.clips, held_out.evaluation_clips),
         best_of_clips=min(settings.best_of_clips, held_out.evaluation_clips),
-        resolution=resolution,
+        resolution=height,
         stride=stride,
         conditioning_frames=subject.conditioning_frames,
         predicted_frames=predicted,

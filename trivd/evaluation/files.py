@@ -1,31 +1,32 @@
 """Anybody's predictions in files, beside the true videos, as data set and subject of an evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.clips import Clip
-from trivd.data.decode import is_video, probe, read_frames
-from trivd.data.frames import check_bytes
 from trivd.data.source import Split
+from trivd.distributed import rank, world_size
 from trivd.errors import TrivdError
+from trivd.evaluation.evaluate import Progress
+from trivd.evaluation.folders import KINDS, Preferred, is_of_predict, predictions_by_name, videos_by_name
+from trivd.evaluation.samples import Pixels, Samples, find_samples, open_video
 from trivd.evaluation.scores import Clips
 from trivd.video import to_float
-
-Pixels = NDArray[np.uint8]
 
 
 class PredictionFiles:
     """True videos, and one or more predictions of each: a `ClipDataset` of the truth and a `Forecaster` at once.
 
     TRUTH holds one video per clip: clip.mp4, clip.npy, or a folder clip/ of numbered images. PREDICTIONS holds the same
-    names (suffixes may differ), or for several samples a folder of videos per name: clip/sample-1.mp4, ... Predictions
-    have as many frames as the truth (the given ones are then taken from the truth), or only the predicted ones.
+    names (suffixes may differ), or for several samples a folder per name, with a video of each (clip/sample-1.mp4, ...)
+    or one array of all, uint8 (S, T, H, W, C); so does what `trivd predict` writes. Predictions have as many frames as
+    the truth (the given ones are then taken from the truth), or only the predicted ones.
 
     Args:
         predictions: folder.
@@ -34,7 +35,7 @@ class PredictionFiles:
         limits: of what a video may ask of the machine.
 
     Raises:
-        TrivdError: a video cannot be read, a name is missing on one side, or counts, lengths or sizes do not fit.
+        TrivdError: a video cannot be opened, a name is missing on one side, or counts, lengths or sizes do not fit.
     """
 
     split: Split = "test"
@@ -42,31 +43,48 @@ class PredictionFiles:
 
     def __init__(self, predictions: Path, truth: Path, given: int, limits: VideoLimits = DEFAULT_LIMITS) -> None:
         self.given = given
-        self._limits = limits
-        self._truth = _videos(truth)
-        self._predictions = _samples(predictions)
-        unmatched = sorted(set(self._truth) ^ set(self._predictions))
+        preferred: Preferred = []
+        true_paths = videos_by_name(truth, preferred)
+        predicted_paths = predictions_by_name(predictions, true_paths, preferred)
+        unmatched = sorted(set(true_paths) ^ set(predicted_paths))
         if unmatched:
-            side = predictions if unmatched[0] in self._truth else truth
+            side = predictions if unmatched[0] in true_paths else truth
             raise TrivdError(
-                f"{side} has no {unmatched[0]} ({len(unmatched)} of {len(set(self._truth) | set(self._predictions))} "
+                f"{side} has no {unmatched[0]} ({len(unmatched)} of {len(set(true_paths) | set(predicted_paths))} "
                 f"names are on one side alone); {predictions} and {truth} must hold the same names."
             )
-        self._names = sorted(self._truth)
-        counts = {name: len(self._predictions[name]) for name in self._names}
-        self.samples = counts[self._names[0]]
-        for name, count in counts.items():
-            if count != self.samples:
+        names = sorted(true_paths)
+        with ThreadPoolExecutor() as pool:
+            self._truth = list(pool.map(lambda name: open_video(true_paths[name], limits), names))
+            self._predictions = list(
+                pool.map(lambda name: [find_samples(path, limits) for path in predicted_paths[name]], names)
+            )
+        self.samples = sum(map(len, self._predictions[0]))
+        for name, found in zip(names, self._predictions, strict=True):
+            if (count := sum(map(len, found))) != self.samples:
                 raise TrivdError(
-                    f"{predictions} holds {self.samples} predictions of {self._names[0]} but {count} of {name}; "
+                    f"{predictions} holds {self.samples} predictions of {names[0]} but {count} of {name}; "
                     "give the same number of each."
                 )
         self.frames, self._height, self._width = self._shape()
+        factors = {self._factor(samples) for found in self._predictions for samples in found} - {1}
         sizes = f"{self.frames} frames of {self._width} x {self._height}"
-        self.report = [f"{truth}: {len(self._names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
+        self.report = [f"{truth}: {len(names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
+        self.notes: list[str] = []  # on which files are scored, and how
+        if preferred:
+            self.notes.append(
+                f"Of several files of one name the most exact is taken ({', '.join(KINDS)}), {len(preferred)} times; "
+                f"the first: {preferred[0]}."
+            )
+        if factors:
+            times = " or ".join(map(str, sorted(factors)))
+            self.notes.append(
+                f"Videos of `trivd predict` in {predictions} are {times} times as large as the truth, and are reduced "
+                "to means of squares; futures.npz (trivd predict --npz) is exact."
+            )
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._truth)
 
     @property
     def evaluation_clips(self) -> int:
@@ -76,43 +94,72 @@ class PredictionFiles:
         return self.evaluation_clip(index)
 
     def evaluation_clip(self, index: int) -> Clip:
-        return Clip(self._read(self._truth[self._names[index]], self.frames), 0)
+        (video,) = self._truth[index]
+        return Clip(video, 0)
 
     def prepare(self, run: int) -> None:
         """See `Forecaster.prepare`."""
 
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
         """The first `samples` predictions of each clip; see `Forecaster.futures`."""
-        for sample in range(samples):
-            videos = [self._future(self._predictions[self._names[number]][sample]) for number in clips.numbers]
-            yield to_float(torch.from_numpy(np.stack(videos))).to(clips.truth.device)
+        with ExitStack() as stack:
+            each = [stack.enter_context(closing(self._futures(number))) for number in clips.numbers]
+            for _ in range(samples):
+                videos = np.stack([next(futures) for futures in each])
+                yield to_float(videos).to(clips.truth.device)
 
-    def _future(self, path: Path) -> Pixels:
-        info = probe(path, self._limits)
+    def check_readable(self, progress: Progress) -> None:
+        """Read all files to their ends; processes that torchrun started share them.
+
+        Raises:
+            TrivdError: one cannot be read.
+        """
+        own = range(len(self))[rank() :: world_size()]
+        progress("reading all files", 0, len(own))
+        with ThreadPoolExecutor() as pool:
+            for done, _ in enumerate(pool.map(self._check, own), start=1):
+                progress("reading all files", done, len(own))
+
+    def _check(self, index: int) -> None:
+        self.evaluation_clip(index)
+        for _ in self._futures(index):
+            pass
+
+    def _futures(self, index: int) -> Generator[Pixels, None, None]:
+        """The predicted frames of each sample of a clip."""
+        for samples in self._predictions[index]:
+            factor = self._factor(samples)
+            for video in samples:
+                yield _reduced(video[self.given - self.frames :], factor)
+
+    def _factor(self, samples: Samples) -> int:
+        """How many times predictions are as large as the truth: once, or more often in files of `trivd predict`.
+
+        Raises:
+            TrivdError: their length or size does not fit the truth's.
+        """
+        info, path = samples.info, samples.path
         predicted = self.frames - self.given
         if info.frames not in (self.frames, predicted):
             raise TrivdError(
                 f"{path} has {info.frames} frames; a prediction has the truth's {self.frames}, or the {predicted} that "
                 f"follow {self.given} given ones (--conditioning-frames)."
             )
-        if (info.height, info.width) != (self._height, self._width):
+        factor = max(1, info.height // self._height) if is_of_predict(path.parent) else 1
+        if (info.height, info.width) != (factor * self._height, factor * self._width):
             raise TrivdError(
                 f"{path} is {info.width} x {info.height} pixels but the truth {self._width} x {self._height}; "
                 "videos are compared at one size, so resize one side."
             )
-        return self._read(path, info.frames)[-predicted:]
+        return factor
 
     def _shape(self) -> tuple[int, int, int]:
         """Frames, height and width, the same of all true videos."""
-        shapes = {}
-        for name in self._names:
-            info = probe(self._truth[name], self._limits)
-            check_bytes(self._truth[name], info.frames * info.height * info.width * 3, self._limits)
-            shapes[info.frames, info.height, info.width] = name
+        shapes = {(video.info.frames, video.info.height, video.info.width): video.path for video in self._truth}
         if len(shapes) > 1:
             (first, a), (second, b) = list(shapes.items())[:2]
             raise TrivdError(
-                f"{self._truth[a]} has frames x height x width {first} but {self._truth[b]} {second}; "
+                f"{a} has frames x height x width {first} but {b} {second}; "
                 "cut and resize the true videos to one length and size."
             )
         (shape,) = shapes
@@ -123,32 +170,12 @@ class PredictionFiles:
             )
         return shape
 
-    def _read(self, path: Path, frames: int) -> Pixels:
-        return read_frames(path, 0, frames, 1, short_side=None, channels=3, limits=self._limits)
 
-
-def _videos(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> video, of all videos in a folder."""
-    if not folder.is_dir():
-        raise TrivdError(f"{folder} is not a folder of videos.")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not is_video(path):
-            continue
-        name = path.name if path.is_dir() else path.stem
-        if name in found:
-            raise TrivdError(f"{folder} holds {found[name].name} and {path.name}; keep one video of each name.")
-        found[name] = path
-    if not found:
-        raise TrivdError(f"{folder} holds no videos; name the folder whose files are one video per clip.")
-    return found
-
-
-def _samples(folder: Path) -> dict[str, list[Path]]:
-    """Name -> its predictions: those in the folder of that name, or the one file."""
-    if not folder.is_dir():
-        raise TrivdError(f"{folder} is not a folder of videos.")
-    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_video(path)]
-    if inner:
-        return {path.name: list(_videos(path).values()) for path in inner if not path.name.startswith(".")}
-    return {name: [path] for name, path in _videos(folder).items()}
+def _reduced(video: Pixels, factor: int) -> Pixels:
+    """Frames (T, H, W, C) whose sides are so many times shorter: rounded means of squares of pixels."""
+    if factor == 1:
+        return video
+    frames, height, width, channels = video.shape
+    squares = video.reshape(frames, height // factor, factor, width // factor, factor, channels)
+    reduced: Pixels = squares.mean(axis=(2, 4)).round().astype(np.uint8)
+    return reduced

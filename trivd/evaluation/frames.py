@@ -57,10 +57,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
         TrivdError: the shapes differ, values lie outside [-1, 1], or the frames are smaller than a window.
     """
     _check(prediction, truth)
-    if min(truth.shape[-2:]) < SSIM_WINDOW:
-        raise TrivdError(
-            f"SSIM needs frames of at least {SSIM_WINDOW} pixels, but these are {tuple(truth.shape[-2:])}."
-        )
+    check_size(*truth.shape[-2:])
     # SSIM compares means, so black has to be 0: in [-1, 1] a dark and a light frame would have opposite signs.
     x, y = prediction.float() + 1, truth.float() + 1
     down, across = _windows(x.shape[-2]).to(x.device), _windows(x.shape[-1]).to(x.device).T
@@ -77,7 +74,7 @@ def _windows(size: int) -> Tensor:
     """Gaussian means over all windows inside an axis, as a matrix (size - 10, size): for sizes of frames, a product
     with it is far faster than a convolution of a few channels.
     """
-    offsets = torch.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float32) - SSIM_WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     rows = [F.pad(window / window.sum(), (i, size - SSIM_WINDOW - i)) for i in range(size - SSIM_WINDOW + 1)]
     return torch.stack(rows)
@@ -179,6 +176,16 @@ def _check(prediction: Tensor, truth: Tensor) -> None:
         )
     check_frames("Predictions", prediction)
     check_frames("True frames", truth)
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse frames that have no room for a window of SSIM.
+
+    Raises:
+        TrivdError: they are too small.
+    """
+    if min(height, width) < SSIM_WINDOW:
+        raise TrivdError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels, but these are {(height, width)}.")
 
 
 def check_frames(name: str, frames: Tensor) -> None:

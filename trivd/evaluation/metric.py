@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -49,9 +50,12 @@ class FrechetVideoDistance(Metric):
             real: whether they are real or generated.
 
         Raises:
-            TrivdError: the network cannot take the clips, or its features are not finite.
+            TrivdError: `real` is neither True nor False, the network cannot take the clips, or its features are not
+                finite.
         """
-        kind = _kind(real)
+        if not isinstance(real, bool | np.bool_):  # "fake" would count as real
+            raise TrivdError(f"real is {real!r}; it must be True for real clips or False for generated ones.")
+        kind = "real" if real else "generated"
         statistics = self._statistics(kind)
         statistics.update(self.network(video).embedding)
         setattr(self, f"{kind}_count", torch.tensor([statistics.count], device=self.device))
@@ -100,10 +104,6 @@ class FrechetVideoDistance(Metric):
         return FrechetStatistics.merge(
             FrechetStatistics(int(count), mean, factor) for count, mean, factor in zip(*states, strict=True)
         )
-
-
-def _kind(real: bool) -> str:
-    return "real" if real else "generated"
 
 
 def _gather_padded(state: Tensor, group: Any = None) -> list[Tensor]:

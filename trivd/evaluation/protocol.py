@@ -11,10 +11,12 @@ import dacite
 
 from trivd.errors import TrivdError
 from trivd.evaluation.motion import MotionScore
-from trivd.files import read_json, write_atomically
+from trivd.files import ANOTHER_OUT, check_output_file, read_json, write_atomically
 
 LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
 MOST_DIGITS = 10  # behind the point
+LINE = "protocol_line"  # the protocol in words, among the values of a report
+ESCAPED = "backslashreplace"  # writes names of files that are not text as JSON escapes them: \udcff
 
 # Scores by frame.
 TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
@@ -42,6 +44,7 @@ class Protocol:
     features: str  # network of the Fréchet distance and inception score; "" without
     inception_splits: int
     subject: str  # whose futures
+    unreadable: int = 0  # clips left out because they cannot be read
 
     def __str__(self) -> str:
         truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation:g}"
@@ -61,6 +64,8 @@ class Protocol:
         parts.append(f"{self.runs} run{'s' if self.runs > 1 else ''} from seed {self.seed}")
         if self.standing_statistics:
             parts += [truncation, self.standing_statistics]
+        if self.unreadable:
+            parts.append(f"{self.unreadable} clip{'s' if self.unreadable > 1 else ''} left out: cannot be read")
         return "; ".join([*parts, self.subject])
 
 
@@ -117,8 +122,39 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write as JSON, the protocol in words among it."""
-        values = asdict(self) | {"protocol_line": str(self.protocol)}
-        write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False).encode())
+        values = asdict(self) | {LINE: str(self.protocol)}
+        write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False).encode(errors=ESCAPED))
+
+
+def check_report(path: Path, beside: Sequence[Path] = ()) -> None:
+    """Refuse a report that could not be written, or would take the place of something else.
+
+    Args:
+        path: of the JSON file; an earlier report may be replaced.
+        beside: files that are written with it.
+
+    Raises:
+        TrivdError: a file cannot be written, or is there and does not belong to a report.
+    """
+    for file in (path, *beside):
+        check_output_file(file)
+    if path.exists() and path.stat().st_size:
+        foreign = [] if _is_report(path) else [path]
+    else:
+        foreign = [file for file in beside if file.exists()]
+    if foreign:
+        raise TrivdError(
+            f"{foreign[0]} was not written by `trivd evaluate`, and is not overwritten; {ANOTHER_OUT}, or move it away."
+        )
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report, of this or of another version."""
+    try:
+        values = read_json(path, LARGEST_REPORT)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and LINE in values
 
 
 def _check(evaluation: Evaluation) -> None:
@@ -144,7 +180,7 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     try:
         values: dict[str, Any] = read_json(path, LARGEST_REPORT)
-        values.pop("protocol_line")
+        values.pop(LINE)
         evaluation = dacite.from_dict(Evaluation, values, dacite.Config(strict=True))
         _check(evaluation)
         return evaluation

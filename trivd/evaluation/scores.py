@@ -213,7 +213,7 @@ def best_of_counts(samples: int) -> tuple[int, ...]:
 def collect(
     part: Part, numbers: Sequence[int], batch_size: int, advance: Callable[[int], None] = lambda clips: None
 ) -> Columns:
-    """The columns of all these clips, computed in batches.
+    """The columns of all these clips, computed in batches; batches without columns are left out.
 
     Args:
         part: gives the columns of some clips.
@@ -225,7 +225,8 @@ def collect(
     for batch in batches(numbers, batch_size):
         parts.append({name: column.cpu() for name, column in part(batch).items()})
         advance(len(batch))
-    return {name: torch.cat([columns[name] for columns in parts]) for name in parts[0]}
+    measured = [columns for columns in parts if columns]
+    return {name: torch.cat([columns[name] for columns in measured]) for name in measured[0]} if measured else {}
 
 
 def batches(numbers: Sequence[int], size: int) -> list[Sequence[int]]:

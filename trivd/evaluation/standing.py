@@ -1,6 +1,6 @@
 """Standing statistics: what batch normalisation uses when a model is evaluated (E.2)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
@@ -21,11 +21,23 @@ POWER_ITERATIONS = 20  # weights that were averaged have singular vectors of the
 
 def refresh_standing_statistics(
     generator: Generator, train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
-) -> None:
-    """Collect standing statistics on as many clips of the training split as `settings` says; in place."""
+) -> list[str]:
+    """Collect standing statistics on as many clips of the training split as `settings` says; in place.
+
+    Returns:
+        a sentence for each of this process's clips that could not be read, for which another was taken.
+    """
+    unreadable: list[str] = []
+
+    def noted(batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            unreadable.extend(batch.unreadable)
+            yield batch
+
     stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, 0, rank(), world_size())
     own = islice(stream, len(range(rank(), settings.standing_batches, world_size())))
-    collect_standing_statistics(generator, own, torch.Generator().manual_seed(settings.seed), dtype)
+    collect_standing_statistics(generator, noted(own), torch.Generator().manual_seed(settings.seed), dtype)
+    return unreadable
 
 
 @torch.no_grad()

@@ -1,13 +1,11 @@
 """An evaluation as tables: for the terminal, for Markdown, and for a run's page."""
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from trivd.evaluation.protocol import APPEARANCE, TITLES, Evaluation
 from trivd.markdown import markdown_table
 from trivd.report import Table
-from trivd.say import say
+from trivd.say import say, show_table
 
 CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
@@ -47,10 +45,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 def print_tables(evaluation: Evaluation, console: Console) -> None:
     """On a terminal; the protocol once, at the end."""
     for table in tables(evaluation):
-        shown = RichTable(*map(escape, table.header))  # units stand in brackets, as rich's markup does
-        for row in table.rows:
-            shown.add_row(*map(escape, row))
-        console.print(shown)
+        show_table(console, table.header, table.rows)
     for warning in evaluation.warnings:
         say(console, warning, "yellow")
     say(console, f"Protocol: {evaluation.protocol}")

@@ -6,6 +6,7 @@ Where that cannot be done, every operation has a plain PyTorch form, which other
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 from trivd.files import library_folder, write_atomically
 from trivd.hardware import processor
 
+LOGGER = logging.getLogger(__name__)
 SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 MOST_TAPS = 15**2  # k^2 that the compiled warp and softmax have room for; larger ones take the plain form
+COMPILER_SECONDS = 600  # of a step, after which the plain form is used
 WORTH_THREADS = 2**16  # elements; below, waking a thread costs more than it saves
 
 _POINTER, _COUNT, _THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -104,6 +107,7 @@ def _load_or_compile() -> ctypes.CDLL:
     path = cache_path()
     if _is_whole(path):
         return ctypes.CDLL(str(path))
+    LOGGER.info("Compiling the CPU kernels, once on this machine: seconds, on a busy one up to a few minutes.")
     with tempfile.TemporaryDirectory(prefix="trivd-kernels-") as folder:
         built = Path(folder) / "kernels.so"
         _compile(built)
@@ -144,14 +148,14 @@ def _compile(to: Path) -> None:
         [compiler, "-shared", str(compiled), *([str(runtime)] if runtime else []), "-o", str(to)],
     )
     for step in steps:
-        subprocess.run(step, check=True, capture_output=True, text=True, timeout=120)
+        subprocess.run(step, check=True, capture_output=True, text=True, timeout=COMPILER_SECONDS)
 
 
 @functools.cache
 def _openmp_runtime() -> Path | None:
     """The GNU OpenMP library that torch has loaded, if it has: kernels share its threads. None: one thread."""
     maps = Path("/proc/self/maps")
-    lines = maps.read_text().splitlines() if maps.is_file() else []
+    lines = maps.read_text(errors="surrogateescape").splitlines() if maps.is_file() else []
     return next((Path(line.split(maxsplit=5)[5]) for line in lines if "libgomp" in line), None)
 
 

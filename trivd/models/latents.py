@@ -25,8 +25,8 @@ def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float |
         truncation: entries beyond +-truncation are drawn again, within it (Brock et al. 2019); 0 gives z = 0.
     """
     if truncation == 0:
-        return torch.zeros(count, dim)
-    z = torch.randn(count, dim, generator=rng)
+        return torch.zeros(count, dim, dtype=torch.float32)
+    z = torch.randn(count, dim, generator=rng, dtype=torch.float32)
     if truncation is None:
         return z
     # By the inverse of the distribution function, as drawing until it fits never ends for a tiny threshold.

@@ -109,7 +109,7 @@ def _without_memory(config: ModelConfig, config_file: Path, weights_file: Path) 
     """
     try:
         with torch.device("meta"):
-            generator = Generator(config)
+            generator = Generator(config).float()  # whatever the caller's default type is
         expected = sum(tensor.nbytes for tensor in generator.state_dict().values())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
         raise TrivdError(f"{config_file} describes a model that is too large for any machine.") from error

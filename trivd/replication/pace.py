@@ -8,7 +8,6 @@ from typing import Any
 import dacite
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from trivd.benchmark.measuring import circumstances, finisher, take_turns
 from trivd.benchmark.step import make_step, measure_memory
@@ -16,7 +15,7 @@ from trivd.errors import TrivdError
 from trivd.files import write_atomically
 from trivd.hardware import choose_device, choose_precision
 from trivd.replication.grids import Grid
-from trivd.say import say
+from trivd.say import say, show_table
 from trivd.training.step import Trainer
 
 PACE_FILE = "pace.json"  # beside the results of a grid
@@ -73,7 +72,7 @@ def read_paces(file: Path) -> dict[str, Pace]:
 def _measure(grid: Grid) -> dict[str, Any]:
     configs = {cell.label: grid.config(cell, 0, None) for cell in grid.cells}
     first = next(iter(configs.values())).training
-    device = choose_device(first.device)
+    device = choose_device(first.device, "training.device")
     dtype = choose_precision(first.precision, device)
     steps = {label: make_step(Trainer(config, device, dtype)) for label, config in configs.items()}
     ways = {label: lambda step=step: [step() for _ in range(STEPS)] for label, step in steps.items()}
@@ -93,14 +92,13 @@ def steps_of(grid: Grid, pace: Pace) -> int | None:
 
 def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console) -> None:
     """What training takes, before it is started."""
-    table = Table("cell", "ms per step", "GiB", "steps", "seeds", "hours", title=grid.about)
-    hours = []
+    rows, hours = [], []
     for cell in grid.cells:
         pace = found[cell.label]
         steps = grid.config(cell, 0, steps_of(grid, pace)).training.steps
         hours.append(grid.seeds * steps * pace.seconds / 3600)
-        table.add_row(cell.label, *pace.cells, f"{steps:,}", str(grid.seeds), f"{hours[-1]:.2f}")
-    console.print(table)
+        rows.append((cell.label, *pace.cells, f"{steps:,}", str(grid.seeds), f"{hours[-1]:.2f}"))
+    show_table(console, ("cell", "ms per step", "GiB", "steps", "seeds", "hours"), rows, grid.about)
     jobs_said = f"{jobs} job{'s' if jobs > 1 else ''}"
     say(console, f"In all about {sum(hours) / jobs:.1f} hours of training with {jobs_said} at a time.")
 

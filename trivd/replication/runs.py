@@ -160,7 +160,7 @@ def _evaluate(task: Task, run: Run, predictor: Predictor, changes: Mapping[str, 
         task.config,
         "validation",
         settings,
-        choose_device(task.config.training.device),
+        choose_device(task.config.training.device, "training.device"),
         report,
     )
 

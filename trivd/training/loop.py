@@ -43,7 +43,7 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
     Raises:
         TrivdError: bad data or folder, or a fault that ends the training; see `faults_explained`.
     """
-    device = choose_device(config.training.device)
+    device = choose_device(config.training.device, "training.device")
     with joined(device, config.training.patience), ExitStack() as stack:
         splits = open_splits(config, data)
         if rank() == 0:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +14,7 @@ from trivd.config import Config
 from trivd.models.blocks import ResidualBlock, recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
+from trivd.say import show_table
 from trivd.training.losses import orthogonality_penalty
 
 BYTES = 4  # of a float32
@@ -88,18 +88,18 @@ def make_plan(config: Config) -> Plan:
 def print_plan(config: Config, console: Console) -> None:
     """Show what a step costs."""
     plan, recipe = make_plan(config), config.training
-    table = Table(title=f"{config.model.unit}, {config.discriminator.decomposition}", show_header=False)
-    table.add_row("parameters of G with E", f"{plan.generator_parameters / 1e6:,.2f} M")
-    for view, count in plan.critic_parameters.items():
-        table.add_row(f"parameters of critic {view}", f"{count / 1e6:,.2f} M")
-    table.add_row("pixels per video that the critics see", f"{plan.critic_pixels:,}")
-    table.add_row("clips per update", f"{recipe.batch_size} x {recipe.accumulation} accumulated")
-    table.add_row(f"FLOPs of {recipe.discriminator_updates} D updates", f"{plan.discriminator_flops / 1e9:,.1f} G")
-    table.add_row("FLOPs of the G update", f"{plan.generator_flops / 1e9:,.1f} G")
-    table.add_row("FLOPs of a step", f"{(plan.discriminator_flops + plan.generator_flops) / 1e9:,.1f} G")
-    table.add_row("memory of weights, gradients, Adam, EMA", f"{plan.state_bytes / 2**30:,.2f} GiB")
-    table.add_row("memory of activations, at most (float32)", f"{plan.activation_bytes / 2**30:,.2f} GiB")
-    console.print(table)
+    rows = [
+        ("parameters of G with E", f"{plan.generator_parameters / 1e6:,.2f} M"),
+        *((f"parameters of critic {view}", f"{count / 1e6:,.2f} M") for view, count in plan.critic_parameters.items()),
+        ("pixels per video that the critics see", f"{plan.critic_pixels:,}"),
+        ("clips per update", f"{recipe.batch_size} x {recipe.accumulation} accumulated"),
+        (f"FLOPs of {recipe.discriminator_updates} D updates", f"{plan.discriminator_flops / 1e9:,.1f} G"),
+        ("FLOPs of the G update", f"{plan.generator_flops / 1e9:,.1f} G"),
+        ("FLOPs of a step", f"{(plan.discriminator_flops + plan.generator_flops) / 1e9:,.1f} G"),
+        ("memory of weights, gradients, Adam, EMA", f"{plan.state_bytes / 2**30:,.2f} GiB"),
+        ("memory of activations, at most (float32)", f"{plan.activation_bytes / 2**30:,.2f} GiB"),
+    ]
+    show_table(console, ("of a step", "size"), rows, f"{config.model.unit}, {config.discriminator.decomposition}")
 
 
 def _count(module: nn.Module) -> int:

@@ -17,7 +17,7 @@ from trivd.evaluation.weights.mapping import Recognised, recognise
 from trivd.evaluation.weights.pytorch import read_pickle, read_safetensors, read_zip
 from trivd.evaluation.weights.tables import MAGIC
 from trivd.evaluation.weights.tensorflow import SHARD_NAME, find_index, read_archive, read_checkpoint
-from trivd.files import library_folder, write_atomically
+from trivd.files import check_output_file, library_folder, write_atomically
 
 WEIGHTS_FILE = "i3d.safetensors"
 FORMAT = "trivd-i3d"
@@ -46,22 +46,34 @@ def read_weights(path: Path) -> Recognised:
     return recognise(_read_tensors(path), str(path))
 
 
+def imported_file(out: Path | None) -> Path:
+    """Where an import writes: `out`, or the library's file, where evaluation looks for it.
+
+    Raises:
+        TrivdError: it cannot be written.
+    """
+    destination = out or library_folder() / WEIGHTS_FILE
+    check_output_file(destination)
+    return destination
+
+
 def import_weights(path: Path, out: Path | None, reference_only: bool = False) -> Imported:
     """Write a file's I3D as safetensors, under TensorFlow's names; a file with other weights is never overwritten.
 
     Args:
         path: see `read_weights`.
-        out: the file to write; None is the library's, where evaluation looks for it.
+        out: see `imported_file`.
         reference_only: refuse any but the weights on which published FVDs rest.
 
     Raises:
-        TrivdError: what `read_weights` says, `out` holds something else, or these are not the reference's weights.
+        TrivdError: what `read_weights` says, `out` holds something else or cannot be written, or these are not the
+            reference's weights.
     """
+    destination = imported_file(out)
     variables, how = read_weights(path)
     identification = identify(variables)
     if reference_only and not identification.is_reference:
         raise TrivdError(f"{path} is {identification}; take it all the same with --allow-unknown.")
-    destination = out or library_folder() / WEIGHTS_FILE
     if destination.exists():
         if _holds(destination, identification):
             return Imported(destination, identification, how, already_there=True)
@@ -72,10 +84,7 @@ def import_weights(path: Path, out: Path | None, reference_only: bool = False) -
         "sha256": identification.sha256,
         "identity": identification.identity.about,
     }
-    try:
-        write_atomically(destination, save(variables, metadata=header))
-    except OSError as error:
-        raise TrivdError(f"Cannot write {destination}: {error.strerror}; name another --out.") from error
+    write_atomically(destination, save(variables, metadata=header))
     return Imported(destination, identification, how, already_there=False)
 
 

@@ -1,0 +1,87 @@
+"""Evaluations of clips of which some cannot be read: these are left out, named and counted."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+
+from trivd.data.clips import Clip, ClipDataset
+from trivd.data.frames import UnreadableVideo
+from trivd.errors import TrivdError
+from trivd.evaluation.scores import Columns, Part
+
+NUMBER = "number"  # column of the clips' numbers
+NAMED = 20  # unreadable clips that are named one by one
+
+
+class LeavingOut:
+    """A `ClipDataset` that is measured in parts without the clips that cannot be read."""
+
+    def __init__(self, clips: ClipDataset) -> None:
+        self._clips = clips
+        self.split = clips.split
+        self.classes = clips.classes
+        self.report = clips.report
+        self._read: dict[int, Clip] = {}  # of the part that is being measured
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    @property
+    def evaluation_clips(self) -> int:
+        return self._clips.evaluation_clips
+
+    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
+        return self._clips.training_clip(index, rng)
+
+    def evaluation_clip(self, index: int) -> Clip:
+        return self._read.pop(index, None) or self._clips.evaluation_clip(index)
+
+    def only_readable(self, part: Part) -> Part:
+        """`part` of the clips that can be read, with a column of their numbers; no columns if none can be."""
+
+        def measure(numbers: Sequence[int]) -> Columns:
+            self._read.clear()
+            for number in numbers:
+                with suppress(UnreadableVideo):
+                    self._read[number] = self._clips.evaluation_clip(number)
+            readable = list(self._read)
+            return {NUMBER: torch.tensor(readable)} | part(readable) if readable else {}
+
+        return measure
+
+
+def in_common(measured: Sequence[Columns], clips: ClipDataset, numbers: Sequence[int]) -> list[Columns]:
+    """The rows of the clips that each of several measurements has: a disk may fail between them.
+
+    Args:
+        measured: of the clips of these numbers, in order; see `LeavingOut.only_readable`.
+        clips: where they come from.
+        numbers: of all of them.
+
+    Raises:
+        TrivdError: no clip is left.
+    """
+    common = set(numbers).intersection(*(columns[NUMBER].tolist() if columns else () for columns in measured))
+    if not common:
+        raise TrivdError(f"None of {len(numbers)} held-out clips can be read. The first: {why(clips, numbers[0])}")
+    kept = torch.tensor(sorted(common))
+    return [
+        {name: column[torch.isin(columns[NUMBER], kept)] for name, column in columns.items()} for columns in measured
+    ]
+
+
+def left_out(clips: ClipDataset, numbers: Sequence[int]) -> list[str]:
+    """A line about each clip that is left out, up to a number."""
+    lines = [f"Left out: {why(clips, number)}" for number in numbers[:NAMED]]
+    return lines + ([f"... and {len(numbers) - NAMED:,} more clips."] if len(numbers) > NAMED else [])
+
+
+def why(clips: ClipDataset, number: int) -> str:
+    """A sentence that names the video of a clip that could not be read."""
+    try:
+        clips.evaluation_clip(number)
+    except UnreadableVideo as error:
+        return str(error)
+    return f"clip {number} could not be read when it was its turn; now it can be."
