@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from video_files import numbered_frames, write_video
 
-from trivd.data.decode import VideoFile
-from trivd.data.folder import _split_by_hash, find_videos
-from trivd.data.listing import Entry, ListedVideos
+from trivd.data.folder import find_videos
+from trivd.data.listing import ListedVideos
+from trivd.data.parts import hashed_splits
 from trivd.errors import TrivdError
 
 WEIZMANN = Path(__file__).parents[3] / "shared" / "data" / "weizmann"
@@ -20,7 +20,9 @@ WEIZMANN = Path(__file__).parents[3] / "shared" / "data" / "weizmann"
 def open_folder(root: Path, split: str = "all", span: int = 8) -> ListedVideos:
     found = find_videos(root, 0.3)
     if split == "all":
-        found = replace(found, entries=tuple(replace(entry, split="train") for entry in found.entries))
+        found = replace(
+            found, entries=tuple(replace(entry, split="train") for entry in found.entries), validation_share=None
+        )
     return ListedVideos(found, "train" if split == "all" else split, 32, 3, span)  # type: ignore[arg-type]
 
 
@@ -61,16 +63,15 @@ def test_hashed_splits_are_disjoint_complete_and_stable(action_folder: Path) -> 
 
 @given(count=st.integers(2, 60), share=st.floats(0.01, 0.99), start=st.integers(0, 1000))
 def test_both_splits_have_a_video_where_there_are_two(count: int, share: float, start: int) -> None:
-    entries = [Entry(VideoFile(Path(str(n))), str(n), "train", None) for n in range(start, start + count)]
-    assert {entry.split for entry in _split_by_hash(entries, share)} == {"train", "validation"}
+    names = [str(n) for n in range(start, start + count)]
+    assert set(hashed_splits(names, share)) == {"train", "validation"}
 
 
 def test_hashed_splits_keep_to_the_share() -> None:
-    entries = [Entry(VideoFile(Path(str(n))), str(n), "train", None) for n in range(4000)]
-    held_out = {entry.name for entry in _split_by_hash(entries, 0.2) if entry.split == "validation"}
-    assert abs(len(held_out) / 4000 - 0.2) < 0.03
-    fewer = {entry.name for entry in _split_by_hash(entries[::2], 0.2) if entry.split == "validation"}
-    assert fewer == {entry.name for entry in entries[::2]} & held_out
+    names = [str(n) for n in range(4000)]
+    splits = dict(zip(names, hashed_splits(names, 0.2), strict=True))
+    assert abs(list(splits.values()).count("validation") / 4000 - 0.2) < 0.03
+    assert hashed_splits(names[::2], 0.2) == [splits[name] for name in names[::2]]
 
 
 def test_videos_without_sub_folders_have_no_labels(tmp_path: Path) -> None:
@@ -152,14 +153,6 @@ def test_nothing_usable_says_why_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "zero.mp4").touch()
     with pytest.raises(TrivdError, match=r"3 too short, 1 zero bytes.*at least 8 frames"):
         open_folder(tmp_path)
-
-
-def test_a_single_video_leaves_validation_empty(tmp_path: Path) -> None:
-    write_video(tmp_path / "only.mp4", numbered_frames(10))
-    names = [entry.split for entry in find_videos(tmp_path, 0.3).entries]
-    empty = "train" if names == ["validation"] else "validation"
-    with pytest.raises(TrivdError, match=f"for the split '{empty}'"):
-        open_folder(tmp_path, empty)
 
 
 def test_real_videos() -> None:

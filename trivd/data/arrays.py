@@ -10,6 +10,7 @@ from trivd.config import VideoLimits
 from trivd.data.frames import UnreadableVideo, check_bytes, check_frame, check_length
 from trivd.files import unpacked_sizes
 
+ARRAY_SUFFIXES = (".npy", ".npz")
 VIDEO_NAMES = ("video", "frames")  # of the array that is meant where an .npz file holds several
 CHANNELS = (1, 3)
 MOST_CHANNELS = 4  # a last axis so short is one of channels, not a width

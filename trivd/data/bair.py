@@ -19,6 +19,7 @@ from trivd.data.listing import Entry, Found
 from trivd.data.report import Skipped
 from trivd.data.source import Split
 from trivd.data.tfrecord import Example, Record, find_records, parse_example, read_record
+from trivd.data.tree import is_hidden, printable
 from trivd.errors import TrivdError
 
 FOLDER = "softmotion30_44k"
@@ -162,8 +163,8 @@ def _record_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
         if match := FILE_NAME.fullmatch(path.name):
             first, last = int(match[1]), int(match[2])
             numbered.append((first, last, path))
-        elif not path.name.startswith("."):
-            others.append(path.name)
+        elif not is_hidden(path.name):
+            others.append(printable(path.name))
     return [(path, last - first + 1) for first, last, path in sorted(numbered)], sorted(others)
 
 

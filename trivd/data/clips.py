@@ -164,7 +164,7 @@ class DigitClips:
 
 
 def open_clips(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) -> ClipDataset:
-    """Clips for a model, from "moving-digits", a store made by `trivd prepare`, or a folder of videos.
+    """Clips for a model, from "moving-digits", a store made by `trivd prepare`, a folder of videos, or one video.
 
     Raises:
         TrivdError: there is no such data, it holds no clip of this length, or it does not fit the model.
@@ -186,7 +186,7 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
             MovingDigits(split, model.frames, data.stride, model.resolution, model.image_channels, data.digits, clips)
         )
     root = Path(path)
-    if not root.is_dir():
+    if not (root.is_dir() or root.is_file()):
         raise TrivdError(
             f"{root} is not a folder of videos; name one, a store made by `trivd prepare`, or {MOVING_DIGITS}."
         )

@@ -19,16 +19,24 @@ from typing import NamedTuple
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.decode import VIDEO_SUFFIXES, VideoFile
-from trivd.data.folder import SPLIT_FOLDERS, find_videos
+from trivd.data.folder import find_videos
 from trivd.data.listing import Entry, Found
 from trivd.data.lists import bad_line, text_lines
 from trivd.data.report import Skipped
 from trivd.data.source import Split
+from trivd.data.tree import is_folder, printable, scan, what_made
 from trivd.errors import TrivdError
 
 COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 LABEL = "label"  # the column that lists of the test split may lack
-SPLITS: dict[str, Split] = SPLIT_FOLDERS | {"validate": "validation"}  # by their names in lists, and of lists
+SPLITS: dict[str, Split] = {  # by their names in lists, and of lists
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "test": "test",
+    "validate": "validation",
+}
 LIST_FOLDERS = ("", "annotations", "kinetics600")  # the last is what DeepMind's archive of lists unpacks to
 REPLACEMENT = "replacement"
 CLIP = re.compile(r"[\w-]{11}_\d{6}_\d{6}", re.ASCII)  # a file's name without suffix
@@ -160,8 +168,8 @@ def _header(path: Path) -> list[str]:
 def _files(root: Path, lists: set[str]) -> tuple[dict[str, str], list[Skipped]]:
     """The paths of all videos by their names without suffix, and what else lies in the folders."""
     files: dict[str, str] = {}
-    skipped = []
-    for path, is_replacement in _walk(str(root)):
+    skipped: list[Skipped] = []
+    for path, is_replacement in _walk(root, str(root), skipped):
         stem, suffix = os.path.splitext(os.path.basename(path))
         if suffix.lower() not in VIDEO_SUFFIXES:
             if path not in lists:
@@ -177,24 +185,37 @@ def _files(root: Path, lists: set[str]) -> tuple[dict[str, str], list[Skipped]]:
 
 def _name(root: Path, path: str) -> str:
     """The path from the root, with forward slashes; much faster than pathlib for half a million files."""
-    return path[len(os.path.join(root, "")) :].replace(os.sep, "/")
+    return printable(path[len(os.path.join(root, "")) :].replace(os.sep, "/"))
 
 
-def _walk(folder: str, is_replacement: bool = False) -> Iterator[tuple[str, bool]]:
-    """All files under a folder in a fixed order, those in a folder `replacement` after their neighbours."""
-    with os.scandir(folder) as scanned:  # knows folders from files without asking for each
-        inside = sorted(scanned, key=lambda one: (one.name == REPLACEMENT, one.name))
+def _walk(
+    root: Path, folder: str, skipped: list[Skipped], is_replacement: bool = False, above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, bool]]:
+    """All files under a folder in a fixed order, those in a folder `replacement` after their neighbours.
+
+    Links back to a folder among the real paths `above` are not followed. Folders that cannot be read, and those that
+    trivd wrote, are added to `skipped`. Raises OSError for the root alone.
+    """
+    real = os.path.realpath(folder)
+    try:
+        inside = [] if real in above else sorted(scan(folder), key=lambda one: (one.name == REPLACEMENT, one.name))
+    except OSError as error:
+        if folder == str(root):
+            raise
+        skipped.append(Skipped(_name(root, folder), "cannot be read", error.strerror or ""))
+        return
+    if (made_for := what_made(Path(folder), {one.name for one in inside})) is not None:
+        skipped.append(Skipped(_name(root, folder), made_for))
+        return
     for one in inside:
-        if one.name.startswith("."):
-            continue
-        if not one.is_dir():
+        if is_folder(one):
+            yield from _walk(root, one.path, skipped, is_replacement or one.name == REPLACEMENT, above | {real})
+        else:
             yield one.path, is_replacement
-        elif not (one.is_symlink() and Path(one.path).resolve() in Path(folder, one.name).absolute().parents):
-            yield from _walk(one.path, is_replacement or one.name == REPLACEMENT)
 
 
 def _is_named_so(root: Path) -> bool:
     """Whether the first video is named as a clip of the data set."""
-    videos = (os.path.splitext(os.path.basename(path)) for path, _ in _walk(str(root)))
+    videos = (os.path.splitext(os.path.basename(path)) for path, _ in _walk(root, str(root), []))
     first = next((stem for stem, suffix in videos if suffix.lower() in VIDEO_SUFFIXES), "")
     return CLIP.fullmatch(first) is not None

@@ -14,6 +14,7 @@ from trivd.data.folder import find_videos
 from trivd.data.kinetics import find_kinetics, is_kinetics
 from trivd.data.listing import Found
 from trivd.data.source import balanced
+from trivd.data.tree import Folder
 from trivd.data.ucf101 import find_ucf101, is_ucf101
 from trivd.errors import TrivdError
 
@@ -23,15 +24,18 @@ RECOGNISED: dict[Layout, Callable[[Path], bool]] = {"bair": is_bair, "ucf101": i
 def find(root: Path, data: DataConfig) -> Found:
     """List the videos of a data set in the layout `data.layout`; none is opened.
 
-    With `data.balanced_split`, training keeps the first 70% of its videos, and all others are test videos (C.1).
+    A single video file is a data set of one. With `data.balanced_split`, training keeps the first 70% of its videos,
+    and all others are test videos (C.1).
 
     Raises:
-        TrivdError: there is no such folder, or it does not fit the layout; the error says why.
+        TrivdError: there is no such folder, trivd wrote it, or it does not fit the layout; the error says why.
     """
-    if not root.is_dir():
+    if not (root.is_dir() or root.is_file()):
         raise TrivdError(f"{root} is not a folder; name one that holds videos.")
     try:
-        layout = recognise(root) if data.layout == "auto" else data.layout
+        if root.is_dir() and (made_for := Folder(root).made_for) is not None:
+            raise TrivdError(f"{root} is {made_for}, not data to read videos from; name the folder of the videos.")
+        layout = "folder" if root.is_file() else recognise(root) if data.layout == "auto" else data.layout
         match layout:
             case "bair":
                 found = find_bair(root, data.bair_camera, data.limits)
@@ -59,5 +63,6 @@ def _balance(found: Found) -> Found:
     return replace(
         found,
         entries=entries,
+        validation_share=None,
         notes=(*found.notes, f"balanced split: {count['train']:,} train, {count['test']:,} test"),
     )

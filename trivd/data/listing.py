@@ -1,7 +1,7 @@
 """Videos that were listed but not opened yet, whatever layout they came in, and one split of them as a source."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.progress import track
 
 from trivd.data.decode import UnreadableVideo, Video, VideoInfo, first_frames
+from trivd.data.parts import Part, divide
 from trivd.data.report import ScanReport, Skipped
 from trivd.data.source import Split, existing_split
 from trivd.errors import TrivdError
 
+TOO_SHORT = "too short"
 LONG_SCAN = 500  # videos from which on scanning shows its progress
 
 
@@ -38,6 +40,7 @@ class Found:
     classes: tuple[str, ...]  # of all splits
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]  # for the user, one line each
+    validation_share: float | None = None  # of what is held out by a hash; None where the data say what is
 
     def labels(self, entries: list[Entry]) -> list[int]:
         """The number of each one's class; 0 without classes."""
@@ -47,6 +50,9 @@ class Found:
 
 class ListedVideos:
     """One split of what was found, decoded as it is read.
+
+    Where the data do not say what is held out and one side has no usable video, the usable ones are divided anew; a
+    single one is cut in time. See `trivd.data.parts`.
 
     Args:
         found: the videos.
@@ -62,43 +68,75 @@ class ListedVideos:
     def __init__(self, found: Found, split: Split, resolution: int, channels: int, span: int) -> None:
         self.resolution = resolution
         self.channels = channels
-        self.split = existing_split({entry.split for entry in found.entries}, split)
-        used: list[tuple[Entry, VideoInfo]] = []
-        skipped = list(found.skipped)
-        for entry, result in probe_all([entry for entry in found.entries if entry.split == self.split]):
-            if isinstance(result, Skipped):
-                skipped.append(result)
-            elif result.frames < span:
-                skipped.append(Skipped(entry.name, "too short", f"{result.frames} of {span} frames"))
-            else:
-                used.append((entry, result))
+        is_open = found.validation_share is not None
+        splits: set[Split] = {"train", "validation"} if is_open else {entry.split for entry in found.entries}
+        self.split = existing_split(splits, split)
+        mine = [entry for entry in found.entries if entry.split == self.split]
+        others = [entry for entry in found.entries if entry.split != self.split]
+        used, skipped = usable(mine, span)
+        notes = found.notes
+        parts = [Part(number, self.split, 0, info.frames) for number, (_, info) in enumerate(used)]
+        if found.validation_share is not None:
+            if not used:
+                used, more = usable(others, span)
+                skipped += more
+                others = mine
+            if used and not any(usable([entry], span)[0] for entry in others):
+                names, lengths = [entry.name for entry, _ in used], [info.frames for _, info in used]
+                parts, note = divide(found.root, names, lengths, span, found.validation_share)
+                notes = (*notes, note)
+        parts = [part for part in parts if part.split == self.split]
+        entries = [used[part.video][0] for part in parts]
         self.classes = found.classes
-        self.names = [entry.name for entry, _ in used]
-        self.labels = found.labels([entry for entry, _ in used])
-        self.lengths = [info.frames for _, info in used]
+        self.names = [entry.name for entry in entries]
+        self.labels = found.labels(entries)
+        self.lengths = [part.frames for part in parts]
         self.report = ScanReport(
-            f"{found.root}, {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped), found.notes
+            f"{found.root}, {self.split}", self.classes, tuple(self.lengths), span, (*found.skipped, *skipped), notes
         )
         self.summary = self.report.lines()
-        self._videos = [entry.video for entry, _ in used]
-        if not used:
-            raise nothing_usable(found.root, self.split, self.report)
+        self._videos = [entry.video for entry in entries]
+        self._first = [part.first for part in parts]
+        if not parts:
+            raise nothing_usable(found.root, self.split, self.report, {entry.split for entry in found.entries})
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video: (count, H, W, C), min(H, W) = resolution. See `VideoSource.read`."""
-        return first_frames(self._videos[video], start, count, stride, self.resolution, self.channels)
+        opened = self._videos[video]
+        try:
+            return first_frames(opened, self._first[video] + start, count, stride, self.resolution, self.channels)
+        except OSError as error:  # gone, or no longer to be read
+            raise UnreadableVideo(opened.path, "cannot be read", error.strerror or "") from error
 
 
-def nothing_usable(root: Path, split: str, report: ScanReport) -> TrivdError:
-    """The error for a split without a video."""
+def usable(entries: Sequence[Entry], span: int) -> tuple[list[tuple[Entry, VideoInfo]], list[Skipped]]:
+    """Those videos that have at least `span` frames, and why the others are not used."""
+    used, skipped = [], []
+    for entry, seen in probe_all(entries):
+        if isinstance(seen, Skipped):
+            skipped.append(seen)
+        elif seen.frames < span:
+            skipped.append(Skipped(entry.name, TOO_SHORT, f"{seen.frames} of {span} frames"))
+        else:
+            used.append((entry, seen))
+    return used, skipped
+
+
+def nothing_usable(root: Path, split: str, report: ScanReport, splits: Collection[str] = ()) -> TrivdError:
+    """The error for a split without a video; `splits` are those that have some."""
+    others = sorted(set(splits) - {split})
+    where = f", all are for {' and '.join(others)}" if others and split not in splits else ""
     why = f" Skipped: {report.reasons}." if report.skipped else ""
-    return TrivdError(
-        f"{root} has no usable video for the split {split!r}.{why} "
-        f"Add videos of at least {report.span} frames, or ask for shorter clips."
-    )
+    if where:
+        advice = f"Move those that are for {split} into a folder {split}."
+    elif any(one.reason == TOO_SHORT for one in report.skipped):
+        advice = f"Add videos of at least {report.span} frames, or ask for shorter clips."
+    else:
+        advice = "Name a folder of videos (such as mp4 files), of folders of numbered images, or of arrays."
+    return TrivdError(f"{root} has no usable video for the split {split!r}{where}.{why} {advice}")
 
 
-def probe_all(entries: list[Entry]) -> Iterator[tuple[Entry, VideoInfo | Skipped]]:
+def probe_all(entries: Sequence[Entry]) -> Iterator[tuple[Entry, VideoInfo | Skipped]]:
     """Check videos several at a time; those that cannot be used give the reason."""
 
     def check(entry: Entry) -> VideoInfo | Skipped:
@@ -106,6 +144,8 @@ def probe_all(entries: list[Entry]) -> Iterator[tuple[Entry, VideoInfo | Skipped
             return entry.video.probe()
         except UnreadableVideo as error:
             return Skipped(entry.name, error.reason, error.detail)
+        except OSError as error:
+            return Skipped(entry.name, "cannot be read", error.strerror or "")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # FFmpeg works outside of Python's lock
         results = track(

@@ -5,7 +5,6 @@ Layout: `UCF-101/<class>/v_<class>_gXX_cYY.avi`, and in `ucfTrainTestlist/` besi
 lie among the class folders, or beside the folder that holds these.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from trivd.data.listing import Entry, Found
 from trivd.data.lists import bad_line, text_lines
 from trivd.data.report import Skipped
 from trivd.data.source import Split
+from trivd.data.tree import is_folder, printable, scan
 from trivd.errors import TrivdError
 
 VIDEOS = ("UCF-101", "UCF101")
@@ -71,7 +71,7 @@ def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> 
                 skipped.append(Skipped(prefix + video, "missing", split))
         counts = f"{len(entries) - there:,} of {len(listed) - before:,} listed videos"
         notes.append(f"{split}: {counts} ({OFFICIAL[fold][split]:,} in the data set)")
-    skipped += [Skipped(prefix + video, "in no list") for video in sorted(unlisted)]
+    skipped += [Skipped(printable(prefix + video), "in no list") for video in sorted(unlisted)]
     return Found(root, tuple(entries), tuple(classes), tuple(skipped), tuple(notes))
 
 
@@ -128,17 +128,18 @@ def _avi_files(videos: Path, classes: list[str], prefix: str) -> tuple[set[str],
     """The videos there are, "class/file", and what else lies there."""
     there: set[str] = set()
     skipped = []
-    for folder in _visible_names(videos):
-        if folder in classes:
-            for name in _visible_names(videos / folder):
-                if name.endswith(".avi"):
-                    there.add(f"{folder}/{name}")
+    for folder in scan(videos):
+        if folder.name in classes:
+            try:
+                inside = scan(folder.path)
+            except OSError as error:
+                skipped.append(Skipped(prefix + folder.name, "cannot be read", error.strerror or ""))
+                continue
+            for file in inside:
+                if file.name.endswith(".avi"):
+                    there.add(f"{folder.name}/{file.name}")
                 else:
-                    skipped.append(Skipped(f"{prefix}{folder}/{name}", "not a video"))
-        elif folder != LISTS and (videos / folder).is_dir():
-            skipped.append(Skipped(prefix + folder, f"not a class of {CLASSES}"))
+                    skipped.append(Skipped(printable(f"{prefix}{folder.name}/{file.name}"), "not a video"))
+        elif folder.name != LISTS and is_folder(folder):
+            skipped.append(Skipped(printable(prefix + folder.name), f"not a class of {CLASSES}"))
     return there, skipped
-
-
-def _visible_names(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
