@@ -1,6 +1,5 @@
 """What each command of `trivd` takes and does; `trivd.cli` turns these dataclasses into options."""
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,8 +26,10 @@ from trivd.presets import PRESETS, preset
 from trivd.run_report import write_run_report
 from trivd.say import say, show_table
 from trivd.training.loop import train
+from trivd.training.output import lasting_output
 from trivd.training.plan import print_plan
 from trivd.training.run import Run
+from trivd.training.stops import interrupted_by_signals
 
 DONE, STOPPED = 0, 3  # exit status: complete; stopped by a signal, to be gone on with
 
@@ -140,18 +141,17 @@ class Prepare:
             limits=self.limits,
         )
         check_output_folder(self.destination, "name another DST")
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        try:
-            report = write_store(
-                self.source, self.destination, self.resolution, self.image_channels, data, self.workers, console
-            )
-        except KeyboardInterrupt:
-            say(console, "Stopped; finished shards are kept. Repeat the command to go on.")
-            return STOPPED
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        for line in report.lines() if report else []:  # under torchrun one process reports
-            say(console, line)
+        with lasting_output(console):
+            try:
+                with interrupted_by_signals():
+                    report = write_store(
+                        self.source, self.destination, self.resolution, self.image_channels, data, self.workers, console
+                    )
+            except KeyboardInterrupt:
+                say(console, "Stopped; finished shards are kept. Repeat the command to go on.")
+                return STOPPED
+            for line in report.lines() if report else []:  # under torchrun one process reports
+                say(console, line)
         return DONE
 
 

@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(many: Path, undisturbed: dic
     assert contents(store) == undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_keeps_what_is_done(
     action_folder: Path,
     tmp_path: Path,

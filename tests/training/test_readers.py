@@ -1,18 +1,23 @@
 """The processes that read clips for a training: what they cannot read, and how they end."""
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from run_checks import MakeConfig, run_to
+from run_checks import MakeConfig, assert_same_run, run_to
 
+from trivd.data.clips import Clip, DigitClips
 from trivd.data.loader import Batch
 from trivd.errors import TrivdError
+from trivd.training.checkpoint import list_checkpoints
 from trivd.training.faults import NAMED, UnreadableClips
+from trivd.training.run import Run
 from trivd.training.step import Trainer
 
 
@@ -29,8 +34,8 @@ def children() -> list[int]:
 def test_a_reader_that_is_killed_is_said(
     tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by a system that has no memory left; the same command goes on."""
-    config = tiny_config(training={"steps": 8}, data={"workers": 1})
+    """As by a system that has no memory left; what was trained is saved, and the same command goes on."""
+    config = tiny_config(training={"steps": 8, "checkpoint_every": 100}, data={"workers": 1})
     before, train_step = set(children()), Trainer.train_step
 
     def step(trainer: Trainer, updates: list[list[Batch]]) -> object:
@@ -41,30 +46,51 @@ def test_a_reader_that_is_killed_is_said(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
-        message = r"reads clips was ended from outside.*the last good checkpoint is step [46] .*\(now 1\)"
+        message = r"was ended from outside \(it ended by SIGKILL\).*the last good checkpoint is step [567] .*\(now 1\)"
         with pytest.raises(TrivdError, match=message):
             run_to(tmp_path / "run", config)
     assert run_to(tmp_path / "run", config)[0]
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "unable to write to file </torch_12_34_5>: No space left on device (28)",
-        "unable to mmap 4096 bytes from file </torch_12_34_5>: No space left on device (28)",
-        "DataLoader worker (pid 12) is killed by signal: Bus error. It is possible that dataloader's workers are out "
-        "of shared memory. Please try to raise your shared memory limit.",
-    ],
-)
-def test_shared_memory_that_is_full_is_said(
-    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, said: str
+def test_shared_memory_that_is_too_small_is_said_before_anything_is_computed(
+    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step(trainer: Trainer, updates: list[list[Batch]]) -> object:
-        raise RuntimeError(said)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2 * 5 * 32 * 32 * 3 - 1))
+    config = tiny_config(data={"workers": 1})
+    with pytest.raises(TrivdError, match=r"shared memory \(/dev/shm\).*too small.*--data\.workers 0"):
+        run_to(tmp_path / "run", config)
+    assert Run(tmp_path / "run").log_rows() == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2 * 5 * 32 * 32 * 3))
+    complete, said = run_to(tmp_path / "run", config)
+    assert complete
+    assert "room for 1 batches of 0.0 MiB" in said
 
-    monkeypatch.setattr(Trainer, "train_step", step)
-    with pytest.raises(TrivdError, match=r"shared memory \(/dev/shm\).*full.*--data\.workers 0"):
-        run_to(tmp_path / "run", tiny_config())
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_reading_saves_what_was_trained(
+    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """The last checkpoint may be hours old; the same command goes on from where it ended."""
+    config = tiny_config(training={"steps": 6, "checkpoint_every": 100}, data={"workers": workers})
+    assert run_to(tmp_path / "whole", config)[0]
+    training_clip, seen = DigitClips.training_clip, []
+
+    def broken(clips: DigitClips, index: int, rng: np.random.Generator) -> Clip:
+        seen.append(index)
+        if len(seen) > 2 * 2 * 2 + 2 * 2 * 3:  # standing statistics, and three steps
+            raise ValueError("bad luck")
+        return training_clip(clips, index, rng)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DigitClips, "training_clip", broken)
+        with pytest.raises(TrivdError, match="cannot be read: ValueError: bad luck"):
+            run_to(tmp_path / "run", config)
+    (saved,) = list_checkpoints(tmp_path / "run" / "checkpoints")
+    complete, said = run_to(tmp_path / "run", config)
+    assert complete
+    assert f"from step {int(saved.name.removeprefix('step-'))}." in said
+    assert_same_run(tmp_path / "run", tmp_path / "whole", 6)
 
 
 def test_memory_that_runs_out_at_the_start_is_said(

@@ -1,17 +1,15 @@
 """Batches of clips: an endless stream for training that resumes exactly, and a fixed pass for evaluation."""
 
-import atexit
-import signal
-import weakref
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from trivd.data.clips import Clip, ClipDataset
 from trivd.data.frames import UnreadableVideo
+from trivd.data.processes import unexpected
+from trivd.data.readers import Pixels, Readers, Warn
 from trivd.errors import TrivdError
 
 ATTEMPTS = 10  # at a clip that can be read, before it is taken that none can
@@ -41,6 +39,7 @@ class TrainingStream:
         workers: processes that read clips; 0 reads in this one.
         rank: number of this process among those that train together.
         world: how many these are.
+        warn: is given a sentence where the workers are slowed down, see `trivd.data.readers`.
     """
 
     def __init__(
@@ -52,6 +51,7 @@ class TrainingStream:
         workers: int,
         rank: int = 0,
         world: int = 1,
+        warn: Warn = lambda sentence: None,
     ) -> None:
         if len(dataset) == 0:
             raise TrivdError("The training data hold no clip.")
@@ -62,30 +62,22 @@ class TrainingStream:
         self.workers = workers
         self.rank = rank
         self.world = world
+        self.warn = warn
 
     def __iter__(self) -> Generator[Batch, None, None]:
-        """Batches from `start` on; `close` the generator to end its workers.
+        """Batches from `start` on. The workers start here; `close` the generator to end them.
 
         Raises:
-            TrivdError: the data cannot be read; single videos that cannot be are replaced, see `Batch.unreadable`.
+            TrivdError: the data cannot be read, here or on the way, or the workers cannot pass on what they read;
+                single videos that cannot be read are replaced, see `Batch.unreadable`.
+            WorkerLostError: on the way, a worker has ended.
         """
-        batches = self._batches()
-        atexit.register(_close, weakref.ref(batches))
-        return batches
-
-    def _batches(self) -> Generator[Batch, None, None]:
-        loader = DataLoader(
-            _Samples(self.dataset, self.seed),
-            batch_sampler=self._sample_numbers(),
-            num_workers=self.workers,
-            collate_fn=_collate_or_error,
-            worker_init_fn=_ignore_stop_signals,
-            prefetch_factor=2 if self.workers else None,
-        )
-        for batch in loader:
-            if isinstance(batch, TrivdError):
-                raise batch
-            yield batch
+        samples, numbers = _Samples(self.dataset, self.seed), self._sample_numbers()
+        if self.workers == 0:
+            return (samples.batch(batch) for batch in numbers)
+        clip = samples.read((self.start, next(self._sample_numbers())[0][1])).clip
+        shape = (self.batch_size, *clip.video.shape)
+        return _batches(Readers(samples.fill, numbers, shape, self.workers, self.warn))
 
     def _sample_numbers(self) -> Iterator[list[tuple[int, int]]]:
         """Of each batch: its samples' numbers n, and the data set's index that each stands for."""
@@ -101,32 +93,72 @@ class TrainingStream:
             n += self.batch_size * self.world
 
 
+def _batches(readers: "Readers[list[tuple[int, int]], _Rest]") -> Generator[Batch, None, None]:
+    try:
+        while True:
+            video, (labels, unreadable) = readers.next()
+            yield Batch(torch.from_numpy(video), torch.tensor(labels, dtype=torch.int64), unreadable)
+    finally:
+        readers.close()
+
+
 class _Sample(NamedTuple):
     clip: Clip
     unreadable: list[str]  # sentences
 
 
-class _Samples(Dataset[_Sample | TrivdError]):
+class _Rest(NamedTuple):
+    """What belongs to a batch beside its pixels."""
+
+    labels: list[int]
+    unreadable: tuple[str, ...]
+
+
+class _Samples:
+    """Reads samples by their numbers n and the data set's indices that they stand for."""
+
     def __init__(self, dataset: ClipDataset, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
 
-    def __getitem__(self, sample: tuple[int, int]) -> _Sample | TrivdError:
-        """The clip of a sample; for one that cannot be read, another at random, always the same."""
+    def batch(self, numbers: list[tuple[int, int]]) -> Batch:
+        """The samples of a batch."""
+        samples = [self.read(sample) for sample in numbers]
+        sentences = tuple(sentence for sample in samples for sentence in sample.unreadable)
+        return _collate([sample.clip for sample in samples])._replace(unreadable=sentences)
+
+    def fill(self, numbers: list[tuple[int, int]], video: Pixels) -> _Rest:
+        """Read the samples of a batch into `video` (B, T, H, W, C)."""
+        labels: list[int] = []
+        unreadable: list[str] = []
+        for place, sample in zip(video, numbers, strict=True):
+            clip, sentences = self.read(sample)
+            place[...] = clip.video
+            labels.append(clip.label)
+            unreadable += sentences
+        return _Rest(labels, tuple(unreadable))
+
+    def read(self, sample: tuple[int, int]) -> _Sample:
+        """The clip of a sample; for one that cannot be read, another at random, always the same.
+
+        Raises:
+            TrivdError: none can be read, or there is an error that nobody has thought of.
+        """
         number, index = sample
         unreadable: list[str] = []
-        try:  # a raised error would arrive wrapped in the worker's traceback
-            for attempt in range(ATTEMPTS):
-                rng = np.random.default_rng((self.seed, number, attempt) if attempt else (self.seed, number))
-                if attempt:
-                    index = int(rng.integers(len(self.dataset)))
-                try:
-                    return _Sample(self.dataset.training_clip(index, rng), unreadable)
-                except UnreadableVideo as error:
-                    unreadable.append(str(error))
-        except TrivdError as error:
-            return error
-        return TrivdError(f"{ATTEMPTS} videos in succession cannot be read. The last: {unreadable[-1]}")
+        for attempt in range(ATTEMPTS):
+            rng = np.random.default_rng((self.seed, number, attempt) if attempt else (self.seed, number))
+            if attempt:
+                index = int(rng.integers(len(self.dataset)))
+            try:
+                return _Sample(self.dataset.training_clip(index, rng), unreadable)
+            except UnreadableVideo as error:
+                unreadable.append(str(error))
+            except (TrivdError, MemoryError):
+                raise
+            except Exception as error:
+                raise TrivdError(unexpected(f"Clip {index} of the training data cannot be read", error)) from error
+        raise TrivdError(f"{ATTEMPTS} videos in succession cannot be read. The last: {unreadable[-1]}")
 
 
 def evaluation_numbers(dataset: ClipDataset, clips: int) -> list[int]:
@@ -147,26 +179,3 @@ def evaluation_batch(dataset: ClipDataset, numbers: Sequence[int]) -> Batch:
 def _collate(clips: list[Clip]) -> Batch:
     videos, labels = zip(*clips, strict=True)
     return Batch(torch.from_numpy(np.stack(videos)), torch.tensor(labels, dtype=torch.int64))
-
-
-def _collate_or_error(samples: list[_Sample | TrivdError]) -> Batch | TrivdError:
-    clips, unreadable = [], []
-    for sample in samples:
-        if isinstance(sample, TrivdError):
-            return sample
-        clips.append(sample.clip)
-        unreadable += sample.unreadable
-    return _collate(clips)._replace(unreadable=tuple(unreadable))
-
-
-def _ignore_stop_signals(worker: int) -> None:
-    """Ctrl-C, and SIGTERM from `timeout` or a batch system, go to the whole process group, but are for the training
-    process: it saves its state and ends its workers itself."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _close(stream: weakref.ref[Generator[Batch, None, None]]) -> None:
-    """End a stream's workers at exit, where Python itself would wait for them for ever: they ignore its SIGTERM."""
-    if (generator := stream()) is not None:
-        generator.close()

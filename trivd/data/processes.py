@@ -5,19 +5,132 @@ Both end at once, and leave nobody behind, when one of them is stopped or killed
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
-from typing import Self, TypeVar
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from trivd.distributed import rank, world_size
 from trivd.errors import TrivdError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+# By which terminals and batch systems ask a program to end: Ctrl-C; SIGTERM of all of them; SIGHUP of a closed terminal
+# or a lost connection; SIGUSR1, SIGUSR2 and SIGXCPU some time before a job is killed (SLURM, LSF, Grid Engine).
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+)
+END_SECONDS = 5.0  # that a killed process may take to vanish: one that waits for a broken disk may never do
+
+
+class WorkerLostError(Exception):
+    """A worker process has ended by itself; the text says how."""
+
+
+class Worker:
+    """A process that does jobs one after the other; it ends with this object, and with this process.
+
+    A job, its result and its error go through a pipe, and are packed where it can be told if that fails. Signals to
+    stop are for this process alone: it decides, and ends its workers itself.
+
+    Args:
+        context: how the process is started.
+        function: does a job.
+    """
+
+    def __init__(self, context: BaseContext, function: Callable[[Any], Any]) -> None:
+        self.connection, theirs = context.Pipe()
+        # mypy takes a context for one without processes: each kind has a class of its own.
+        self._process = context.Process(target=_work, args=(function, theirs), daemon=True)  # type: ignore[attr-defined]
+        self._process.start()
+        theirs.close()  # else its end would not be seen here
+        self.end = weakref.finalize(self, _end, self._process, self.connection, os.getpid())
+
+    def send(self, job: object) -> None:
+        """Give it a job; it may have others."""
+        with suppress(OSError):  # it has ended, as `receive` will say
+            self.connection.send(job)
+
+    def ready(self, seconds: float) -> bool:
+        """Whether `receive` returns or raises at once, after waiting so long for it."""
+        return self.connection.poll(seconds)
+
+    def receive(self) -> Any:
+        """The result of the oldest job.
+
+        Raises:
+            WorkerLostError: the process has ended.
+            TrivdError: the job raised it, or another error, which it names.
+            OSError, MemoryError: the job raised them.
+        """
+        try:
+            failure, result = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(END_SECONDS)
+            code = self._process.exitcode
+            how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with status {code}"
+            raise WorkerLostError(f"it ended {how}") from error
+        if failure is not None:
+            kind, values = failure
+            raise kind(*values)
+        return result
+
+
+def _end(process: Any, connection: Connection, owner: int) -> None:
+    """Kill it, whatever it does, stopped or not; not from a process forked later, which has but copies."""
+    if os.getpid() == owner:
+        process.kill()
+        process.join(END_SECONDS)
+        connection.close()
+
+
+def _work(function: Callable[[Any], Any], connection: Connection) -> None:
+    """Do jobs until this process is killed or its parent ends."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended
+        while True:
+            job = connection.recv()
+            connection.send_bytes(_answer(function, job))
+
+
+def _answer(function: Callable[[Any], Any], job: object) -> bytes:
+    """How the job failed, as the kind and the values of the error that is raised here, if it did; and its result."""
+    try:
+        return pickle.dumps((None, function(job)))
+    except TrivdError as error:
+        return pickle.dumps(((TrivdError, (str(error),)), None))
+    except OSError as error:
+        return pickle.dumps(((OSError, (error.errno, error.strerror or str(error), error.filename)), None))
+    except MemoryError:
+        return pickle.dumps(((MemoryError, ()), None))
+    except Exception as error:  # it may be one that cannot be packed, or not unpacked
+        return pickle.dumps(((TrivdError, (unexpected("A worker process failed", error),)), None))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # in the middle of whatever the main thread does
+
+
+def unexpected(what: str, error: Exception) -> str:
+    """A sentence about an error that nobody has thought of, for a report of it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{what}: {type(error).__name__}: {error}".rstrip(".")
+    return f"{said} ({Path(place.filename).name}, line {place.lineno}). What is finished is kept; please report this."
 
 
 class Workers:
@@ -28,19 +141,14 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._pool: ProcessPoolExecutor | None = None
-        self._lifeline: Connection | None = None
+        self._workers: list[Worker] = []
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: object, *_: object) -> None:
-        if self._pool is None or self._lifeline is None:
-            return
-        if error is not None:  # in the middle of jobs
-            self._lifeline.close()
-        self._pool.shutdown(cancel_futures=True)
-        self._lifeline.close()
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.end()
 
     def each(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """Do `function` with each job; both travel between processes. Results come as they are ready.
@@ -51,36 +159,41 @@ class Workers:
         if self._count <= 1 or len(jobs) <= 1:
             yield from map(function, jobs)
             return
-        self._pool = self._pool or self._start()
+        while len(self._workers) < min(self._count, len(jobs)):
+            self._workers.append(Worker(_clean_context(), _call))
+        left = iter(jobs)
+        busy: dict[Any, Worker] = {}
+        for worker, job in zip(self._workers, left, strict=False):
+            worker.send((function, job))
+            busy[worker.connection] = worker
         try:
-            for future in as_completed([self._pool.submit(function, job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool as error:
+            while busy:
+                for connection in wait(list(busy)):
+                    worker = busy.pop(connection)
+                    result = worker.receive()
+                    for job in left:
+                        worker.send((function, job))
+                        busy[connection] = worker
+                        break
+                    yield result
+        except WorkerLostError as error:
             raise TrivdError(
                 "A worker process was killed, perhaps because memory ran out; what is finished is kept: repeat the "
                 "command to go on, with fewer --workers."
             ) from error
 
-    def _start(self) -> ProcessPoolExecutor:
-        # Forked from a clean process: this one may have threads, whose locks a fork would copy as they stand.
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        context.set_forkserver_preload(["trivd.data.prepare"])
-        theirs, self._lifeline = context.Pipe(duplex=False)
-        return ProcessPoolExecutor(self._count, context, _start_worker, (theirs,))
+
+def _call(job: tuple[Callable[[Job], Result], Job]) -> Result:
+    function, argument = job
+    return function(argument)
 
 
-def _start_worker(lifeline: Connection) -> None:
-    """Live as long as the other end of `lifeline`, which closes when its process stops, or is killed."""
-
-    def wait() -> None:
-        try:
-            lifeline.recv_bytes()
-        except (EOFError, OSError):
-            os._exit(1)  # in the middle of whatever the main thread does
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, but the first one decides
-    threading.Thread(target=wait, daemon=True).start()
+def _clean_context() -> BaseContext:
+    """Forks of a clean process: this one may have threads, whose locks a fork would copy as they stand."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["trivd.data.prepare"])
+    return context
 
 
 class Ranks:

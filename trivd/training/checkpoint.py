@@ -36,6 +36,7 @@ class Progress:
     best_criterion: str | None = None  # which score that is
     rollbacks: int = 0  # because of losses that were not finite
     unreadable: int = 0  # clips for which others had to be taken, in all processes
+    unscored: bool = False  # stopped before the samples and scores that are due after this step
     sha256: str = ""  # of the state file and of the fields above
 
 

@@ -1,7 +1,5 @@
 """What may go wrong around a training, in sentences that say what is kept and how to go on."""
 
-import errno
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ import torch
 
 from trivd.config import Config, override
 from trivd.data.loader import Batch
+from trivd.data.processes import WorkerLostError
 from trivd.distributed import from_all, is_peer_failure, lost_peer, rank
 from trivd.errors import TrivdError, is_disk_full
 from trivd.hardware import memory_bytes
@@ -30,8 +29,8 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
         kept: says what is kept of the run.
 
     Raises:
-        TrivdError: instead of a loss that is not finite, a full disk, memory that is used up, or the end of a process
-            that reads clips or trains with this one.
+        TrivdError: instead of a loss that is not finite, a full or broken disk, memory that is used up, or the end of
+            a process that reads clips or trains with this one.
     """
     try:
         yield
@@ -40,32 +39,33 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
             f"{error} Training stopped; {kept()}. Lower the learning rates and start another --out, or repeat the "
             "command with --on-nan rollback."
         ) from error
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
+    except WorkerLostError as error:
         raise TrivdError(
-            f"The disk is full. Training stopped; {kept()}. Free some space, and repeat the command to go on."
+            f"A process that reads clips was ended from outside ({error}), perhaps because memory ran out. Training "
+            f"stopped; {kept()}. Repeat the command; if it happens again, with fewer --data.workers (now "
+            f"{config.data.workers})."
         ) from error
+    except OSError as error:
+        what, way_out = _disk_fault(error)
+        raise TrivdError(f"{what} Training stopped; {kept()}. {way_out}, and repeat the command to go on.") from error
     except (RuntimeError, MemoryError) as error:
         if sentence := _explanation(error, config, device, kept):
             raise TrivdError(sentence) from error
         raise
 
 
+def _disk_fault(error: OSError) -> tuple[str, str]:
+    """What happened, and the way out."""
+    if is_disk_full(error):
+        return "The disk is full.", "Free some space"
+    place = f" ({error.filename})" if error.filename else ""
+    return f"The system reports: {error.strerror or error}{place}.", "Mend that"
+
+
 def _explanation(
     error: RuntimeError | MemoryError, config: Config, device: torch.device, kept: Callable[[], str]
 ) -> str:
     """What happened and the way out; "" for an error of another kind."""
-    if is_shared_memory_full(error):
-        return (
-            f"The shared memory (/dev/shm), through which clips come, is full. Training stopped; {kept()}. Enlarge it "
-            "(docker run --shm-size), or repeat the command with --data.workers 0."
-        )
-    if "DataLoader worker" in str(error):
-        return (
-            f"A process that reads clips was ended from outside, perhaps because memory ran out. Training stopped; "
-            f"{kept()}. Repeat the command; if it happens again, with fewer --data.workers (now {config.data.workers})."
-        )
     if is_out_of_memory(error):
         return f"Out of memory; {kept()}. {smaller_steps(config, device)}"
     if is_peer_failure(error):
@@ -82,13 +82,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # In main memory torch has no error of its own; the second is what oneDNN says when its buffers do not fit.
     return any(text in str(error) for text in ("can't allocate memory", "could not create a primitive"))
-
-
-def is_shared_memory_full(error: BaseException) -> bool:
-    """Whether a process that reads clips could not pass one on; torch has no error of its own for it."""
-    said = str(error)
-    full = "/torch_" in said and os.strerror(errno.ENOSPC) in said
-    return full or any(text in said for text in ("insufficient shared memory", "shared memory limit"))
 
 
 def smaller_steps(config: Config, device: torch.device) -> str:
@@ -140,7 +133,6 @@ class UnreadableClips:
             TrivdError: they are too many.
         """
         for batch in batches:
-            self._own += len(batch.unreadable)
             self._recent.extend([False] * len(batch.labels))
             self._recent.extend([True] * len(batch.unreadable))
             self.note(batch.unreadable)
@@ -151,6 +143,7 @@ class UnreadableClips:
                 f"{[*self._said, *self._waiting][0]} Training stopped; what was saved is kept. Repair the videos, or "
                 "raise the share."
             )
+        self._own += sum(len(batch.unreadable) for batch in batches)
 
     def note(self, sentences: Sequence[str]) -> None:
         """Sentences about unreadable videos, to be said."""

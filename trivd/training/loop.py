@@ -12,11 +12,13 @@ from trivd.hardware import choose_device, choose_precision, dtype_name
 from trivd.say import say
 from trivd.training.checkpoint import Progress, load_latest
 from trivd.training.faults import faults_explained
+from trivd.training.listing import full_name, list_videos
 from trivd.training.log import NoLog, TrainingLog
+from trivd.training.output import lasting_output
 from trivd.training.run import Run
 from trivd.training.session import Session
 from trivd.training.step import Trainer
-from trivd.training.stops import stop_on_signals
+from trivd.training.stops import Stopped, StopRequest, stop_on_signals
 
 
 def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
@@ -38,20 +40,38 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
         preset_batch: global batch that the preset was made for, if there is one; another is said.
 
     Returns:
-        whether the run is complete; False after Ctrl-C or SIGTERM, when all is saved.
+        whether the run is complete; False after a signal to stop, when all is saved.
 
     Raises:
         TrivdError: bad data or folder, or a fault that ends the training; see `faults_explained`.
     """
     device = choose_device(config.training.device, "training.device")
-    with joined(device, config.training.patience), ExitStack() as stack:
-        splits = open_splits(config, data)
-        if rank() == 0:
-            config = stack.enter_context(run.opened(config, data))
+    data = full_name(data)
+    with (
+        lasting_output(console),
+        stop_on_signals() as stop,
+        joined(device, config.training.patience),
+        ExitStack() as stack,
+    ):
         said = console if rank() == 0 else Console(quiet=True)
-        config = from_first(config)
-        _say_batch(config.training, preset_batch, said)
-        return _train(config, data, run, said, device, splits)
+        try:
+            with stop.interrupting():
+                if rank() == 0:
+                    run.check(config)
+                splits = open_splits(config, data)
+                if rank() == 0:
+                    listing = list_videos(data, splits)
+                    if sentence := run.check_data(data, listing):
+                        say(said, sentence, "yellow")
+                    config = stack.enter_context(run.opened(config, data, listing))
+                config = from_first(config)
+                _say_batch(config.training, preset_batch, said)
+                with faults_explained(config, device, lambda: f"what {run.folder} holds is kept"):
+                    session = _started(config, data, run, said, device, splits)
+        except Stopped:
+            say(said, f"Stopped before the first step; what {run.folder} holds is kept. Repeat the command to go on.")
+            return False
+        return _train(config, run, said, device, session, stop)
 
 
 def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Console) -> None:
@@ -67,25 +87,23 @@ def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Consol
 
 
 def _train(
-    config: Config, data: str, run: Run, console: Console, device: torch.device, splits: dict[str, ClipDataset]
+    config: Config, run: Run, console: Console, device: torch.device, session: Session, stop: StopRequest
 ) -> bool:
     """`train` in a run's folder that is open, in one of the processes that torchrun started."""
-    steps = config.training.steps
-    with faults_explained(config, device, lambda: f"what {run.folder} holds is kept"):
-        session = _started(config, data, run, console, device, splits)
-    trainer = session.trainer
-    if trainer.step >= steps:
+    trainer, steps = session.trainer, config.training.steps
+    if trainer.step >= steps and not session.unscored:
         say(console, f"{run.folder} is complete: {trainer.step} steps.")
         return True
-    with faults_explained(config, device, session.kept), stop_on_signals() as stop:
+    with faults_explained(config, device, session.kept):
         with TrainingLog(run, console, trainer.step, steps) if rank() == 0 else NoLog() as log:
             session.loop(log, stop)
-        if trainer.step < steps:
-            say(console, f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.")
-        else:
+        complete = trainer.step >= steps and not session.unscored
+        if complete:
             say(console, f"Done: {trainer.step} steps, {session.seconds / 60:.1f} min. Model: {run.best}")
+        else:
+            say(console, f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.")
         barrier()  # torchrun ends the first process, which saves, as soon as another has ended
-    return trainer.step >= steps
+    return complete
 
 
 def _started(

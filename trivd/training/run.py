@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from trivd.config import Config, from_dict, override, to_dict
 from trivd.distributed import world_size
 from trivd.errors import TrivdError, is_disk_full
-from trivd.files import read_json, write_atomically
+from trivd.files import check_output_folder, read_json, write_atomically
 from trivd.models.pretrained import LARGEST_CONFIG
+from trivd.training.listing import Listing, compare_data
 
 # What may change when a run goes on; everything else decides what it computes.
 CHANGEABLE = {
@@ -93,23 +94,59 @@ class Run(NamedTuple):
             raise self._damaged()
         return processes
 
+    @property
+    def listing(self) -> Listing:
+        """What its data held when it last went on, as `list_videos` gives it; empty in older runs. `read` first.
+
+        Raises:
+            TrivdError: the file does not say it.
+        """
+        listing = read_json(self.config_file, LARGEST_CONFIG).get("listing", {})
+        if not isinstance(listing, dict):
+            raise self._damaged()
+        return listing
+
     def _damaged(self) -> TrivdError:
         return TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.")
 
-    @contextmanager
-    def opened(self, config: Config, data: str) -> Iterator[Config]:
-        """Make the folder, or check that it holds the same run; within, no other process can train there.
-
-        Yields:
-            the settings to train with: a run that was started on another number of processes goes on with the same
-            batch over all of them, so the batch of each is another.
+    def check(self, config: Config) -> None:
+        """Refuse a folder in which a run with these settings cannot begin or go on; nothing is changed.
 
         Raises:
-            TrivdError: the folder holds another run, or files that are not a run's, or cannot be written, or another
-                process trains there.
+            TrivdError: it holds another run, or files that are not a run's, or cannot be written.
+        """
+        check_output_folder(self.folder)
+        self._batches(config)
+
+    def check_data(self, data: str, listing: Listing) -> str:
+        """Refuse other data than the run's.
+
+        Args:
+            data: their full name.
+            listing: what they hold, see `list_videos`.
+
+        Returns:
+            a sentence if they have moved or changed, else "".
+
+        Raises:
+            TrivdError: they are others.
+        """
+        if not self.config_file.is_file():
+            return ""
+        _, saved = self.read()
+        try:
+            return compare_data(saved, self.listing, data, listing)
+        except TrivdError as error:
+            raise TrivdError(f"The run in {self.folder} {error}") from error
+
+    def _batches(self, config: Config) -> tuple[Config, int, int]:
+        """The settings to write, on how many processes the run began, and the batch of each process now.
+
+        Raises:
+            TrivdError: the folder holds another run, or files that are not a run's.
         """
         if self.config_file.is_file():
-            saved, saved_data = self.read()
+            saved, _ = self.read()
             processes, whole = self.processes, saved.training.batch_size * self.processes
             if whole % world_size():
                 raise TrivdError(
@@ -120,18 +157,34 @@ class Run(NamedTuple):
             if config.training.batch_size == shared:  # as if the command were that of the start
                 config = override(config, {"training": {"batch_size": saved.training.batch_size}}, "run")
             changed = [key for key in differences(saved, config) if key not in CHANGEABLE]
-            if saved_data != data:
-                changed.insert(0, f"the data ({saved_data})")
             if changed:
                 raise TrivdError(
                     f"{self.folder} holds a run with other settings: {', '.join(changed)}; repeat its command to go "
                     "on with it, or choose another --out."
                 )
-        elif self.folder.exists() and set(self.folder.iterdir()) - {self.folder / LOCK_FILE, *self._half_settings}:
+            return config, processes, shared
+        if self.folder.exists() and set(self.folder.iterdir()) - {self.folder / LOCK_FILE, *self._half_settings}:
             raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
-        else:
-            processes, shared = world_size(), config.training.batch_size
-        values = {"config": to_dict(config), "data": data, "processes": processes}
+        return config, world_size(), config.training.batch_size
+
+    @contextmanager
+    def opened(self, config: Config, data: str, listing: Listing | None = None) -> Iterator[Config]:
+        """Make the folder, or go on with the same run in it; within, no other process can train there.
+
+        Args:
+            config: all settings.
+            data: full name of the data; see `check_data`.
+            listing: what they hold; None of data that are made on the fly.
+
+        Yields:
+            the settings to train with: a run that was started on another number of processes goes on with the same
+            batch over all of them, so the batch of each is another.
+
+        Raises:
+            TrivdError: see `check`; or another process trains there.
+        """
+        config, processes, shared = self._batches(config)
+        values = {"config": to_dict(config), "data": data, "processes": processes, "listing": listing or {}}
         with self._locked():
             self._remove_leftovers()
             write_atomically(self.config_file, json.dumps(values, indent=2).encode())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from trivd.training.log import NoLog, TrainingLog
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
 from trivd.training.step import Losses, NonFiniteLossError, Trainer
-from trivd.training.stops import StopRequest
+from trivd.training.stops import Stopped, StopRequest
 
 ROLLBACKS = 5  # from one checkpoint, before the training stops after all
 LONG_WAIT = 0.1  # share of the time spent waiting for clips that is too much
@@ -50,6 +50,8 @@ class Session:
         # A score of another kind says nothing: I3D's weights may have come or gone since the last stretch.
         self.best_score = progress.best_score if progress.best_criterion == self.scores.criterion else None
         self.saved_step = progress.step
+        self.saved_unscored = progress.unscored
+        self.unscored = progress.unscored or trainer.step == 0  # whether samples and scores of this step are missing
         self.rollbacks = progress.rollbacks
         self.retries = 0  # of these, since the last checkpoint
         self.unreadable = UnreadableClips(config.data.unreadable_share, progress.unreadable)
@@ -70,7 +72,7 @@ class Session:
         return f"the last good checkpoint is step {self.saved_step} in {self.run.checkpoints}"
 
     def loop(self, log: TrainingLog | NoLog, stop: StopRequest) -> None:
-        """Train until the last step or a signal."""
+        """Train until the last step or a signal; what is made is saved then, and also when no clips can be read."""
         recipe = self.config.training
         stream = TrainingStream(
             self.splits["train"],
@@ -80,38 +82,74 @@ class Session:
             self.config.data.workers,
             rank(),
             world_size(),
+            log.warn,
         )
-        if self.trainer.step == 0:
-            self.snapshot(log, samples=True, score=True)
-        with closing(iter(stream)) as batches:  # ends the loader's processes, however the loop ends
-            while self.trainer.step < recipe.steps and not any_process(stop.received, self.trainer.device):
-                try:
-                    self.step(batches, log)
-                except NonFiniteLossError as error:
-                    self.roll_back(error, log)
-                    continue
-                if self._due(recipe.checkpoint_every):
-                    self.checkpoint()
-        if self.saved_step < self.trainer.step:  # stopped
+        try:
+            with stop.interrupting():
+                batches = iter(stream)
+            with closing(batches):  # ends the loader's processes, however the loop ends
+                self._steps(batches, log, stop)
+        except Stopped:
+            pass
+        if self.trainer.step > 0 and (self.saved_step, self.saved_unscored) != (self.trainer.step, self.unscored):
             self.checkpoint()
 
-    def step(self, batches: Iterator[Batch], log: TrainingLog | NoLog) -> None:
-        """One training step, and what is due after it."""
+    def _steps(self, batches: Iterator[Batch], log: TrainingLog | NoLog, stop: StopRequest) -> None:
+        """Raises Stopped: a signal has come, where it need not be waited for."""
+        recipe = self.config.training
+        if self.unscored:
+            first = self.trainer.step == 0
+            self.snapshot(log, stop, first or self._due(recipe.sample_every), first or self._due(recipe.evaluate_every))
+        while self.trainer.step < recipe.steps:
+            updates = self._read(batches, stop)
+            if any_process(updates is None or stop.received, self.trainer.device) or updates is None:
+                return
+            try:
+                self.step(updates, log)
+            except NonFiniteLossError as error:
+                self.roll_back(error, log)
+                continue
+            samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
+            if samples or scores:
+                self.snapshot(log, stop, samples, scores)
+            if self._due(recipe.checkpoint_every):
+                self.checkpoint()
+
+    def _read(self, batches: Iterator[Batch], stop: StopRequest) -> list[list[Batch]] | None:
+        """The clips of a step, by update; None if a signal comes before they do."""
         recipe, started = self.config.training, time.monotonic()
-        updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+        try:
+            with stop.interrupting():
+                updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+                self.unreadable.update([batch for batches in updates for batch in batches])
+        except Stopped:
+            return None
+        except Exception:
+            self._rescue()
+            raise
         self.waits.append(time.monotonic() - started)
-        self.unreadable.update([batch for batches in updates for batch in batches])
+        return updates
+
+    def _rescue(self) -> None:
+        """Save before an error ends the training that has not touched the networks.
+
+        Not of several processes, whose others do not know of it: they end at the last checkpoint.
+        """
+        if world_size() == 1 and self.saved_step < self.trainer.step:
+            with suppress(OSError):  # the error that is told is the first one
+                self.checkpoint()
+
+    def step(self, updates: list[list[Batch]], log: TrainingLog | NoLog) -> None:
+        """One training step, and its row in the log."""
+        recipe, started = self.config.training, time.monotonic()
         clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size * world_size()
         self.samples += clips
         losses = self.trainer.train_step(updates)
-        self.pace.append(time.monotonic() - started)
+        self.pace.append(self.waits[-1] + time.monotonic() - started)
         step = self.trainer.step
         log.advance(step)
         if self._due(recipe.log_every):
             self._write_row(log, losses, clips * self.config.model.frames)
-        samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
-        if samples or scores:
-            self.snapshot(log, samples, scores)
 
     def _say_unreadable(self, log: TrainingLog | NoLog) -> None:
         for sentence in self.unreadable.new():
@@ -157,16 +195,29 @@ class Session:
         """Whether something is done after this step that is done every so many steps, and after the last."""
         return self.trainer.step % every == 0 or self.trainer.step == self.config.training.steps
 
-    def snapshot(self, log: TrainingLog | NoLog, samples: bool, score: bool) -> None:
-        """Look at the averaged model, and keep it if it is the best so far."""
+    def snapshot(self, log: TrainingLog | NoLog, stop: StopRequest, samples: bool, score: bool) -> None:
+        """Look at the averaged model, and keep it if it is the best so far.
+
+        Raises:
+            Stopped: a signal has come; nothing is kept, and a later call gives the same. Several processes, which score
+                together, do it to the end.
+        """
         trainer, run = self.trainer, self.run
-        generator = averaged_generator(trainer, self.splits["train"])
-        evaluation = self.config.evaluation
-        if samples and self.first:
-            path = run.samples / f"step-{trainer.step:08d}.png"
-            save_samples(path, generator, self.scores.clips["validation"], evaluation.seed, trainer.dtype)
+        evaluation, values = self.config.evaluation, {}
+        self.unscored = True
+        try:
+            with stop.interrupting() if world_size() == 1 else nullcontext():
+                generator = averaged_generator(trainer, self.splits["train"])
+                if samples and self.first:
+                    path = run.samples / f"step-{trainer.step:08d}.png"
+                    save_samples(path, generator, self.scores.clips["validation"], evaluation.seed, trainer.dtype)
+                if score:
+                    values = self.scores(generator, trainer.dtype)
+        except Exception:
+            self._rescue()
+            raise
+        self.unscored = False
         if score:
-            values = self.scores(generator, trainer.dtype)
             log.scores(trainer.step, values, self.scores.distance_name)
             for clips in self.scores.clips.values():
                 self.unreadable.note(clips.unreadable)
@@ -191,7 +242,8 @@ class Session:
             self.scores.criterion,
             self.rollbacks,
             self.unreadable.total(),
+            self.unscored,
         )
         if self.first:
             save_checkpoint(self.run.checkpoints, self.trainer, progress)
-        self.saved_step, self.retries = self.trainer.step, 0
+        self.saved_step, self.saved_unscored, self.retries = self.trainer.step, self.unscored, 0
