@@ -1,6 +1,7 @@
 """Videos that are NumPy arrays: uint8, (T, H, W), (T, H, W, 1) or (T, H, W, 3). Whatever may be meant otherwise is
 refused by its name, with the way to save it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def open_array(path: Path, limits: VideoLimits) -> NDArray[np.uint8]:
     except Exception as error:  # NumPy, zip and zlib have a dozen ways to fail on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise UnreadableVideo(path, "cannot be read", error.strerror) from error
-        if isinstance(error, ValueError) and "object" in str(error).lower():
+        if isinstance(error, ValueError) and re.search("object array|python objects", str(error), re.IGNORECASE):
             raise UnreadableVideo(
                 path, "not an array of numbers, but of Python objects", "save each video as an array of uint8"
             ) from error

@@ -193,14 +193,14 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
     span = span_of(model.frames, data.stride)
     source: VideoSource
     if is_store(root):
-        source = _open_store(root, split, span, data.balanced_split, model)
+        source = _open_store(root, split, span, data, model)
     else:
         source = ListedVideos(find(root, data), split, model.resolution, model.image_channels, span)
     return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 
-def _open_store(root: Path, split: Split, span: int, balanced: bool, model: ModelConfig) -> StoreSource:
-    source = StoreSource(root, split, span, balanced)
+def _open_store(root: Path, split: Split, span: int, data: DataConfig, model: ModelConfig) -> StoreSource:
+    source = StoreSource(root, split, span, data.balanced_split, data.validation_share)
     for name, stored, wanted in (
         ("resolution", source.resolution, model.resolution),
         ("image_channels", source.channels, model.image_channels),

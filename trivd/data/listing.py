@@ -76,12 +76,10 @@ class ListedVideos:
         used, skipped = usable(mine, span)
         notes = found.notes
         parts = [Part(number, self.split, 0, info.frames) for number, (_, info) in enumerate(used)]
-        if found.validation_share is not None:
-            if not used:
-                used, more = usable(others, span)
-                skipped += more
-                others = mine
-            if used and not any(usable([entry], span)[0] for entry in others):
+        if found.validation_share is not None and not (used and _any_usable(others, span)):
+            more, reasons = usable(others, span)
+            used, skipped = used + more, skipped + reasons
+            if used:
                 names, lengths = [entry.name for entry, _ in used], [info.frames for _, info in used]
                 parts, note = divide(found.root, names, lengths, span, found.validation_share)
                 notes = (*notes, note)
@@ -122,6 +120,11 @@ def usable(entries: Sequence[Entry], span: int) -> tuple[list[tuple[Entry, Video
     return used, skipped
 
 
+def _any_usable(entries: Sequence[Entry], span: int) -> bool:
+    """Whether there is a usable video; looks no farther than the first."""
+    return any(usable([entry], span)[0] for entry in entries)
+
+
 def nothing_usable(root: Path, split: str, report: ScanReport, splits: Collection[str] = ()) -> TrivdError:
     """The error for a split without a video; `splits` are those that have some."""
     others = sorted(set(splits) - {split})
@@ -131,6 +134,8 @@ def nothing_usable(root: Path, split: str, report: ScanReport, splits: Collectio
         advice = f"Move those that are for {split} into a folder {split}."
     elif any(one.reason == TOO_SHORT for one in report.skipped):
         advice = f"Add videos of at least {report.span} frames, or ask for shorter clips."
+    elif splits:
+        advice = "Mend some of these, or add others."
     else:
         advice = "Name a folder of videos (such as mp4 files), of folders of numbered images, or of arrays."
     return TrivdError(f"{root} has no usable video for the split {split!r}{where}.{why} {advice}")

@@ -15,8 +15,10 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from trivd.config import DataConfig
 from trivd.data.frames import UnreadableVideo
-from trivd.data.listing import nothing_usable
+from trivd.data.listing import TOO_SHORT, nothing_usable
+from trivd.data.parts import Part, divide
 from trivd.data.report import ScanReport, Skipped
 from trivd.data.source import Split, existing_split
 from trivd.data.source import balanced as balanced_splits
@@ -41,12 +43,20 @@ class StoreSource:
         split: which videos; the store remembers their splits.
         span: frames below which a video is too short.
         balanced: take the paper's balanced split of the stored videos instead of their own; see `source.balanced`.
+        validation_share: of what is held out where the store holds out no video; see `trivd.data.parts`.
 
     Raises:
         TrivdError: this is no store, it is unfinished or damaged, or has nothing usable in this split.
     """
 
-    def __init__(self, root: Path, split: Split, span: int, balanced: bool) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        span: int,
+        balanced: bool,
+        validation_share: float = DataConfig.validation_share,
+    ) -> None:
         self.root = root
         index = read_index(root)
         self.resolution = index.resolution
@@ -55,24 +65,33 @@ class StoreSource:
         splits = [video.split for video in index.videos]
         if balanced:
             splits = balanced_splits(splits)
-        self.split = existing_split(set(splits), split)
-        wanted = [video for video, of in zip(index.videos, splits, strict=True) if of == self.split]
-        self._videos = [video for video in wanted if video.frames >= span]
+        is_open = set(splits) == {"train"}
+        self.split = existing_split({"train", "validation"} if is_open else set(splits), split)
+        wanted = [video for video, of in zip(index.videos, splits, strict=True) if is_open or of == self.split]
+        used = [video for video in wanted if video.frames >= span]
+        parts = [Part(number, self.split, 0, video.frames) for number, video in enumerate(used)]
+        notes: tuple[str, ...] = ()
+        if is_open and used:
+            names, lengths = [video.name for video in used], [video.frames for video in used]
+            parts, note = divide(root, names, lengths, span, validation_share)
+            parts, notes = [part for part in parts if part.split == self.split], (note,)
+        self._videos = [used[part.video] for part in parts]
+        self._first = [part.first for part in parts]
         self.names = [video.name for video in self._videos]
         self.labels = [video.label for video in self._videos]
-        self.lengths = [video.frames for video in self._videos]
+        self.lengths = [part.frames for part in parts]
         skipped = [
-            Skipped(video.name, "too short", f"{video.frames} of {span} frames")
+            Skipped(video.name, TOO_SHORT, f"{video.frames} of {span} frames")
             for video in wanted
             if video.frames < span
         ]
         self.report = ScanReport(
-            f"{root} (store), {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped)
+            f"{root} (store), {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped), notes
         )
         self.summary = self.report.lines()
         self._files: OrderedDict[int, FileIO] = OrderedDict()  # the one used last at the end
         if not self._videos:
-            raise nothing_usable(root, self.split, self.report)
+            raise nothing_usable(root, self.split, self.report, set(splits))
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video: (count, H, W, C). See `VideoSource.read`.
@@ -80,7 +99,7 @@ class StoreSource:
         Raises:
             DamagedVideo: they are not as they were written, or gone.
         """
-        stored = self._videos[video]
+        stored, start = self._videos[video], self._first[video] + start
         pixels = np.empty((count, stored.height, stored.width, self.channels), np.uint8)
         checksums = np.empty((count - 1) * stride + 1, CHECKSUM)
         table = stored.offset + stored.frames * pixels[0].nbytes
