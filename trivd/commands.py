@@ -19,7 +19,8 @@ from trivd.config import (
     VideoLimits,
 )
 from trivd.data.prepare import write_store
-from trivd.files import check_output_folder
+from trivd.errors import TrivdError
+from trivd.files import ANOTHER_OUT, check_output_folder, is_text
 from trivd.futures import write_futures
 from trivd.predict import Predictor
 from trivd.presets import PRESETS, preset
@@ -58,6 +59,8 @@ class Train:
             print_plan(config, console)
             return DONE
         folder = self.out or Path("runs") / f"{Path(self.source).name}-{self.preset or 'default'}"
+        if not is_text(folder):
+            raise TrivdError(f"{folder} is not UTF-8, which TensorBoard's files need; {ANOTHER_OUT}.")
         recipe = preset(self.preset).training
         preset_batch = recipe.batch_size * recipe.accumulation if self.preset else None
         return DONE if train(config, self.source, Run(folder), console, preset_batch) else STOPPED

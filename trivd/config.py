@@ -315,7 +315,7 @@ class EvaluationConfig:
         _at_least(1, "evaluation", self, "standing_batches", "standing_batch_size")
         _at_least(0, "evaluation", self, "seed")
         _require(
-            self.truncation is None or self.truncation >= 0,
+            self.truncation is None or 0 <= self.truncation < math.inf,
             f"evaluation.truncation is {self.truncation}; use a positive threshold, 0 for z = 0, or none.",
         )
 

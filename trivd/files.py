@@ -104,6 +104,15 @@ def _cannot_be_written(path: Path, error: OSError, way_out: str) -> TrivdError:
     return TrivdError(f"{path} cannot be written ({error.strerror}); {way_out}.")
 
 
+def is_text(path: Path) -> bool:
+    """Whether the bytes of a path are UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def sync_names(folder: Path) -> None:
     """Wait until the disk has the names in a folder; a power cut could undo a renaming before."""
     descriptor = os.open(folder, os.O_RDONLY)

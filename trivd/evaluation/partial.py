@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from trivd.evaluation.scores import Columns, Part
 from trivd.files import json_digest, write_atomically
@@ -32,7 +32,7 @@ class PartialResults:
     def read(self, name: str, numbers: Sequence[int]) -> Columns | None:
         """The columns of some clips; None if they are not there, or were cut off by a full disk."""
         try:
-            return load_file(self._path(name, numbers))
+            return load(self._path(name, numbers).read_bytes())
         except (OSError, SafetensorError):
             return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from trivd.config import ModelConfig, from_dict, to_dict
 from trivd.errors import TrivdError
@@ -92,7 +92,7 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[
         raise TrivdError(f"{config_file} has format version {version}, this trivd reads {FORMAT_VERSION}.")
     generator = _without_memory(from_dict(ModelConfig, model, str(config_file)), config_file, weights_file)
     try:
-        generator.to_empty(device="cpu").load_state_dict(load_file(weights_file))
+        generator.to_empty(device="cpu").load_state_dict(load(weights_file.read_bytes()))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise TrivdError(f"{weights_file} is damaged or belongs to another model: {error}") from error
     to_channels_last(generator.to(device))
