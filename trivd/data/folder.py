@@ -11,6 +11,7 @@ Layout:
 - What `trivd.data.tree` names is left out: hidden and tools' files, folders that trivd wrote, what cannot be read.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class _Listing:
         self.skipped: list[Skipped] = []
         self.notes: list[str] = []
         self.inner_splits: list[str] = []  # folders below the classes that are named like splits
+        self.has_links = False
 
     def all_of(self, top: Folder) -> None:
         """List a folder by the splits that its names, or those below, say."""
@@ -105,6 +107,7 @@ class _Listing:
 
     def by_splits(self, base: Folder, splits: dict[str, Split], class_name: str | None = None) -> None:
         """List a folder whose folders are the splits; what lies beside them is for training if none of them is."""
+        self.has_links |= base.has_links
         names = _joined(list(splits))
         folders = {folder.name: folder for folder in base.folders}
         for name, split in splits.items():
@@ -120,6 +123,7 @@ class _Listing:
 
     def beside(self, folder: Folder, split: Split, class_name: str | None = None) -> None:
         """Add what lies in the folder of one split; its sub-folders are the classes, unless all is of one class."""
+        self.has_links |= folder.has_links
         if _is_sequence(folder):
             self.entries.append(self.entry(folder.path, split, class_name))
         elif not folder.inside and folder.path != self.root:
@@ -151,6 +155,7 @@ class _Listing:
         else:
             if class_name is not None and plain_splits([one.name]):
                 self.inner_splits.append(self.name(one.path))
+            self.has_links |= one.has_links
             for inside in one.inside:
                 self.add(inside, split, class_name or one.name)
 
@@ -163,8 +168,10 @@ class _Listing:
 
     def found(self, validation_share: float) -> Found:
         """All that was listed; without held-out videos, a hash chooses some."""
-        splits = {entry.split for entry in self.entries}
-        is_open = splits <= {"train"}
+        if self.has_links:
+            self.entries, repeated = _distinct(self.root, self.entries)
+            self.skipped += repeated
+        is_open = all(entry.split == "train" for entry in self.entries)
         if is_open:
             names = [entry.name for entry in self.entries]
             hashed = hashed_splits(names, validation_share)
@@ -178,6 +185,30 @@ class _Listing:
             classes = ()
         entries, skipped, notes = tuple(self.entries), tuple(self.skipped), tuple(self.notes)
         return Found(self.root, entries, classes, skipped, notes, validation_share if is_open else None)
+
+
+def _distinct(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
+    """Each video once, where links lead to others: rather held out than trained on, rather itself than a link."""
+    top = os.path.realpath(root)
+    folders = {folder: os.path.realpath(folder) for folder in {entry.video.path.parent for entry in entries}}
+    real = {}
+    for entry in entries:
+        path = entry.video.path
+        place = os.path.join(folders[path.parent], path.name)
+        real[entry.name] = os.path.realpath(place) if os.path.islink(place) else place
+
+    def is_linked(entry: Entry) -> bool:
+        return real[entry.name] != os.path.join(top, entry.video.path.relative_to(root))
+
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda one: (one.split == "train", is_linked(one))):
+        first.setdefault(real[entry.name], entry)
+    skipped = [
+        Skipped(entry.name, "linked to a video that is used", first[real[entry.name]].name)
+        for entry in entries
+        if first[real[entry.name]] is not entry
+    ]
+    return [entry for entry in entries if first[real[entry.name]] is entry], skipped
 
 
 def _unwrapped(folder: Folder) -> Folder:

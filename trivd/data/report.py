@@ -50,4 +50,5 @@ class ScanReport:
         skipped = sorted(self.skipped, key=lambda one: same[one.reason])[:LISTED]
         more = [f"... and {len(self.skipped) - LISTED:,} more"] if len(self.skipped) > LISTED else []
         total = [f"skipped {len(self.skipped):,}: {self.reasons}"] if self.skipped else []
-        return [sums, *self.notes, *map(str, skipped), *more, *total]
+        lines = [sums, *self.notes, *map(str, skipped), *more, *total]
+        return [line.replace("\n", "\N{SYMBOL FOR NEWLINE}") for line in lines]  # names may hold some

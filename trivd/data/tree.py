@@ -134,6 +134,11 @@ class Folder:
         ]
 
     @property
+    def has_links(self) -> bool:
+        """Whether links lie in it."""
+        return not isinstance(self._scanned, OSError) and any(one.is_symlink() for one in self._scanned)
+
+    @property
     def folders(self) -> "list[Folder]":
         """The folders in it but those that are left out."""
         return [one for one in self.inside if isinstance(one, Folder) and one.why_left_out is None]
