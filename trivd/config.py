@@ -196,7 +196,7 @@ class DataConfig:
 
     stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video
     layout: Layout = "auto"  # how the data's folder is arranged; auto recognises each
-    validation_share: float = 0.1  # of a folder without train/ and validation/, chosen by a stable hash of each path
+    validation_share: float = 0.1  # where no video is held out: by a hash of each path; of one video, its end
     balanced_split: bool = False  # train on the first 70% of train alone, hold out its rest with the test videos (C.1)
     ucf101_fold: int = 1  # 1, 2 or 3: which trainlist0N.txt and testlist0N.txt
     bair_camera: Literal["image_aux1", "image_main"] = "image_aux1"  # the field reports image_aux1

@@ -89,7 +89,7 @@ def own_folders(tmp_path: Path, tiny_config: Any, make_generator: Any) -> dict[s
         "the folder of a run": root / "run",
         "a saved model": root / "model",
         "a store made by `trivd prepare`": root / "store",
-        "predictions of `trivd predict`": root / "drawn",
+        "a folder of predictions": root / "drawn",
         "a Python environment": root / "venv",
     } | {"a store made by": root / "half"}
 
@@ -147,6 +147,41 @@ def test_folders_that_cannot_be_read_are_skipped(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("os.scandir", lambda path: refuse("closed"))
     with pytest.raises(TrivdError, match=f"{root} cannot be read: Permission denied"):
         find_videos(root, 0.3)
+
+
+def test_closed_folders_of_data_sets_with_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kinetics and UCF-101: one folder that cannot be read, and those of tools, end nothing."""
+    kinetics, ucf101 = tmp_path / "kinetics", tmp_path / "ucf101"
+    clips = [f"{letter * 11}_000000_000010" for letter in "ABC"]
+    for folder, clip in zip(("train", "val", "closed"), clips, strict=True):
+        arrays(kinetics / folder, "x.npy")
+        (kinetics / folder / f"{clip}.mp4").touch()
+        (kinetics / folder / "Thumbs.db").touch()
+    rows = [f"{clip[:11]},0,10,{split}" for clip, split in zip(clips, ("train", "val", "train"), strict=True)]
+    (kinetics / "all.csv").write_text("\n".join(["youtube_id,time_start,time_end,split", *rows]))
+    ucf101.mkdir()
+    (ucf101 / "classInd.txt").write_text("1 a\n2 closed\n")
+    (ucf101 / "trainlist01.txt").write_text("a/1.avi 1\nclosed/1.avi 2\n")
+    (ucf101 / "testlist01.txt").write_text("a/2.avi\n")
+    for name in ("a/1.avi", "a/2.avi", "a/desktop.ini", "closed/1.avi", "lost+found/1.avi"):
+        (ucf101 / name).parent.mkdir(exist_ok=True)
+        (ucf101 / name).touch()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    for root, layout, missing in ((kinetics, "kinetics600", f"{clips[2]}.mp4"), (ucf101, "ucf101", "closed/1.avi")):
+        found = find(root, DataConfig())
+        assert f"layout {layout}" in found.notes
+        assert [entry.split == "train" for entry in found.entries] == [True, False]
+        skipped = {one.name: one.reason for one in found.skipped}
+        assert skipped["closed"] == "cannot be read"
+        assert skipped[missing] == "missing"
+        assert not any("Thumbs" in name or "desktop" in name or "lost" in name for name in skipped)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")

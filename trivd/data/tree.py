@@ -72,7 +72,7 @@ def what_made(folder: Path, names: Collection[str]) -> str | None:
     if ("index.json" in names or "plan.json" in names) and _is_store(folder):
         return "a store made by `trivd prepare`"
     if "grid.png" in names and "sample-1.mp4" in names and "sample-1.gif" in names:
-        return "predictions of `trivd predict`"
+        return "a folder of predictions"
     return "a Python environment" if "pyvenv.cfg" in names else None
 
 
