@@ -117,7 +117,7 @@ def score_a_share(rank: int, folder: Path) -> None:
     """One of two processes: real clips are shared unevenly, all generated ones are the first's."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=600)
     )
     try:
         metric = FrechetVideoDistance(SmallNetwork())

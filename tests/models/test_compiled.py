@@ -315,7 +315,7 @@ def test_two_processes_may_compile_at_once() -> None:
     processes = [context.Process(target=_compile_and_use, args=(results,)) for _ in range(2)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [1.25, 1.25]
+    assert [results.get(timeout=600) for _ in processes] == [1.25, 1.25]
     for process in processes:
         process.join()
         assert process.exitcode == 0

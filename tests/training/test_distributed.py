@@ -66,7 +66,11 @@ def train_a_share(rank: int, world: int, groups: int, config: dict[str, Any], fo
     step_module.to_float = lambda video: to_float(video).double()  # type: ignore[assignment]
     if world > 1:
         torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+            "gloo",
+            init_method=f"file://{folder / 'store'}",
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=600),
         )
     try:
         torch.save(trained(from_dict(Config, config), rank, world), folder / f"{rank}.pt")

@@ -159,18 +159,18 @@ def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Pa
     for number in (signal.SIGTERM, signal.SIGINT):
         target = steps_made() + 3
         process = start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while steps_made() < target and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, number)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 3, err
         assert f"Stopped at step {steps_made()}; all is saved. Repeat the command to go on." in out
         assert steps_made() < 30
         assert "Traceback" not in err
     process = start()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "Going on with" in out
     with pytest.raises(SystemExit) as ended:
