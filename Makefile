@@ -7,6 +7,7 @@ BIN := .venv/bin
 RUN ?= runs/quickstart
 HOURS ?= 2
 MINUTES ?= 30
+FILES ?= 300
 
 .PHONY: quickstart test soak lint setup audit fuzz
 
@@ -34,6 +35,7 @@ audit: .venv/dev.stamp
 	$(BIN)/python .ci/audit.py
 
 fuzz: .venv/dev.stamp
+	$(BIN)/python tests/fuzz/fuzz_encodings.py --files $(FILES)
 	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES)
 
 .venv/run.stamp: pyproject.toml constraints.txt

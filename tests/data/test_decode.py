@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,8 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from video_files import LEVEL, numbered_frames, write_video
 
-from trivd.config import DEFAULT_LIMITS
-from trivd.data import containers
 from trivd.data.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
 from trivd.data.frames import FrameConverter, resized
 from trivd.data.pictures import IMAGE_SUFFIXES
@@ -58,25 +55,6 @@ def test_every_format_is_exact_to_the_frame(tmp_path: Path, name: str) -> None:
     for start in range(1, COUNT):
         count = min(3, (COUNT - start + 1) // 2)
         assert np.array_equal(read(path, start, count, stride=2), whole[start : start + 2 * count : 2])
-
-
-def test_seeking_is_used_where_there_are_keyframes(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", numbered_frames(COUNT), options={"g": "5"})
-    with containers._opened(path, DEFAULT_LIMITS) as (container, stream):
-        frames = containers._seek(path, container, stream, 31, DEFAULT_LIMITS)
-        assert frames is not None
-        first = next(frames)
-        assert container is not None
-        assert round(first.time * 25) == 31
-
-
-def test_files_without_usable_timestamps_are_decoded_from_the_beginning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_video(tmp_path / "a.mp4", numbered_frames(COUNT), options=B_FRAMES)
-    expected = read(path, 17, 4)
-    monkeypatch.setattr(containers, "_timestamps", lambda path, modified, limits: None)
-    assert np.array_equal(read(path, 17, 4), expected)
 
 
 @pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (-90, 3)])
@@ -202,12 +180,6 @@ def test_a_raw_stream_is_read(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         container.mux(stream.encode())
     assert read(tmp_path / "a.m4v", 0, 3).shape == (3, 48, 64, 3)
-
-
-@pytest.mark.parametrize("tag", ["9" * 5_000 + ":00:00", "00:00:0." + "9" * 5_000, "1:2"])
-def test_durations_that_are_none_are_ignored(tag: str) -> None:
-    container = SimpleNamespace(format=SimpleNamespace(name="matroska,webm"), duration=None, streams=[0])
-    assert containers._declared_duration(container, SimpleNamespace(metadata={"DURATION": tag})) is None  # type: ignore[arg-type]
 
 
 def test_folder_of_images_in_natural_order(tmp_path: Path) -> None:

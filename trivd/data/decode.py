@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
-from trivd.data import containers, pictures
+from trivd.data import pictures, video_reader
 from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
 
 __all__ = ["UnreadableVideo", "Video", "VideoFile", "VideoInfo", "first_frames", "is_video", "probe", "read_frames"]
 
 # fmt: off
 VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp",
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv", ".mkv", ".webm", ".avi", ".divx", ".gif",
+    ".wmv", ".asf", ".ogv", ".ogm", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".mod", ".ts", ".tod",
+    ".mts", ".m2ts", ".m2t", ".dv", ".mxf", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".y4m",
 )
 # fmt: on
 
@@ -28,7 +30,7 @@ class _Reader:
     frames: Callable[[Path, int, int, FrameConverter, VideoLimits], Iterator[Frame]]
 
 
-_CONTAINER = _Reader(containers.probe, containers.frames)
+_CONTAINER = _Reader(video_reader.probe, video_reader.frames)
 _IMAGES = _Reader(pictures.probe_images, pictures.image_frames)
 _ARRAY = _Reader(pictures.probe_array, pictures.array_frames)
 _BY_SUFFIX = {".npy": _ARRAY, ".npz": _ARRAY} | dict.fromkeys(VIDEO_SUFFIXES, _CONTAINER)

@@ -6,27 +6,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-from PIL import Image
+from PIL import ExifTags, Image
 
 from trivd.config import VideoLimits
 from trivd.data.arrays import open_array
 from trivd.data.containers import exceeds_decoder, limit_decoder, open_options
 from trivd.data.frames import (
+    AS_STORED,
     Frame,
     FrameConverter,
+    Geometry,
     OverLimit,
     UnreadableVideo,
     VideoInfo,
     check_bytes,
     check_frame,
     check_length,
-    quarter_turns,
 )
 from trivd.data.sequences import in_sequence
 
 FORMATS = "png_pipe,apng,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the following
+ORIENTATIONS = {
+    2: Geometry(flipped_x=True),
+    3: Geometry(flipped_x=True, flipped_y=True),
+    4: Geometry(flipped_y=True),
+    5: Geometry(transposed=True),
+    6: Geometry(transposed=True, flipped_x=True),
+    7: Geometry(transposed=True, flipped_x=True, flipped_y=True),
+    8: Geometry(transposed=True, flipped_y=True),
+}  # EXIF's numbers
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-COMPLETE = {"err_detect": "explode"}  # else FFmpeg fills in what is cut off of an image
+COMPLETE = {"err_detect": "explode"}  # else FFmpeg fills in what is cut off of an image; of a TIFF it never does
 
 
 def is_numbered_image(path: Path) -> bool:
@@ -49,9 +59,8 @@ def probe_images(folder: Path, limits: VideoLimits) -> VideoInfo:
     """
     images = _sequence(folder)
     check_length(folder, len(images), limits)
-    frame = _open_image(images[0], limits)
-    height, width = (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
-    return VideoInfo(len(images), height, width)
+    frame, geometry = _open_image(images[0], limits)
+    return VideoInfo(len(images), *geometry.shown(frame.height, frame.width))
 
 
 def image_frames(
@@ -65,11 +74,12 @@ def image_frames(
     """
     size: tuple[int, int] | None = None
     for path in _sequence(folder)[start::stride]:
-        frame = _open_image(path, limits)
-        size = size or (frame.height, frame.width)
-        if (frame.height, frame.width) != size:
+        frame, geometry = _open_image(path, limits)
+        shown = geometry.shown(frame.height, frame.width)
+        size = size or shown
+        if shown != size:
             raise UnreadableVideo(folder, "images of different sizes", path.name)
-        yield convert(frame)
+        yield convert(frame, geometry)
 
 
 def probe_array(path: Path, limits: VideoLimits) -> VideoInfo:
@@ -104,7 +114,8 @@ def _sequence(folder: Path) -> list[Path]:
     return [folder / name for name in in_sequence(folder, names)]
 
 
-def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
+def _open_image(path: Path, limits: VideoLimits) -> tuple[av.VideoFrame, Geometry]:
+    """An image as it is stored, and how it is shown."""
     is_open = False
     try:
         if path.exists() and not path.is_file():
@@ -117,21 +128,38 @@ def _open_image(path: Path, limits: VideoLimits) -> av.VideoFrame:
             is_open = True
             stream = container.streams.video[0]
             limit_decoder(path, stream, limits)
-            stream.codec_context.options |= COMPLETE
+            if stream.codec_context.name != "tiff":
+                stream.codec_context.options |= COMPLETE
+            elif kind := _unsupported_kind(content.getvalue()):  # it would be black
+                raise _unsupported(path, kind)
             frame = next(container.decode(video=0))
     except (av.error.FFmpegError, StopIteration, IndexError) as error:
         if is_open and isinstance(error, av.error.FFmpegError) and exceeds_decoder(error):
             raise OverLimit(path.parent, "damaged image, or over limits.max_frame_pixels", path.name) from error
-        if (kind := _unsupported_kind(content.getvalue())) is not None:
-            detail = f"{path.name}: {kind}; save images as PNG or JPEG of 8 bits a channel"
-            raise UnreadableVideo(path.parent, "images of a kind that is not supported", detail) from error
+        if kind := _unsupported_kind(content.getvalue()):
+            raise _unsupported(path, kind) from error
         raise UnreadableVideo(path.parent, "damaged image", path.name) from error
     except FileNotFoundError as error:
         raise UnreadableVideo(path.parent, "image is missing", path.name) from error
     except OSError as error:
         raise UnreadableVideo(path.parent, "image cannot be read", f"{path.name}: {error.strerror}") from error
     check_frame(path, frame.height, frame.width, limits)
-    return frame
+    content.seek(0)
+    return frame, _exif_geometry(content)
+
+
+def _exif_geometry(content: io.BytesIO) -> Geometry:
+    """What the orientation in an image's EXIF data asks for; FFmpeg does not tell it for all kinds of images."""
+    try:
+        with Image.open(content, formats=("JPEG", "PNG", "WEBP", "TIFF")) as image:
+            return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1), AS_STORED)
+    except Exception:  # Pillow has many ways to fail on metadata, which viewers then ignore
+        return AS_STORED
+
+
+def _unsupported(path: Path, kind: str) -> UnreadableVideo:
+    detail = f"{path.name}: {kind}; save images as PNG or JPEG of 8 bits a channel"
+    return UnreadableVideo(path.parent, "images of a kind that is not supported", detail)
 
 
 def _unsupported_kind(content: bytes) -> str | None:
@@ -149,7 +177,7 @@ def _unsupported_kind(content: bytes) -> str | None:
             packed = image.info.get("compression", "raw")
             return (
                 None
-                if image.mode in ("1", "L", "P", "RGB", "RGBA", "CMYK") and packed != "jpeg"
+                if image.mode in ("1", "L", "LA", "I;16", "I;16B", "P", "RGB", "RGBA", "CMYK") and packed != "jpeg"
                 else (f"TIFF, mode {image.mode}, compression {packed}")
             )
     except Exception:  # Pillow has many ways to fail on damaged tags
