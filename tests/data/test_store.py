@@ -196,3 +196,19 @@ def test_what_is_a_store(store: Path, action_folder: Path, tmp_path: Path) -> No
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index.json").write_text("{}")
     assert not is_store(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["index.json", "plan.json"])
+def test_a_store_of_an_older_reader_says_so(store: Path, action_folder: Path, name: str) -> None:
+    """Those of before it was kept do not say which."""
+    assert not any("older version" in line for line in StoreSource(store, "train", 8, balanced=False).summary)
+    values = json.loads((store / name).read_text())
+    del values["reader"]
+    (store / name).write_text(json.dumps(values))
+    if name == "index.json":
+        source = StoreSource(store, "train", 8, balanced=False)
+        assert any("older version of trivd" in line and "prepare them again" in line for line in source.summary)
+        assert source.read(0, 0, 8, 1).shape[0] == 8
+    else:
+        with pytest.raises(TrivdError, match="older version of trivd.*new folder"):
+            make(action_folder, store)

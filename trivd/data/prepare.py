@@ -23,9 +23,11 @@ from rich.progress import track
 from trivd.config import DEFAULT_LIMITS, DataConfig
 from trivd.data import layouts
 from trivd.data.decode import VideoInfo
+from trivd.data.frames import READER
 from trivd.data.listing import Entry, Found, nothing_usable, probe_all
 from trivd.data.processes import Job, Ranks, Result, Workers
 from trivd.data.report import ScanReport, Skipped
+from trivd.data.store import older_reader
 from trivd.data.store_index import (
     FORMAT,
     INDEX,
@@ -237,6 +239,7 @@ def _plan(source_root: Path, found: Found, resolution: int, channels: int, data:
     return {
         "format": FORMAT,
         "version": VERSION,
+        "reader": READER,
         "source": str(source_root.resolve()),
         "resolution": resolution,
         "image_channels": channels,
@@ -270,6 +273,8 @@ def _check(destination: Path, plan: dict[str, Any]) -> None:
         raise TrivdError(f"{path} is not seen by all processes; name a folder that all machines share.") from error
     except (ValueError, TypeError) as error:
         raise TrivdError(f"{path} is damaged; delete {destination}, or name a new folder.") from error
+    if changed == ["reader"]:
+        raise TrivdError(older_reader(destination))
     if changed:
         raise TrivdError(
             f"{destination} exists and is not overwritten: it was begun from other videos or settings "

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivd.config import DataConfig
-from trivd.data.frames import UnreadableVideo
+from trivd.data.frames import READER, UnreadableVideo
 from trivd.data.listing import TOO_SHORT, nothing_usable
 from trivd.data.parts import Part, divide
 from trivd.data.report import ScanReport, Skipped
@@ -75,6 +75,8 @@ class StoreSource:
             names, lengths = [video.name for video in used], [video.frames for video in used]
             parts, note = divide(root, names, lengths, span, validation_share)
             parts, notes = [part for part in parts if part.split == self.split], (note,)
+        if index.reader < READER:
+            notes = (*notes, older_reader(root))
         self._videos = [used[part.video] for part in parts]
         self._first = [part.first for part in parts]
         self.names = [video.name for video in self._videos]
@@ -129,6 +131,14 @@ class StoreSource:
     def __getstate__(self) -> dict[str, Any]:
         """What goes to a worker process: not the open files."""
         return self.__dict__ | {"_files": OrderedDict()}
+
+
+def older_reader(root: Path) -> str:
+    """The sentence about a store whose videos an older version decoded."""
+    return (
+        f"{root} was prepared by an older version of trivd, which read some videos otherwise than they are shown "
+        "(mirrored, interlaced, pixels that are not square); to be sure, prepare them again in a new folder."
+    )
 
 
 def _fill(array: NDArray[Any], file: int, offset: int) -> None:

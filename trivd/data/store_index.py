@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 
+from trivd.data.frames import READER
 from trivd.data.report import Skipped
 from trivd.data.source import SPLITS, Split
 from trivd.errors import TrivdError
@@ -24,6 +25,7 @@ from trivd.files import read_json, write_atomically
 
 FORMAT = "trivd-store"
 VERSION = 4
+FIRST_READER = 1  # of stores that do not say it
 INDEX = "index.json"
 PLAN = "plan.json"
 SHARDS = "shards"
@@ -55,6 +57,7 @@ class StoreIndex:
     classes: tuple[str, ...]
     shards: tuple[int, ...]  # bytes of each
     videos: tuple[StoredVideo, ...]  # in the order of the shards
+    reader: int = READER  # version of the readers that decoded them
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def write_index(root: Path, index: StoreIndex) -> None:
     values = {
         "format": FORMAT,
         "version": VERSION,
+        "reader": index.reader,
         "resolution": index.resolution,
         "channels": index.channels,
         "classes": index.classes,
@@ -169,8 +173,10 @@ def read_index(root: Path) -> StoreIndex:
             tuple(values["classes"]),
             tuple(values["shards"]),
             tuple(from_columns(values["videos"])),
+            values.get("reader", FIRST_READER),
         )
-        _check_type(int, "resolution, channels and shards", (index.resolution, index.channels, *index.shards))
+        numbers = (index.resolution, index.channels, index.reader, *index.shards)
+        _check_type(int, "resolution, channels, reader and shards", numbers)
         _check_type(str, "classes", index.classes)
         _check_videos(index)
     except FileNotFoundError as error:
