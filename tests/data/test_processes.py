@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,25 @@ def test_jobs_of_a_worker_that_is_killed_are_not_waited_for() -> None:
         assert sorted(workers.each(abs, [-3, 1, -2])) == [1, 2, 3]
         with pytest.raises(TrivdError, match=r"A worker process was killed.*fewer --workers"):
             list(workers.each(act, ["", "kill", "sleep"]))
+
+
+def keep_two_workers(pids: Connection) -> None:
+    workers = [Worker(multiprocessing.get_context("fork"), act) for _ in range(2)]
+    pids.send([result_of(worker, "") for worker in workers])
+    workers[1].send("sleep")
+    time.sleep(10 * GENEROUS)
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    """One waits for a job, the other is in the middle of one."""
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.get_context("fork").Process(target=keep_two_workers, args=(theirs,))
+    parent.start()
+    assert ours.poll(GENEROUS)
+    pids = ours.recv()
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + GENEROUS
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

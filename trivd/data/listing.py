@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from trivd.data.decode import UnreadableVideo, Video, VideoInfo, first_frames
 from trivd.data.parts import Part, divide
 from trivd.data.report import ScanReport, Skipped
 from trivd.data.source import Split, existing_split
+from trivd.data.threads import in_threads
 from trivd.errors import TrivdError
 
 TOO_SHORT = "too short"
@@ -84,6 +84,8 @@ class ListedVideos:
                 parts, note = divide(found.root, names, lengths, span, found.validation_share)
                 notes = (*notes, note)
         parts = [part for part in parts if part.split == self.split]
+        if count := sum(not used[part.video][1].enterable for part in parts):
+            notes = (*notes, f"{count:,} videos are read from their beginning for each clip: no keyframe is a way in")
         entries = [used[part.video][0] for part in parts]
         self.classes = found.classes
         self.names = [entry.name for entry in entries]
@@ -152,13 +154,12 @@ def probe_all(entries: Sequence[Entry]) -> Iterator[tuple[Entry, VideoInfo | Ski
         except OSError as error:
             return Skipped(entry.name, "cannot be read", error.strerror or "")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # FFmpeg works outside of Python's lock
-        results = track(
-            pool.map(check, entries),
-            "Scanning videos",
-            total=len(entries),
-            console=Console(stderr=True),
-            transient=True,
-            disable=len(entries) < LONG_SCAN,
-        )
-        yield from zip(entries, results, strict=True)
+    results = track(
+        in_threads(check, entries, os.cpu_count() or 1),  # FFmpeg works outside of Python's lock
+        "Scanning videos",
+        total=len(entries),
+        console=Console(stderr=True),
+        transient=True,
+        disable=len(entries) < LONG_SCAN,
+    )
+    yield from zip(entries, results, strict=True)

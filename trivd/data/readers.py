@@ -151,8 +151,8 @@ def share(count: int, shape: tuple[int, ...], warn: Warn) -> Places:
             continue  # somebody else was faster
         if fitting < count:
             warn(
-                f"The shared memory ({folder}) has room for {fitting} batches of {_mib(size)}, so that no more are "
-                f"read ahead, instead of {count}. Enlarge it if the training waits for clips (docker run --shm-size)."
+                f"The shared memory ({folder}) has room for {fitting} of the {count} batches that are read ahead "
+                f"({_mib(size)} each). Training may wait for clips: enlarge it (docker run --shm-size)."
             )
         return Places(file, fitting, shape)
     raise TrivdError(
