@@ -14,6 +14,7 @@ from run_checks import MakeConfig, assert_same_run, run_to
 from trivd.cli import main
 from trivd.config import override
 from trivd.errors import TrivdError
+from trivd.training import loop
 from trivd.training.run import Run
 
 OPEN = """
@@ -80,8 +81,34 @@ def test_what_a_killed_process_was_writing_is_removed(copied: Path, trained_run:
     assert list(copied.rglob("*.tmp")) == [evaluating]
 
 
-def test_a_folder_that_cannot_be_written_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("out", ["/proc/run", "/proc/self/run/more", "FILE", "FILE/run", "LINK"])
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    """Before the data are looked at."""
+    monkeypatch.setattr(loop, "open_splits", lambda *_: pytest.fail("it looked at the data"))
+    (tmp_path / "FILE").touch()
+    (tmp_path / "LINK").symlink_to(tmp_path / "nowhere")
+    place = str(tmp_path / out) if out.isupper() or out.startswith("FILE") else out
     with pytest.raises(SystemExit) as ended:
-        main(["train", "moving-digits", "--preset", "quickstart", "--out", "/proc/run"])
+        main(["train", "moving-digits", "--preset", "quickstart", "--out", place])
     assert ended.value.code == 2
-    assert "/proc/run cannot be written" in "".join(capsys.readouterr().err.split("\n"))
+    said = "".join(capsys.readouterr().err.split("\n"))
+    assert f"{place} cannot be written" in said or f"{place} is not a folder" in said
+    assert said.endswith("choose another --out.")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples", "tensorboard", "last", "log.jsonl"])
+def test_what_stands_in_the_way_of_a_runs_files_is_said_before_the_work(
+    copied: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(loop, "open_splits", lambda *_: pytest.fail("it looked at the data"))
+    path = copied / name
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.touch()
+    else:
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(TrivdError, match=rf"{path} is (not a folder|a folder, not a file); choose another --out"):
+        run_to(copied, tiny_config(training={"steps": 5}))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from trivd.config import Config, from_dict, override, to_dict
 from trivd.distributed import world_size
 from trivd.errors import TrivdError, is_disk_full
-from trivd.files import check_output_folder, read_json, write_atomically
+from trivd.files import check_output_file, check_output_folder, read_json, write_atomically
 from trivd.models.pretrained import LARGEST_CONFIG
 from trivd.training.listing import Listing, compare_data
 
@@ -117,6 +117,9 @@ class Run(NamedTuple):
         """
         check_output_folder(self.folder)
         self._batches(config)
+        for folder in (self.checkpoints, self.samples, self.tensorboard, self.best, self.last):
+            check_output_folder(folder)
+        check_output_file(self.log_file)
 
     def check_data(self, data: str, listing: Listing) -> str:
         """Refuse other data than the run's.
