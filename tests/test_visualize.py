@@ -109,6 +109,13 @@ def test_gif_repeats_at_its_rate_and_keeps_colours(tmp_path: Path) -> None:
     assert np.abs(frames.astype(int) - clip).max() <= 1
 
 
+def test_frames_that_repeat_are_kept_in_a_gif() -> None:
+    clip = np.zeros((6, 16, 16, 3), np.uint8)
+    clip[3:] = 200
+    frames, _ = read(encode_gif(clip, fps=8))
+    assert np.array_equal(frames, clip)
+
+
 def test_what_stands_still_does_not_flicker_in_a_gif() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     clip = np.stack([noise] * 5)

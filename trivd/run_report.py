@@ -8,6 +8,7 @@ import numpy as np
 
 from trivd.config import DEFAULT_LIMITS, Config, VideoLimits
 from trivd.data.clips import ClipDataset
+from trivd.data.frames import UnreadableVideo
 from trivd.errors import TrivdError
 from trivd.evaluation.protocol import Evaluation, read_evaluation
 from trivd.evaluation.tables import tables
@@ -80,8 +81,22 @@ def _held_out(config: Config, data: str, limits: VideoLimits) -> ClipDataset:
 
 
 def _examples(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluation | None) -> list[Section]:
-    """Futures of the first held-out clips, and their motion."""
-    examples = [draw_example(predictor, held_out, i) for i in range(min(CLIPS, held_out.evaluation_clips))]
+    """Futures of the first held-out clips that can be read, and their motion.
+
+    Raises:
+        TrivdError: none can be read.
+    """
+    examples: list[Example] = []
+    unreadable: list[str] = []
+    for number in range(held_out.evaluation_clips):
+        try:
+            examples.append(draw_example(predictor, held_out, number))
+        except UnreadableVideo as error:
+            unreadable.append(str(error))
+        if len(examples) == CLIPS:
+            break
+    if not examples:
+        raise TrivdError(f"No held-out clip can be read. The first: {unreadable[0]}")
     items = []
     for number, example in enumerate(examples, start=1):
         rows = example.future_rows()
@@ -91,6 +106,7 @@ def _examples(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluatio
         caption = f"Clip {number}: truth, then {SAMPLES} samples"
         items.append(Picture(caption, encode_gif(side_by_side, FPS, GIF_SCALE), "image/gif"))
     text = "Blue: frames that were given. Orange: frames that the model drew, without seeing the truth."
+    text = " ".join([text, *(f"Left out: {sentence}" for sentence in unreadable)])
     sections = [Section("Predicted futures", text, items)]
     if predictor.generator.warps:
         sections.append(_motion(examples, evaluation))

@@ -155,23 +155,25 @@ def encode_png(image: Pixels) -> bytes:
 def encode_gif(video: Pixels, fps: float, scale: int = 1) -> bytes:
     """A video (T, H, W, C) as a GIF that repeats for ever; its timing is rounded to hundredths of a second.
 
-    One palette of 256 colours serves all frames, without dithering: what does not change does not flicker.
+    One palette of 256 colours serves all frames, without dithering: what does not change does not flicker. A frame that
+    repeats the one before is written too, so that as many can be read.
     """
     column = Image.fromarray(_rgb(video).reshape(-1, video.shape[2], 3))  # all frames as one image: one palette
     quantized = column.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     indices = enlarge(np.asarray(quantized).reshape(*video.shape[:3], 1), scale)[..., 0]  # (T, scale * H, scale * W)
-    indexed = [Image.fromarray(frame) for frame in indices]
-    for image in indexed:
-        image.putpalette(quantized.getpalette() or [])
+    colors = np.array(quantized.getpalette(), np.uint8).reshape(-1, 3)
+    palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
+    palette[: len(colors), 1:] = colors
     buffer = io.BytesIO()
-    indexed[0].save(
-        buffer,
-        format="GIF",
-        save_all=True,
-        append_images=indexed[1:],
-        duration=max(10, 10 * round(100 / fps)),  # milliseconds
-        loop=0,
-    )
+    # Not by Pillow, which leaves out frames that repeat the one before.
+    with av.open(buffer, mode="w", format="gif", options={"loop": "0"}) as container:
+        stream = container.add_stream("gif", rate=Fraction(100, max(1, round(100 / fps))))
+        stream.height, stream.width = indices.shape[1:]
+        stream.pix_fmt = "pal8"
+        for frame in indices:
+            indexed = av.VideoFrame.from_ndarray((frame, palette), format="pal8")  # type: ignore[arg-type]
+            container.mux(stream.encode(indexed))
+        container.mux(stream.encode())  # what the encoder still holds
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 import pickle
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +55,14 @@ def updated() -> FrechetVideoDistance:
     for batch in GENERATED.split(10):
         metric.update(batch, real=False)
     return metric
+
+
+@pytest.mark.parametrize("real", ["fake", "", None, 1, torch.tensor(True)])
+def test_a_kind_that_is_neither_true_nor_false_is_refused(real: Any) -> None:
+    metric = FrechetVideoDistance(SmallNetwork())
+    with pytest.raises(TrivdError, match="must be True for real clips or False for generated ones"):
+        metric.update(REAL, real=real)
+    assert int(metric.real_count) == int(metric.generated_count) == 0
 
 
 def test_batches_give_the_distance_of_all_features() -> None:

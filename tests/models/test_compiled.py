@@ -257,6 +257,16 @@ def test_what_was_compiled_once_needs_no_compiler(built: Path, monkeypatch: pyte
         assert compiled.kernels()
 
 
+@needs_compiler
+@pytest.mark.usefixtures("built")
+def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "trivd")
+    for _ in range(2):
+        compiled.kernels.cache_clear()
+        assert compiled.kernels()
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["Compiling the CPU kernels"]
+
+
 def copy_without_checksum(library: Path, to: Path) -> None:
     """What the compiler would have written."""
     to.write_bytes(library.read_bytes()[:-32])

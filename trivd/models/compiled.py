@@ -107,7 +107,6 @@ def _load_or_compile() -> ctypes.CDLL:
     path = cache_path()
     if _is_whole(path):
         return ctypes.CDLL(str(path))
-    LOGGER.info("Compiling the CPU kernels, once on this machine: seconds, on a busy one up to a few minutes.")
     with tempfile.TemporaryDirectory(prefix="trivd-kernels-") as folder:
         built = Path(folder) / "kernels.so"
         _compile(built)
@@ -139,6 +138,7 @@ def _compile(to: Path) -> None:
     compiler = next((found for name in candidates if name and (found := shutil.which(name))), None)
     if compiler is None:
         raise FileNotFoundError("there is no C++ compiler")
+    LOGGER.info("Compiling the CPU kernels, once on this machine: seconds, on a busy one up to a few minutes.")
     runtime = _openmp_runtime()
     compiled = to.with_suffix(".o")
     openmp = ["-fopenmp"] if runtime else []
