@@ -1,4 +1,4 @@
-"""Frames as people pass them: views, lists, tensors and images are taken, what is no clip is named, without warnings."""
+"""Frames as people pass them: views, lists, tensors, images; what is no clip is named, and nothing is warned of."""
 
 import warnings
 from collections.abc import Callable, Iterator

@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
+from trivd.cli import main
 from trivd.config import Config
 from trivd.errors import TrivdError
 from trivd.evaluation.motion import MotionScore
@@ -19,6 +21,7 @@ from trivd.evaluation.protocol import Evaluation, Figure, Protocol, Spread
 from trivd.run_report import write_run_report
 from trivd.training.loop import train
 from trivd.training.run import Run
+from trivd.visualize import save_png
 
 CURVES = {
     "psnr": {"copy the last frame": [23.0, 21.0, 19.0], "best of 10": [21.0, 19.0, 17.5]},
@@ -113,6 +116,47 @@ def test_another_model_is_shown_beside(run: Run, trained_run: Path) -> None:
     ]
     assert page.count("tsru_p, decomposition stronger, 4 steps. ") == 2
     assert page.count("data:image/gif") == 8
+
+
+def test_another_model_is_looked_for_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws(*_: object) -> None:
+        raise AssertionError("It has begun to draw.")
+
+    monkeypatch.setattr("trivd.run_report.draw_example", draws)
+    with pytest.raises(TrivdError, match="There is no model at nowhere"):
+        write_run_report(run, beside="nowhere")
+
+
+def folder_of_videos(root: Path) -> Path:
+    """Five clips to train on, five held out; the third picture of the held-out clips 1 and 2 is damaged."""
+    for split in ("train", "validation"):
+        for number in range(5):
+            for frame in range(5):
+                shade = np.full((32, 32, 3), 40 * number + 5 * frame, np.uint8)
+                save_png(root / split / str(number) / f"{frame}.png", shade)
+    for number in (1, 2):
+        (root / "validation" / str(number) / "2.png").write_bytes(b"no picture")
+    return root
+
+
+def test_clips_that_cannot_be_read_end_neither_a_page_nor_an_evaluation(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    data = folder_of_videos(tmp_path / "videos\udcff")  # names of files are bytes, which need not be UTF-8
+    page = write_run_report(run, data=str(data)).read_text()
+    assert page.count("data:image/gif") == 3
+    assert page.count("damaged image (2.png)") == 2
+    out = tmp_path / "out\udcff.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(run.folder), str(data), "--features", "none", "--clips", "9", "--out", str(out)])
+    said, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert said.count("Left out: ") == 2
+    assert "2 clips left out: cannot be read" in said
+    protocol = json.loads(out.read_bytes())["protocol"]
+    assert (protocol["clips"], protocol["unreadable"], protocol["data"]) == (3, 2, "videos\udcff")
+    assert "validation/2" in out.with_suffix(".md").read_text()
 
 
 def test_the_data_may_be_named_and_limited(run: Run, tmp_path: Path) -> None:

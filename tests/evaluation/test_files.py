@@ -97,6 +97,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     uneven = write(tmp_path / "uneven", videos(1), samples=2)
     (uneven / "clip-2" / "sample-1.npy").unlink()
     refuse("2 predictions of clip-0 but 1 of clip-2", uneven)
+    short = write(tmp_path / "short", videos(1))  # the last one alone: all are looked at before any is scored
+    np.save(short / "clip-3.npy", videos(1, frames=5)[3])
+    refuse(r"clip-3\.npy has 5 frames", short)
     twice = write(tmp_path / "twice", videos(1))
     np.savez(twice / "clip-0.npz", videos(1)[0])
     refuse(r"holds clip-0\.npy and clip-0\.npz", twice)
