@@ -210,5 +210,5 @@ def test_a_store_of_an_older_reader_says_so(store: Path, action_folder: Path, na
         assert any("older version of trivd" in line and "prepare them again" in line for line in source.summary)
         assert source.read(0, 0, 8, 1).shape[0] == 8
     else:
-        with pytest.raises(TrivdError, match="older version of trivd.*new folder"):
+        with pytest.raises(TrivdError, match=r"older version of trivd.*new folder"):
             make(action_folder, store)

@@ -20,8 +20,10 @@ from trivd.config import DEFAULT_LIMITS
 from trivd.data import frame_index as frame_index_module
 from trivd.data.containers import opened
 from trivd.data.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
+from trivd.data.folder import find_videos
 from trivd.data.frame_index import checksum, frame_index, frames_from, promised_seconds
 from trivd.data.frames import FrameConverter
+from trivd.data.listing import ListedVideos
 
 COUNT = 40
 
@@ -52,6 +54,7 @@ MISLEADING = {  # their packets' time stamps do not tell the frames
     "mpeg2.mkv": encoding("mpeg2video", ".mkv"),
     "mpeg2.mp4": encoding("mpeg2video", ".mp4", is_fragmented=True),
     "elementary.h264": encoding("libx264", ".h264"),
+    "bottom_up.avi": encoding("amv", ".avi"),
 }
 
 
@@ -109,19 +112,22 @@ def test_a_file_without_an_exact_way_in_says_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(frame_index_module, "frames_from", lambda *_: nothing)
     assert not probe(tmp_path / "a.avi").enterable
     assert wrong_frames(tmp_path / "a.avi") == []
+    said = ListedVideos(find_videos(tmp_path, 0.1), "train", 32, 3, 2).summary
+    assert any("1 videos are read from their beginning" in line for line in said)
 
 
 def test_a_checksum_is_of_pixels_alone(tmp_path: Path) -> None:
     """Rows are padded in memory with whatever was there before."""
     frames = numbered_frames(2, 50, 70)
     for layout in ("yuv420p", "rgb24", "gray", "nv12", "yuv422p10le", "yuyv422", "gbrp", "yuva420p"):
-        first, same, other = (av.VideoFrame.from_ndarray(frames[n], "rgb24").reformat(format=layout) for n in (0, 0, 1))
-        for plane in same.planes:
+        frame, other = (av.VideoFrame.from_ndarray(array, "rgb24").reformat(format=layout) for array in frames)
+        before = checksum(frame)
+        for plane in frame.planes:
             line = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-            bytes_used = {"rgb24": 210, "yuv422p10le": 2 * plane.width, "yuyv422": 140, "nv12": 70}.get(layout)
-            line[:, bytes_used or plane.width :] ^= 255
-        assert checksum(first) == checksum(same), layout
-        assert checksum(first) != checksum(other), layout
+            used = {"rgb24": 210, "yuv422p10le": 2 * plane.width, "yuyv422": 140, "nv12": 70}.get(layout, plane.width)
+            line[:, used:] ^= 255
+        assert checksum(frame) == before, layout
+        assert checksum(other) != before, layout
 
 
 def test_indexes_of_files_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from trivd.data.decode import VideoFile, probe, read_frames
 from trivd.data.frames import FrameConverter
 
-CODECS = (
-    *("libx264", "libx264", "libx264rgb", "libx265", "libx265", "mpeg4", "mpeg4", "mpeg2video", "mpeg2video"),
-    *("mpeg1video", "libvpx", "libvpx-vp9", "libsvtav1", "flv", "wmv1", "wmv2", "msmpeg4", "msmpeg4v2", "h261", "h263"),
-    *("h263p", "mjpeg", "ljpeg", "ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "prores", "prores_ks", "dnxhd"),
-    *("dvvideo", "cfhd", "gif", "apng", "qtrle", "rpza", "smc", "png", "cinepak", "svq1", "snow", "dirac", "vc2"),
-    *("jpeg2000", "rawvideo", "msvideo1", "msrle", "zmbv", "flashsv", "flashsv2", "speedhq", "asv1", "asv2", "amv"),
-    *("rv10", "rv20", "roqvideo", "cljr", "dxv", "r210", "v210", "v410"),
+MPEG = ("libx264", "libx265", "mpeg4", "mpeg2video", "mpeg1video")
+COMMON = (*MPEG, *MPEG, "libvpx", "libvpx-vp9", "libsvtav1")
+RARE = (
+    *("libx264rgb", "flv", "wmv1", "wmv2", "msmpeg4", "msmpeg4v2", "h261", "h263", "h263p", "mjpeg", "ljpeg", "ffv1"),
+    *("ffvhuff", "huffyuv", "utvideo", "magicyuv", "prores", "prores_ks", "dnxhd", "dvvideo", "cfhd", "apng", "qtrle"),
+    *("rpza", "smc", "png", "cinepak", "svq1", "snow", "dirac", "vc2", "jpeg2000", "rawvideo", "msvideo1", "msrle"),
+    *("zmbv", "flashsv", "flashsv2", "speedhq", "asv1", "asv2", "amv", "rv10", "rv20", "roqvideo", "cljr", "dxv"),
+    *("r210", "v210", "v410"),
 )
+STREAMS = (".mpg", ".vob", ".ts", ".m2ts")  # that FFmpeg fills with anything, but reads MPEG's codecs alone from
 SUFFIXES = (
-    *(".mp4", ".mp4", ".mov", ".mkv", ".mkv", ".avi", ".avi", ".webm", ".mpg", ".mpg", ".vob", ".ts", ".m2ts", ".flv"),
-    *(".wmv", ".gif", ".mxf", ".dv", ".3gp", ".h264", ".h265", ".m2v", ".m4v", ".ivf", ".ogv"),
+    *(4 * (".mp4", ".mkv", ".avi")),
+    *(2 * (".mov", ".webm", ".mpg", ".ts")),
+    *(".vob", ".m2ts", ".flv", ".wmv", ".gif", ".mxf", ".dv", ".3gp", ".h264", ".h265", ".m2v", ".m4v", ".ivf"),
 )
 OWN = {".gif": "gif", ".dv": "dvvideo", ".h264": "libx264", ".h265": "libx265", ".m2v": "mpeg2video", ".m4v": "mpeg4"}
 LARGE = {"dnxhd": (720, 1280), "dvvideo": (576, 720)}  # that take no small frames
@@ -77,7 +80,7 @@ class Encoding:
 def draw(rng: random.Random) -> Encoding:
     """A random one; FFmpeg refuses more than half of them."""
     suffix = rng.choice(SUFFIXES)
-    codec = OWN.get(suffix) or rng.choice(CODECS)
+    codec = OWN.get(suffix) or rng.choice(MPEG if suffix in STREAMS else COMMON if rng.random() < 0.6 else RARE)
     return Encoding(
         codec,
         suffix,
@@ -87,7 +90,7 @@ def draw(rng: random.Random) -> Encoding:
         rng.random() < 0.3,
         suffix in (".mp4", ".mov") and rng.random() < 0.4,
         rng.random() < 0.2,
-        codec == "mpeg4" and rng.random() < 0.5,
+        codec == "mpeg4" and suffix in (".avi", ".mkv", ".mp4") and rng.random() < 0.5,
         12 if codec in LARGE else rng.choice((3, 20, 45)),
         rng.randrange(1 << 30),
     )
@@ -141,6 +144,11 @@ def _frames(encoding: Encoding, height: int, width: int) -> list[av.VideoFrame]:
     return frames
 
 
+def _is_b(payload: bytes) -> bool:
+    """Whether the first frame of an MPEG-4 packet refers to both sides."""
+    return payload[payload.find(UNCODED[:4]) + 4] >> 6 == 2
+
+
 def _packed(packets: list[av.Packet], stream: Any) -> list[av.Packet]:
     """Each packet before B-frames with the first of these in it, in whose place there is a frame that is not coded."""
     payloads = [bytes(packet) for packet in packets]
@@ -148,8 +156,7 @@ def _packed(packets: list[av.Packet], stream: Any) -> list[av.Packet]:
         at = payloads[0].find(b"\x00\x00\x01\xb6")
         payloads[0] = payloads[0][:at] + DIVX + payloads[0][at:]
     for number in range(1, len(payloads)):
-        is_b = payloads[number][4] >> 6 == 2
-        if is_b and payloads[number - 1][4] >> 6 < 2 and number > 1:
+        if _is_b(payloads[number]) and not _is_b(payloads[number - 1]) and payloads[number - 1] != UNCODED:
             payloads[number - 1] += payloads[number]
             payloads[number] = UNCODED
     packed = []

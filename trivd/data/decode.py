@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data import pictures, video_reader
 from trivd.data.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
+from trivd.data.tree import is_hidden
 
 __all__ = ["UnreadableVideo", "Video", "VideoFile", "VideoInfo", "first_frames", "is_video", "probe", "read_frames"]
 
@@ -39,13 +40,13 @@ _BY_SUFFIX = {".npy": _ARRAY, ".npz": _ARRAY} | dict.fromkeys(VIDEO_SUFFIXES, _C
 def is_video(path: Path) -> bool:
     """Whether it looks like one from outside: by its suffix; a folder, by its images and no videos or folders in it."""
     if path.is_dir():
-        inner = [inside for inside in path.iterdir() if not inside.name.startswith(".")]
+        inner = [inside for inside in path.iterdir() if not is_hidden(inside.name)]
         return not any(inside.is_dir() or is_video(inside) for inside in inner) and bool(pictures.numbered_images(path))
     return path.suffix.lower() in _BY_SUFFIX
 
 
 def probe(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
-    """Check a video cheaply, without decoding more than its first frame.
+    """Check a video cheaply; see `trivd.data.video_reader.probe`.
 
     Raises:
         UnreadableVideo: it cannot be used, or is beyond the limits; the error says why.

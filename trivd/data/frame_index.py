@@ -80,20 +80,23 @@ class FrameIndex:
 
 def frames_from(video: OpenVideo, index: FrameIndex, entry: Entry) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames with their numbers from an entry on, for as long as they are those of the index."""
-    video.container.seek(entry.timestamp, stream=video.stream)
     number = None
-    for place, frame in enumerate(video.decoded()):
-        if number is not None:
-            number += 1
-        elif index.mark(frame) == index.marks[entry.number]:
-            number = entry.number
-        elif place < entry.number:  # a seek may lead to an earlier keyframe
-            continue
-        if number is None or number >= index.frames or index.mark(frame) != index.marks[number]:
-            return
-        if frame.is_corrupt and not index.by_content:  # how it was mended may depend on what was decoded before
-            return
-        yield number, frame
+    try:
+        video.container.seek(entry.timestamp, stream=video.stream)
+        for place, frame in enumerate(video.decoded()):
+            if number is not None:
+                number += 1
+            elif index.mark(frame) == index.marks[entry.number]:
+                number = entry.number
+            elif place < entry.number:  # a seek may lead to an earlier keyframe
+                continue
+            if number is None or number >= index.frames or index.mark(frame) != index.marks[number]:
+                return
+            if frame.is_corrupt and not index.by_content:  # how it was mended may depend on what was decoded before
+                return
+            yield number, frame
+    except (av.error.FFmpegError, UnreadableVideo):  # what it needs lies before the entry, if it is not damaged itself
+        return
 
 
 class _Cache:
@@ -141,6 +144,8 @@ def decoded_index(path: Path, limits: VideoLimits) -> FrameIndex:
 
 def checksum(frame: av.VideoFrame) -> int:
     """CRC-32C of a frame's pixels as they were decoded, without the padding of rows."""
+    if any(plane.line_size < 0 for plane in frame.planes):  # stored from the bottom up, which PyAV's buffers do not know
+        frame = frame.reformat(format="rgb24")
     value, layout = 0, frame.format
     for number, plane in enumerate(frame.planes):
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

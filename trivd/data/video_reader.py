@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from trivd.config import VideoLimits
@@ -35,7 +34,7 @@ def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits:
     number = start  # of the next frame
     index = frame_index(path, limits) if start else None
     while index is not None and (entry := index.entry(number)) is not None:
-        with suppress(UnreadableVideo), opened(path, limits) as video:
+        with opened(path, limits) as video:
             for found, frame in frames_from(video, index, entry):
                 if found == number:
                     yield convert(frame, video.geometry(frame))
