@@ -144,7 +144,7 @@ def decoded_index(path: Path, limits: VideoLimits) -> FrameIndex:
 
 def checksum(frame: av.VideoFrame) -> int:
     """CRC-32C of a frame's pixels as they were decoded, without the padding of rows."""
-    if any(plane.line_size < 0 for plane in frame.planes):  # stored from the bottom up, which PyAV's buffers do not know
+    if any(plane.line_size < 0 for plane in frame.planes):  # from the bottom up, which PyAV's buffers do not know
         frame = frame.reformat(format="rgb24")
     value, layout = 0, frame.format
     for number, plane in enumerate(frame.planes):
