@@ -16,14 +16,22 @@ from av.video.stream import VideoStream
 
 from trivd.config import VideoLimits
 from trivd.data.boxes import check_tables
-from trivd.data.frames import Geometry, OverLimit, UnreadableVideo, check_frame, check_length, frame_geometry
+from trivd.data.frames import (
+    AS_STORED,
+    Geometry,
+    OverLimit,
+    UnreadableVideo,
+    check_frame,
+    check_length,
+    frame_geometry,
+)
 
 DECODER_ROOM = 1 << 20  # pixels by which decoders pad frames at most; MPEG-4 makes 20 times as many of tiny ones
 # Playlists, which name other files, are none of them.
 FORMATS = "mov,m4v,matroska,webm,avi,gif,mpeg,mpegts,mpegvideo,asf,flv,ogg,dv,mxf,h264,hevc,ivf,yuv4mpegpipe"
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenVideo:
     """A file's container and its video stream."""
 
@@ -31,6 +39,8 @@ class OpenVideo:
     container: InputContainer
     stream: VideoStream
     limits: VideoLimits
+    _rotation: int | None = None  # of the frame that `_geometry` was found for
+    _geometry: Geometry = AS_STORED
 
     @property
     def codec(self) -> str:
@@ -71,8 +81,10 @@ class OpenVideo:
 
     def geometry(self, frame: av.VideoFrame) -> Geometry:
         """How a player shows a frame; browsers ignore the shape of a GIF's pixels."""
-        aspect = None if self.container.format.name == "gif" else self.stream.sample_aspect_ratio
-        return frame_geometry(frame, Fraction(aspect or 1))
+        if frame.rotation != self._rotation:  # the whole matrix takes longer to look up
+            aspect = None if self.container.format.name == "gif" else self.stream.sample_aspect_ratio
+            self._rotation, self._geometry = frame.rotation, frame_geometry(frame, Fraction(aspect or 1))
+        return self._geometry
 
 
 @contextmanager
