@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,9 @@ from typing import Any
 from trivd.errors import TrivdError, is_disk_full
 
 ANOTHER_OUT = "choose another --out"
+# Held while NumPy reads an array's header: Python's parser of literals (ast) fails now and then in several threads at
+# once, with a SystemError or RecursionError.
+ARRAY_HEADERS = threading.Lock()
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:

@@ -1,7 +1,9 @@
 """Which files of people's folders are scored: what `trivd predict` writes, several files of a name, arrays of samples;
 and that all of them are read before any is scored."""
 
+import ast
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,6 +244,24 @@ def test_all_files_are_read_before_any_is_scored(
         score()
     assert set(done) <= {"reading all files"}
     assert not list(tmp_path.glob("*report*"))
+
+
+def test_headers_of_arrays_are_read_one_at_a_time(
+    predicted: Path, truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are opened in threads, in which Python's parser of literals fails now and then (SystemError)."""
+    parse, running, most = ast.literal_eval, [0], [0]
+
+    def parsed(text: str) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.01)  # for other threads
+        running[0] -= 1
+        return parse(text)
+
+    monkeypatch.setattr(ast, "literal_eval", parsed)
+    assert PredictionFiles(predicted, truth, GIVEN).samples == SAMPLES
+    assert most == [1]
 
 
 def test_notes_come_with_the_figures(copied: Path, truth: Path, tmp_path: Path) -> None:

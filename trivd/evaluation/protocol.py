@@ -18,6 +18,8 @@ MOST_DIGITS = 10  # behind the point
 LINE = "protocol_line"  # the protocol in words, among the values of a report
 ESCAPED = "backslashreplace"  # writes names of files that are not text as JSON escapes them: \udcff
 
+HEADING = "# Evaluation on "  # begins the tables in Markdown
+
 # Scores by frame.
 TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
 APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
@@ -141,7 +143,8 @@ def check_report(path: Path, beside: Sequence[Path] = ()) -> None:
     if path.exists() and path.stat().st_size:
         foreign = [] if _is_report(path) else [path]
     else:
-        foreign = [file for file in beside if file.exists()]
+        left = [file for file in beside if file.exists()]  # of a report that was removed, if its tables are among them
+        foreign = [] if any(file.read_bytes().startswith(HEADING.encode()) for file in left) else left
     if foreign:
         raise TrivdError(
             f"{foreign[0]} was not written by `trivd evaluate`, and is not overwritten; {ANOTHER_OUT}, or move it away."

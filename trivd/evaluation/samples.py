@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trivd.config import VideoLimits
 from trivd.data.decode import probe, read_frames
 from trivd.data.frames import UnreadableVideo, VideoInfo, check_bytes, check_frame, check_length
-from trivd.files import unpacked_sizes
+from trivd.files import ARRAY_HEADERS, unpacked_sizes
 
 Pixels = NDArray[np.uint8]
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -140,5 +140,6 @@ def _open(path: Path) -> IO[bytes]:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Shape, whether columns come first, and type."""
-    shape, fortran_order, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
+    with ARRAY_HEADERS:
+        shape, fortran_order, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
     return shape, fortran_order, dtype

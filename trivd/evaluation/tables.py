@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from trivd.evaluation.protocol import APPEARANCE, TITLES, Evaluation
+from trivd.evaluation.protocol import APPEARANCE, HEADING, TITLES, Evaluation
 from trivd.markdown import markdown_table
 from trivd.report import Table
 from trivd.say import say, show_table
@@ -58,7 +58,7 @@ def markdown(evaluation: Evaluation, plot: str) -> str:
         evaluation: what to show.
         plot: path of the curves' picture, as seen from the file.
     """
-    parts = [f"# Evaluation on {evaluation.protocol.data}"]
+    parts = [f"{HEADING}{evaluation.protocol.data}"]
     parts += [markdown_table(table.header, table.rows) for table in tables(evaluation)]
     parts += [f"**{warning}**" for warning in evaluation.warnings]
     return "\n\n".join([*parts, f"Protocol: {evaluation.protocol}.", f"![scores by predicted frame]({plot})"]) + "\n"
