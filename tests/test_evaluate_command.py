@@ -1,6 +1,8 @@
 """`trivd evaluate` as a user types it: models, protocols, anybody's files, I3D's weights, and what is refused."""
 
 import json
+import logging
+import signal
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -169,3 +171,23 @@ def test_protocols_are_the_papers() -> None:
     assert balanced.evaluation.standing_batches * balanced.evaluation.standing_batch_size == 100 * 256
     with pytest.raises(TrivdError, match="is about 5 -> 11 frames"):
         with_protocol(bair, "kinetics600", bair.model)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_stop_is_answered(
+    evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    predictions = write_arrays(tmp_path / "predictions", 2, FRAMES, 0)
+    truth = write_arrays(tmp_path / "truth", 2, FRAMES, 1)
+    before = signal.getsignal(number)
+    monkeypatch.setattr("trivd.evaluate_command.evaluate", lambda *_: signal.raise_signal(number))
+    options = ("--conditioning-frames", GIVEN, "--features", "none")
+    status, out, _ = evaluate("--predictions", predictions, "--truth", truth, *options)
+    assert status == 3
+    assert "Stopped; finished batches are kept. Repeat the command to go on." in out
+    assert signal.getsignal(number) is before
+
+
+def test_a_command_that_has_ended_shows_no_more_of_the_log(evaluate: Command) -> None:
+    assert evaluate("no-such-model")[0] == 2
+    assert logging.getLogger("trivd").handlers == []

@@ -1,6 +1,5 @@
 """The command line `trivd`: options come from the dataclasses of `trivd.config` and `trivd.commands`."""
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from trivd.evaluate_command import Evaluate
 from trivd.hardware import set_up_program
 from trivd.presets import preset
 from trivd.replicate_command import Replicate
-from trivd.say import ConsoleHandler, say, take_any_text
+from trivd.say import log_shown, say, take_any_text
 from trivd.weights_command import Weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit status
@@ -28,13 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         take_any_text(stream)
     console = Console()
-    logger = logging.getLogger("trivd")
-    logger.setLevel(logging.INFO)
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that torchrun started here
-    logger.handlers = [ConsoleHandler(console)] if first else []
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _parse(arguments).run(console)
+        with log_shown(console if first else Console(quiet=True)):
+            status = _parse(arguments).run(console)
     except TrivdError as error:
         say(Console(stderr=True), f"trivd: {error}")
         status = BAD_INPUT

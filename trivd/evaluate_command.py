@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
+from trivd.commands import DONE, STOPPED
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, override
 from trivd.data.source import Split
 from trivd.distributed import joined, rank
@@ -28,6 +29,8 @@ from trivd.plots import frame_curves, to_png
 from trivd.predict import Predictor
 from trivd.protocols import ProtocolName, with_protocol
 from trivd.say import say
+from trivd.training.output import lasting_output
+from trivd.training.stops import interrupted_by_signals
 
 REPORT = "report.json"
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
@@ -80,12 +83,17 @@ class Evaluate:
         picture, tables = _beside(out)
         check_report(out, (picture, tables))
         device = choose_device(self.device, "--device")
-        with joined(device, PATIENCE):
-            with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
-                evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
-            if rank() == 0:
-                self._report(evaluation, out, console)
-        return 0
+        with lasting_output(console):
+            try:
+                with interrupted_by_signals(), joined(device, PATIENCE):
+                    with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
+                        evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
+                    if rank() == 0:
+                        self._report(evaluation, out, console)
+            except KeyboardInterrupt:
+                say(console, "Stopped; finished batches are kept. Repeat the command to go on.")
+                return STOPPED
+        return DONE
 
     def _report_file(self) -> Path:
         """The JSON file to write."""

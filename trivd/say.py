@@ -5,7 +5,8 @@ import io
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -57,9 +58,21 @@ def show_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[
     console.print(table)
 
 
-class ConsoleHandler(logging.Handler):
-    """Shows what the library logs as lines on a console."""
+@contextmanager
+def log_shown(console: Console) -> Iterator[None]:
+    """Within, what the library logs is shown as lines on a console."""
+    logger, handler = logging.getLogger("trivd"), _ConsoleHandler(console)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
+
+class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
