@@ -109,15 +109,14 @@ def _locate(first: NDArray[np.int64], index: int) -> tuple[int, int]:
     return video, index - int(first[video])
 
 
-class ReadableClips:
-    """Evaluation clips for scores during training: for one that can no longer be read, the next one that can."""
+class WrappedClips:
+    """A `ClipDataset` that gives the clips of another one; a subclass says how those for evaluation are read."""
 
     def __init__(self, clips: ClipDataset) -> None:
         self._clips = clips
         self.split = clips.split
         self.classes = clips.classes
         self.report = clips.report
-        self.unreadable: list[str] = []  # a sentence for each time
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -128,6 +127,14 @@ class ReadableClips:
 
     def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
         return self._clips.training_clip(index, rng)
+
+
+class ReadableClips(WrappedClips):
+    """Evaluation clips for scores during training: for one that can no longer be read, the next one that can."""
+
+    def __init__(self, clips: ClipDataset) -> None:
+        super().__init__(clips)
+        self.unreadable: list[str] = []  # a sentence for each time
 
     def evaluation_clip(self, index: int) -> Clip:
         """Raises UnreadableVideo when none can be read."""

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-import numpy as np
 import torch
 
-from trivd.data.clips import Clip, ClipDataset
+from trivd.data.clips import Clip, ClipDataset, WrappedClips
 from trivd.data.frames import UnreadableVideo
 from trivd.errors import TrivdError
 from trivd.evaluation.scores import Columns, Part
@@ -15,25 +14,12 @@ NUMBER = "number"  # column of the clips' numbers
 NAMED = 20  # unreadable clips that are named one by one
 
 
-class LeavingOut:
-    """A `ClipDataset` that is measured in parts without the clips that cannot be read."""
+class LeavingOut(WrappedClips):
+    """Clips that are measured in parts, without those that cannot be read."""
 
     def __init__(self, clips: ClipDataset) -> None:
-        self._clips = clips
-        self.split = clips.split
-        self.classes = clips.classes
-        self.report = clips.report
+        super().__init__(clips)
         self._read: dict[int, Clip] = {}  # of the part that is being measured
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    @property
-    def evaluation_clips(self) -> int:
-        return self._clips.evaluation_clips
-
-    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        return self._clips.training_clip(index, rng)
 
     def evaluation_clip(self, index: int) -> Clip:
         return self._read.pop(index, None) or self._clips.evaluation_clip(index)
