@@ -32,6 +32,7 @@ from trivd.training.run import Run
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have programs in the background ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
 multiprocessing.set_forkserver_preload(["trivd.training.loop"])  # it takes seconds to import
 torch.set_num_threads(1)  # tensors are tiny: on a busy machine two threads waiting for each other took 50 times as long
 

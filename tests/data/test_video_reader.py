@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -93,7 +94,7 @@ def test_reading_begins_at_the_keyframe_before(tmp_path: Path, name: str) -> Non
 
 
 def test_an_entry_that_turns_out_inexact_is_not_used(tmp_path: Path) -> None:
-    encode(tmp_path / "a.mkv", encoding("libx264", ".mkv"))
+    encode(tmp_path / "a.mkv", encoding("libx264", ".mkv", is_closed=True))
     whole = read(tmp_path / "a.mkv", 0, 30)
     index = frame_index(tmp_path / "a.mkv", DEFAULT_LIMITS)
     index.marks[20] += 1  # as of a file whose time stamps are not those of its frames
@@ -200,6 +201,68 @@ def test_joined_recordings_are_read_whole(tmp_path: Path, codec: str, suffix: st
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
     assert np.array_equal(read(joined, 0, 60), np.concatenate([read(part, 0, 30) for part in parts]))
     assert wrong_frames(joined) == []
+
+
+@pytest.mark.parametrize(("codec", "is_closed"), [("libx264", True), ("libx264", False), ("libx265", False)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_parts_that_were_cut_and_joined_without_encoding(
+    tmp_path: Path, codec: str, is_closed: bool, suffix: str
+) -> None:
+    """Each begins at a keyframe, and is shown from a moment at which the one before is not quite over."""
+    source, joined = tmp_path / f"a{suffix}", tmp_path / f"joined{suffix}"
+    encode(source, encoding(codec, suffix, is_closed=is_closed, frames=40))
+    with av.open(str(joined), "w") as target, av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        stream = target.add_stream_from_template(container.streams.video[0])
+        tick = round(Fraction(1, 25) / (packets[0].time_base or 1))
+        keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+        runs = [packets[keys[1] : keys[2] + 3], packets[keys[2] : keys[3] + 3], packets[keys[1] : keys[2]]]
+        time = 0
+        for run in runs:
+            shift = time * tick - (run[0].dts or 0)
+            for number, packet in enumerate(run):
+                new = av.Packet(bytes(packet))
+                new.stream, new.time_base, new.is_keyframe = stream, packet.time_base, packet.is_keyframe
+                new.pts, new.dts = (packet.pts or 0) + shift + number % 2, (packet.dts or 0) + shift
+                target.mux(new)
+            time += len(run)
+    frame_index_module._cache = frame_index_module._Cache()
+    assert wrong_frames(joined) == []
+
+
+def test_the_size_of_a_video_is_that_of_its_first_frame(tmp_path: Path) -> None:
+    small, large = (write_video(tmp_path / f"{n}.ts", numbered_frames(10, n, 64), "mpeg2video") for n in (48, 96))
+    (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
+    whole = read_frames(tmp_path / "both.ts", 0, probe(tmp_path / "both.ts").frames, 1, short_side=24, channels=3)
+    assert whole.shape[1:] == (24, 32, 3)
+    assert len(whole) > 17
+    assert np.array_equal(read_frames(tmp_path / "both.ts", 14, 3, 1, short_side=24, channels=3), whole[14:17])
+
+
+@pytest.mark.parametrize("share", [0.97, 0.98, 0.985, 0.99, 0.995])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".mov"])
+def test_what_is_left_of_a_file_without_its_very_end_is_read(tmp_path: Path, suffix: str, share: float) -> None:
+    moving = {"movflags": "faststart"} if suffix in (".mp4", ".mov") else {}
+    path = write_video(tmp_path / f"a{suffix}", numbered_frames(COUNT, 96, 128), muxer_options=moving)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    try:
+        info = probe(path)
+    except UnreadableVideo as error:
+        assert error.reason == "truncated"  # noqa: PT017
+    else:
+        assert read(path, 0, info.frames).shape[0] == info.frames
+        assert np.array_equal(read(path, info.frames - 1), read(path, 0, info.frames)[-1:])
+
+
+def test_damage_that_looks_like_one_more_stream_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def demux(*_: object) -> Iterator[object]:
+        raise IndexError
+        yield
+
+    with opened(write_video(tmp_path / "a.mp4", numbered_frames(3)), DEFAULT_LIMITS) as video:
+        monkeypatch.setattr(video, "container", SimpleNamespace(demux=demux))
+        with pytest.raises(UnreadableVideo, match="damaged"):
+            next(video.packets())
 
 
 def test_a_recording_that_begins_within_a_group_of_frames_is_counted_right(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from trivd.config import VideoLimits
-from trivd.data.boxes import check_tables
+from trivd.data.boxes import check_tables, is_cut
 from trivd.data.frames import (
     AS_STORED,
     Geometry,
@@ -49,12 +49,19 @@ class OpenVideo:
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets in the order of the file from here on; the last one is empty, and makes a decoder give the rest."""
-        for packet in self.container.demux(self.stream):
+        demuxed = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except IndexError as error:  # damage looked like one more stream, which PyAV does not know
+                raise UnreadableVideo(self.path, "damaged") from error
+            if packet is None:
+                return
             if packet.size > 0 or packet.dts is None:  # AVI has empty ones where a frame was dropped
                 yield packet
 
     def decode(self, packet: Packet[VideoStream], begun: bool) -> list[av.VideoFrame]:
-        """Frames that a packet completes; damaged ones at the beginning of a stream, as in any recording, are left out.
+        """Frames that a packet completes; none of damaged ones at the beginning, as in any recording, and of cut files.
 
         Args:
             packet: the next one.
@@ -63,7 +70,7 @@ class OpenVideo:
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
-            if begun:
+            if begun and not is_cut(self.path):
                 raise
             return []
         for frame in frames:  # their size may change on the way

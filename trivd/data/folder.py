@@ -214,8 +214,11 @@ def _distinct(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Skipp
 def _unwrapped(folder: Folder) -> Folder:
     """The folder in which splits lie, if all there is lies in one folder that holds them; else the folder itself."""
     inner = folder
-    while len(inner.folders) == 1 and not any(map(_is_video_file, inner.files)):
-        inner = inner.folders[0]
+    while not any(map(_is_video_file, inner.files)):
+        with_videos = [one for one in inner.folders if _holds_videos(one)]
+        if len(with_videos) != 1:
+            break
+        (inner,) = with_videos
         if _splits(inner):
             return inner
     return folder

@@ -35,6 +35,7 @@ CACHED_FRAMES = 1 << 23  # of all videos whose index a process keeps: about 64 M
 STAMPED_FORMATS = ("mp4", "matroska", "mpegts", "flv")
 STAMPED_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "prores", "dnxhd", "mjpeg", "ffv1", "rawvideo"})
 SOUGHT_BY_DISPLAY = ("mp4", "matroska")  # whose seeking goes by when a frame is shown; elsewhere by when it is decoded
+BEFORE_ALL = -(1 << 63)  # a time
 COMPARED = 3  # first frames whose time stamps must be the packets', else the whole file is decoded
 
 
@@ -197,7 +198,8 @@ class _Scan:
         shown: list[int] = []
         keys: list[tuple[int, int]] = []  # time stamp, and what to seek to
         decoded: list[int | None] = []
-        last = None
+        last = None  # when the packet before is decoded
+        latest = group = BEFORE_ALL  # when the last of all packets, and the last keyframe, are shown
         by_display = any(name in self.video.container.format.name for name in SOUGHT_BY_DISPLAY)
         for packet in self.video.packets():
             if packet.is_corrupt:
@@ -207,7 +209,12 @@ class _Scan:
             if packet.size:
                 if packet.pts is None or (packet.dts is not None and last is not None and packet.dts < last):
                     return None
-                last = packet.dts
+                # Frames shown before a keyframe but stored behind it may lack what they refer to, where parts were
+                # joined, and decoders then leave them out.
+                if packet.pts < group or (packet.is_keyframe and packet.pts <= latest):
+                    return None
+                last, latest = packet.dts, max(latest, packet.pts)
+                group = packet.pts if packet.is_keyframe else group
                 self._note(packet)
                 if self._is_shown(packet):
                     shown.append(packet.pts)
@@ -237,13 +244,7 @@ class _Scan:
                 self._note(packet)
                 if packet.is_keyframe:
                     packet.opaque = packet.dts if packet.dts is not None else packet.pts
-            try:
-                frames = self._frames(packet)
-            except av.error.InvalidDataError:
-                if is_cut(self.video.path):  # half a packet is no more than its end
-                    break
-                raise
-            for frame in frames:
+            for frame in self._frames(packet):
                 if frame.key_frame and isinstance(frame.opaque, int) and marks:
                     entries.append(Entry(len(marks), frame.opaque))
                 marks.append(checksum(frame))

@@ -151,9 +151,14 @@ class FrameConverter:
         self._reformatter = VideoReformatter()  # keeps its filter tables from frame to frame
         self._fields = _FieldFilter()
 
+    def expect(self, height: int, width: int) -> None:
+        """Say what the first frame of the video, as it is shown, has for a size, unless that is the first converted."""
+        self._size = self._size or resized(height, width, self.short_side)
+
     def __call__(self, frame: av.VideoFrame, geometry: Geometry = AS_STORED) -> Frame:
         """One frame as (H, W, C) uint8."""
-        self._size = self._size or resized(*geometry.shown(frame.height, frame.width), self.short_side)
+        self.expect(*geometry.shown(frame.height, frame.width))
+        assert self._size is not None
         height, width = self._size[::-1] if geometry.transposed else self._size
         if frame.interlaced_frame:
             frame = self._fields(frame)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from trivd.data.source import Split
 
 _SPELLINGS: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training", "trainval"),
+    "train": ("train", "training", "trainval", "trn"),
     "validation": (
         *("val", "valid", "validation", "validate", "dev", "devel", "development", "eval", "evaluation"),
-        *("heldout", "holdout"),
+        *("heldout", "holdout", "minival", "validating"),
     ),
-    "test": ("test", "tests", "testing"),
+    "test": ("test", "tests", "testing", "tst"),
 }
 WORDS: dict[str, Split] = {
     f"{word}{ending}": split for split, words in _SPELLINGS.items() for word in words for ending in ("", "set", "data")

@@ -33,6 +33,8 @@ def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits:
     """
     number = start  # of the next frame
     index = frame_index(path, limits) if start else None
+    if index is not None:
+        convert.expect(index.height, index.width)
     while index is not None and (entry := index.entry(number)) is not None:
         with opened(path, limits) as video:
             for found, frame in frames_from(video, index, entry):
