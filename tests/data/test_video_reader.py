@@ -273,10 +273,14 @@ def test_a_recording_that_begins_within_a_group_of_frames_is_counted_right(tmp_p
     assert wrong_frames(tmp_path / "late.ts") == []
 
 
-@pytest.mark.parametrize(("suffix", "share"), [(".avi", 0.7), (".mkv", 0.6), (".mp4", 0.8)])
+@pytest.mark.parametrize(
+    ("suffix", "share"), [(".avi", 0.7), (".mkv", 0.6), (".mp4", 0.8), (".wmv", 0.6), (".flv", 0.7)]
+)
 def test_a_truncated_file_says_after_how_many_frames_it_ends(tmp_path: Path, suffix: str, share: float) -> None:
     options = {"movflags": "faststart"} if suffix == ".mp4" else {}
-    path = write_video(tmp_path / f"a{suffix}", numbered_frames(COUNT, 96, 128), muxer_options=options)
+    codec = {".wmv": "wmv2", ".flv": "flv"}.get(suffix)
+    path = write_video(tmp_path / f"a{suffix}", numbered_frames(COUNT, 96, 128), codec, muxer_options=options)
+    assert probe(path).frames == COUNT
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(UnreadableVideo, match=r"truncated \(it ends after frame (\d+), at \d+% of it\)"):
         probe(path)

@@ -1,7 +1,8 @@
 """What a file's own structure says of it, read before FFmpeg opens it: claims that are too large, and a missing end.
 
 ISO/IEC 14496-12 (MP4, MOV): a file is a row of boxes, each with its size, four letters and content; boxes lie in boxes.
-RIFF (AVI): the same, letters first. EBML (Matroska, WebM): one element that holds all others, with its size.
+RIFF (AVI): the same, letters first. EBML (Matroska, WebM): one element that holds all others, with its size. ASF (WMV)
+and FLV: a field of the header has the size of the file.
 """
 
 import re
@@ -21,6 +22,14 @@ LARGEST_TABLES = 1 << 28  # bytes of one box; hours of video have a few MB
 # Where each table's number of samples lies behind its kind. FFmpeg takes tables wherever they lie among other boxes.
 COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
 TABLES = re.compile(b"stsz|stz2|trun|cmov")
+SIZE_FIELDS = {  # by a file's first bytes: what stands before the field, and how it is written
+    b"\x30\x26\xb2\x75": (
+        re.compile(rb"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65.{24}", re.S),
+        "<Q",
+    ),
+    b"FLV\x01": (re.compile(rb"filesize\x00"), ">d"),
+}
+LARGEST_HEADER = 1 << 16  # bytes in which such a field is looked for
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -46,7 +55,12 @@ def check_tables(path: Path) -> None:
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a file ends before its structure says; False where that says nothing.
+    """Whether a file ends before its structure says; see `kept_share`."""
+    return kept_share(path) < 1
+
+
+def kept_share(path: Path) -> float:
+    """How much there is of the bytes that a file's structure says it has; 1 where that says nothing.
 
     Raises:
         OSError: the file cannot be read.
@@ -56,10 +70,24 @@ def is_cut(path: Path) -> bool:
         start = file.read(4)
         file.seek(0)
         if start == b"RIFF":
-            return _riff_end(file, size) > size
-        if start == EBML:
-            return _segment_end(file) > size
-        return max((end for _, _, end in _boxes(file, size)), default=0) > size
+            end: float = _riff_end(file, size)
+        elif start == EBML:
+            end = _segment_end(file)
+        elif start in SIZE_FIELDS:
+            end = _size_field(file, *SIZE_FIELDS[start])
+        else:
+            end = max((end for _, _, end in _boxes(file, size)), default=0)
+    return size / end if end > size else 1.0
+
+
+def _size_field(file: BinaryIO, before: re.Pattern[bytes], layout: str) -> float:
+    """The size that the header gives the file; 0 if it gives none."""
+    header = file.read(LARGEST_HEADER)
+    match = before.search(header)
+    if match is None or match.end() + 8 > len(header):
+        return 0
+    (size,) = struct.unpack_from(layout, header, match.end())
+    return float(size)
 
 
 def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from trivd.config import VideoLimits
-from trivd.data.boxes import is_cut
+from trivd.data.boxes import kept_share
 from trivd.data.containers import OpenVideo, opened
 from trivd.data.frames import UnreadableVideo, check_frame, check_length
 
@@ -281,18 +281,18 @@ class _Scan:
 
     def _check_whole(self, frames: int) -> None:
         """Raises UnreadableVideo for a file that was cut and has lost frames, not only an index at its end."""
-        if not is_cut(self.video.path):
+        kept = kept_share(self.video.path)
+        if kept == 1:
             return
         stream = self.video.stream
         if "mp4" in self.video.container.format.name:
-            seen, promised = Fraction(self.packets), Fraction(len(stream.index_entries))
-            room = Fraction(1)
+            seen, promised, room = Fraction(self.packets), Fraction(len(stream.index_entries)), Fraction(1)
         else:
             second = stream.time_base or Fraction(1)
             seen, promised = self.end * second, promised_seconds(self.video)
             room = 2 / (stream.average_rate or Fraction(25))
-        if seen + room < COMPLETE * promised:
-            share = float(seen / promised)
+        if seen + room < COMPLETE * promised or (promised == 0 and kept < COMPLETE):
+            share = float(seen / promised) if promised else kept
             raise UnreadableVideo(self.video.path, "truncated", f"it ends after frame {frames:,}, at {share:.0%} of it")
 
 
@@ -306,6 +306,7 @@ def promised_seconds(video: OpenVideo) -> Fraction:
         return stream.frames * stream.time_base
     if stream.duration is not None and stream.time_base is not None:
         return stream.duration * stream.time_base
-    if video.container.duration is None or len(video.container.streams) > 1:  # another stream may last longer
+    is_shared = "matroska" in video.container.format.name and len(video.container.streams) > 1
+    if video.container.duration is None or is_shared:  # by streams of which another one may last longer
         return Fraction(0)
     return Fraction(video.container.duration, av.time_base)
