@@ -275,7 +275,7 @@ TARGETS: dict[str, Target] = {
     "runs, checksums fit": Target(
         _make_run,
         RUN[2:],
-        _fitting({"trivd.training.checkpoint._digest": lambda _, progress: progress.sha256}, _read_run),
+        _fitting({"trivd.training.checkpoint._digest": lambda _, progress: progress.get("sha256")}, _read_run),
     ),
     "reports": Target(_make_report, ("report.json",), lambda root: read_evaluation(root / "report.json")),
 }
