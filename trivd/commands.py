@@ -40,7 +40,7 @@ class Train:
     """Train a model on moving-digits, a folder of videos, or a store; the same command goes on after a stop."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """moving-digits, a folder of videos (sub-folders are classes), or a store made by `trivd prepare`."""
+    """moving-digits, a folder of videos (sub-folders are classes), one video, or a store made by `trivd prepare`."""
     model: ModelConfig
     discriminator: DiscriminatorConfig
     data: DataConfig
