@@ -85,13 +85,14 @@ def frames_from(video: OpenVideo, index: FrameIndex, entry: Entry) -> Iterator[t
     try:
         video.container.seek(entry.timestamp, stream=video.stream)
         for place, frame in enumerate(video.decoded()):
+            mark = index.mark(frame)
             if number is not None:
                 number += 1
-            elif index.mark(frame) == index.marks[entry.number]:
+            elif mark == index.marks[entry.number]:
                 number = entry.number
             elif place < entry.number:  # a seek may lead to an earlier keyframe
                 continue
-            if number is None or number >= index.frames or index.mark(frame) != index.marks[number]:
+            if number is None or number >= index.frames or mark != index.marks[number]:
                 return
             if frame.is_corrupt and not index.by_content:  # how it was mended may depend on what was decoded before
                 return
@@ -161,13 +162,12 @@ def checksum(frame: av.VideoFrame) -> int:
 
 
 def _build(path: Path, limits: VideoLimits, by_content: bool) -> FrameIndex:
-    index = None
     if not by_content:
         with opened(path, limits) as video:
-            if video.codec in STAMPED_CODECS and any(name in video.container.format.name for name in STAMPED_FORMATS):
-                index = _Scan(video).by_timestamps()
-    if index is not None:
-        return index
+            is_stamped = any(name in video.container.format.name for name in STAMPED_FORMATS)
+            index = _Scan(video).by_timestamps() if is_stamped and video.codec in STAMPED_CODECS else None
+        if index is not None:
+            return index
     with opened(path, limits) as video:
         index = _Scan(video).by_content()
     if index.entries:  # a look at one of them tells whether there is an exact way in
@@ -222,7 +222,7 @@ class _Scan:
                     if packet.is_keyframe:
                         keys.append((packet.pts, packet.pts if by_display or packet.dts is None else packet.dts))
             if len(decoded) < COMPARED:
-                decoded += self._decode(packet)
+                decoded += [frame.pts for frame in self._frames(packet)]
         shown.sort()
         if len(set(shown)) < len(shown) or decoded[:COMPARED] != shown[:COMPARED]:
             return None
@@ -260,9 +260,6 @@ class _Scan:
         """Whether a frame comes of it: not where an edit list cuts it off, nor of VP8's hidden reference frames."""
         hidden = self.video.codec == "vp8" and not memoryview(packet)[0] & 0x10  # bit show_frame, RFC 6386 9.1
         return not (packet.is_discard or hidden)
-
-    def _decode(self, packet: Packet[VideoStream]) -> list[int | None]:
-        return [frame.pts for frame in self._frames(packet)]
 
     def _frames(self, packet: Packet[VideoStream]) -> list[av.VideoFrame]:
         frames = self.video.decode(packet, self.first is not None)
