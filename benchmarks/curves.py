@@ -19,15 +19,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from trivd.benchmark.measuring import circumstances
-from trivd.benchmark.plain_step import PlainTrainer
+from benchmarks.measuring import circumstances
+from reference.plain_step import PlainTrainer
 from trivd.config import Config
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
-from trivd.files import write_atomically
-from trivd.hardware import choose_device, choose_precision, dtype_name, set_up_program
-from trivd.plots import BASELINE_COLOR, COLORS, to_png
+from trivd.pictures.plots import BASELINE_COLOR, COLORS, to_png
 from trivd.presets import preset as preset_config
+from trivd.runtime.files import write_atomically
+from trivd.runtime.hardware import choose_device, choose_precision, dtype_name, set_up_program
 from trivd.training.step import Losses, Trainer
 
 PLAIN = "plain float32"

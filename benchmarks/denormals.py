@@ -3,7 +3,8 @@
     trivd train moving-digits --preset moving-digits --training.steps 400 --out RUN
     python benchmarks/denormals.py RUN --json OUT.json
 
-`trivd` counts them as zero (`trivd.hardware.set_up_program`). Where a critic has won, gradients are full of them.
+`trivd` counts them as zero (`trivd.runtime.hardware.set_up_program`). Where a critic has won, gradients are full of
+them.
 """
 
 import json as json_format
@@ -16,12 +17,12 @@ import torch
 import tyro
 from rich.console import Console
 
-from trivd.benchmark.measuring import circumstances, ratios, take_turns
+from benchmarks.measuring import circumstances, ratios, take_turns
 from trivd.data.clips import open_clips
 from trivd.data.loader import Batch, TrainingStream
-from trivd.errors import TrivdError
-from trivd.files import write_atomically
-from trivd.say import say
+from trivd.runtime.console import say
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import write_atomically
 from trivd.training.checkpoint import load_latest
 from trivd.training.run import Run
 from trivd.training.step import Trainer

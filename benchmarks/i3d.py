@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 import tyro
 
-from trivd.benchmark.i3d_plain import plain_logits, random_variables
-from trivd.benchmark.measuring import circumstances, take_turns
-from trivd.evaluation.i3d import I3D, Identity
-from trivd.hardware import set_up_program
+from benchmarks.measuring import circumstances, take_turns
+from reference.i3d_plain import plain_logits, random_variables
+from trivd.evaluation.networks.i3d import I3D, Identity
+from trivd.runtime.hardware import set_up_program
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image.inception import InceptionScore
 
-from trivd.benchmark.measuring import circumstances
-from trivd.evaluation.frames import psnr, ssim
-from trivd.evaluation.frechet import frechet_distance
-from trivd.evaluation.i3d import I3D, SIDE, Identity
-from trivd.evaluation.inception import inception_score
-from trivd.evaluation.resize import resize_bilinear
-from trivd.files import write_atomically
+from benchmarks.measuring import circumstances
+from trivd.evaluation.metrics.frame_scores import psnr, ssim
+from trivd.evaluation.metrics.frechet import frechet_distance
+from trivd.evaluation.metrics.inception import inception_score
+from trivd.evaluation.networks.i3d import I3D, SIDE, Identity
+from trivd.evaluation.networks.resize import resize_bilinear
+from trivd.runtime.files import write_atomically
 
 REFERENCE_FILES = ("fake_weights.py", "variables.json", "logits.npz", "resize.npz", "frechet.npz")
 LOGITS = 2e-6  # of the float32 network

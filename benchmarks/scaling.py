@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trivd.benchmark.communication import LARGE_PRESET
-from trivd.benchmark.record import describe, read_record
-from trivd.errors import TrivdError
-from trivd.files import write_atomically
-from trivd.markdown import fill, markdown_table, read_document
+from benchmarks.record import describe, read_record
+from benchmarks.suites.communication import LARGE_PRESET
+from trivd.pictures.markdown import fill, markdown_table, read_document
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import write_atomically
 
 GLOBAL_BATCH = 512  # the paper's
 PROCESSES = (8, 64, 512)

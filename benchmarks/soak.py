@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from trivd.benchmark.measuring import circumstances
-from trivd.cli import main
-from trivd.files import write_atomically
+from benchmarks.measuring import circumstances
+from trivd.commands.main import main
+from trivd.runtime.files import write_atomically
 
 WARM_UP = 0.2  # share of the rounds
 GROWTH = 0.02  # of memory, from the first to the last quarter after the warm-up

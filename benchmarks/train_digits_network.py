@@ -1,4 +1,4 @@
-"""Train the feature network of "FVD (moving-digits)"; it writes trivd/evaluation/digits_network.safetensors.
+"""Train the feature network of "FVD (moving-digits)"; it writes trivd/evaluation/networks/digits_network.safetensors.
 
     python benchmarks/train_digits_network.py --results benchmarks/results/2026-11-22-digits-network.json
 
@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 import trivd.evaluation
-from trivd.data.digits import DIGIT_CELLS, DIGIT_MARGIN, MovingDigits
+from trivd.data.datasets.digits import DIGIT_CELLS, DIGIT_MARGIN, MovingDigits
 from trivd.data.source import Split
-from trivd.evaluation.digits_network import (
+from trivd.evaluation.networks.digits import (
     CLASSES,
     LAYERS,
     QUANTITIES,
@@ -42,8 +42,8 @@ from trivd.evaluation.digits_network import (
     Readings,
     network_input,
 )
-from trivd.files import write_atomically
-from trivd.hardware import autocast, set_up_program, to_channels_last
+from trivd.runtime.files import write_atomically
+from trivd.runtime.hardware import autocast, set_up_program, to_channels_last
 
 # At least 5 frames: of 2 after the temporal stride, torch 2.13's bfloat16 convolution makes NaN gradients on the CPU.
 FRAMES = (5, 8, 10, 12, 14, 16)  # of a batch; all else varies from clip to clip

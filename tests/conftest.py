@@ -24,8 +24,8 @@ from trivd.config import (
 )
 from trivd.data.loader import Batch
 from trivd.evaluation.standing import collect_standing_statistics
-from trivd.hardware import to_channels_last
 from trivd.models.generator import Generator
+from trivd.runtime.hardware import to_channels_last
 from trivd.training.loop import train
 from trivd.training.run import Run
 

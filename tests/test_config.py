@@ -26,7 +26,7 @@ from trivd.config import (
     override,
     to_dict,
 )
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 CONFIGS = [
     Config(),
@@ -214,10 +214,13 @@ def test_resolutions_and_frames() -> None:
         assert (sizes[0], sizes[-1], len(sizes)) == (8, last, expected)
 
 
+READ_THROUGH = {"channels_at": "generator_channels", "reconstruction_weight": "reconstruction_half_life"}
+
+
 def read_names() -> Iterator[str]:
     """Every attribute that the package reads, of something but `self`, outside of the configuration's own modules.
 
-    `generator_channels` is read through `ModelConfig.channels_at`, whose use stands for it.
+    Some settings are read through a method of their section, whose use stands for them.
     """
     package = Path(trivd.__file__).parent
     for path in package.rglob("*.py"):
@@ -225,8 +228,8 @@ def read_names() -> Iterator[str]:
             continue
         nodes = list(ast.walk(ast.parse(path.read_text())))
         methods = {id(node.func) for node in nodes if isinstance(node, ast.Call)}  # tensor.stride() reads no setting
-        if any(getattr(node, "attr", None) == "channels_at" for node in nodes):
-            yield "generator_channels"
+        attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        yield from (setting for method, setting in READ_THROUGH.items() if method in attributes)
         for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in methods:
                 of_self = isinstance(node.value, ast.Name) and node.value.id == "self"

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from trivd import cli
-from trivd.cli import preset_name
+from trivd.commands import main as cli
+from trivd.commands.main import preset_name
 from trivd.config import Config, override, to_dict
-from trivd.errors import TrivdError
 from trivd.models.discriminators import DECOMPOSITIONS, Discriminators
 from trivd.models.generator import Generator
 from trivd.presets import PRESETS, preset
+from trivd.runtime.errors import TrivdError
 from trivd.training.run import differences
 
 # Table 1, column K (thousands of steps).

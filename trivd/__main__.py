@@ -1,5 +1,5 @@
 """`python -m trivd`, as `torchrun -m trivd` needs it."""
 
-from trivd.cli import main
+from trivd.commands.main import main
 
 main()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import dacite
 import tyro
 
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 Unit = Literal[
     "conv_gru",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from trivd.config import Config, Decomposition, Unit, override
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 
 @dataclass(frozen=True)

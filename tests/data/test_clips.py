@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import VideoClips, open_clips
-from trivd.data.prepare import write_store
 from trivd.data.source import Split, span_of
-from trivd.errors import TrivdError
+from trivd.data.store.prepare import write_store
+from trivd.runtime.errors import TrivdError
 
 SMALL = ModelConfig(resolution=32, conditioning_frames=2, predicted_frames=3)
 DATA = DataConfig(validation_share=0.3)

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trivd.config import DataConfig, ModelConfig
-from trivd.data import readers
+from trivd.data import prefetch as readers
 from trivd.data.clips import Clip, open_clips
 from trivd.data.loader import Batch, TrainingStream, evaluation_batch, evaluation_numbers
-from trivd.data.prepare import write_store
-from trivd.errors import TrivdError
+from trivd.data.store.prepare import write_store
+from trivd.runtime.errors import TrivdError
 
 
 class Numbers:

@@ -10,12 +10,12 @@ from video_files import numbered_frames, write_video
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import VideoClips, open_clips
-from trivd.data.folder import find_videos
+from trivd.data.datasets.folder import find_videos
 from trivd.data.listing import ListedVideos
 from trivd.data.parts import divide, hashed_splits
-from trivd.data.prepare import write_store
 from trivd.data.source import Split
-from trivd.errors import TrivdError
+from trivd.data.store.prepare import write_store
+from trivd.runtime.errors import TrivdError
 
 SMALL = ModelConfig(resolution=32, conditioning_frames=2, predicted_frames=3)
 DATA = DataConfig(validation_share=0.3)

@@ -7,13 +7,13 @@ import pytest
 from video_files import numbered_frames, write_video
 
 from trivd.config import DataConfig
-from trivd.data.kinetics import find_kinetics
-from trivd.data.layouts import find
-from trivd.data.lists import LONGEST_LINE
-from trivd.data.prepare import write_store
-from trivd.data.store import StoreSource
-from trivd.data.ucf101 import find_ucf101
-from trivd.errors import TrivdError
+from trivd.data.datasets.kinetics import find_kinetics
+from trivd.data.datasets.layouts import find
+from trivd.data.datasets.lists import LONGEST_LINE
+from trivd.data.datasets.ucf101 import find_ucf101
+from trivd.data.store.prepare import write_store
+from trivd.data.store.reader import StoreSource
+from trivd.runtime.errors import TrivdError
 
 OUTSIDE = ["../../etc/passwd", "/etc/passwd", "..", "a/../../b", "..\\..\\b", "a\0b"]
 HEADER = "label,youtube_id,time_start,time_end,split\n"

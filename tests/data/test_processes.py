@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from trivd.data.frames import UnreadableVideo
+from trivd.data.formats.frames import UnreadableVideo
 from trivd.data.processes import STOP_SIGNALS, Worker, WorkerLostError, Workers
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 GENEROUS = 60.0  # seconds
 UNREADABLE = UnreadableVideo(Path("a.mp4"), "truncated", "after 3 frames")

@@ -15,17 +15,17 @@ from stand_ins import Means
 from trivd.config import Config, to_dict
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import evaluation_numbers
-from trivd.errors import TrivdError
 from trivd.evaluation.evaluate import evaluate, model_subject
-from trivd.evaluation.features import FeatureNetwork
-from trivd.evaluation.frechet import bias_estimate, frechet_distance
-from trivd.evaluation.inception import inception_score
+from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance
+from trivd.evaluation.metrics.inception import inception_score
+from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.outcome import Evaluation, Spread, read_evaluation
 from trivd.evaluation.partial import PartialResults
-from trivd.evaluation.protocol import Evaluation, Spread, read_evaluation
-from trivd.evaluation.scores import Columns, ModelForecaster, Scorer
+from trivd.evaluation.scorer import Columns, ModelForecaster, Scorer
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
+from trivd.runtime.errors import TrivdError
 
 DATA = "moving-digits"
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from trivd.training.run import Run
 
 KEEP = """
 import sys
-from trivd.cli import main
+from trivd.commands.main import main
 from trivd.evaluation.partial import PartialResults
 PartialResults.remove = lambda self: None  # as if it had been stopped just before the end
 main(sys.argv[1:])

@@ -11,16 +11,16 @@ from stand_ins import Means
 
 from trivd.config import Config, EvaluationConfig, override, to_dict
 from trivd.data.clips import Clip, ClipDataset, open_clips
-from trivd.data.frames import UnreadableVideo
-from trivd.errors import TrivdError
+from trivd.data.formats.frames import UnreadableVideo
 from trivd.evaluation.evaluate import Subject, evaluate, model_subject
-from trivd.evaluation.features import FeatureNetwork
-from trivd.evaluation.frames import psnr
-from trivd.evaluation.frechet import frechet_distance
-from trivd.evaluation.protocol import Evaluation, read_evaluation
+from trivd.evaluation.metrics.frame_scores import psnr
+from trivd.evaluation.metrics.frechet import frechet_distance
+from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.outcome import Evaluation, read_evaluation
 from trivd.evaluation.tables import markdown
 from trivd.models.generator import Generator
-from trivd.video import to_float
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.pixels import to_float
 
 CPU = torch.device("cpu")
 

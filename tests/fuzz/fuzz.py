@@ -24,9 +24,9 @@ import tyro
 from mutate import mutate
 from targets import TARGETS
 
-from trivd.benchmark.measuring import circumstances
-from trivd.errors import TrivdError
-from trivd.files import write_atomically
+from benchmarks.measuring import circumstances
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import write_atomically
 
 PATIENCE = 10.0  # seconds for one file, on a machine that does other things too
 CEILING = 1 << 30  # bytes that a file may make a process grow by

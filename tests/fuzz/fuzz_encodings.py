@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 import tyro
 
-sys.path.append(str(Path(__file__).parents[1] / "data"))  # the tests' own makers of files
+sys.path.append(str(Path(__file__).parents[1] / "support"))  # the tests' own makers of files
 
 from video_encodings import Unencodable, draw, encode, wrong_frames
 
-from trivd.benchmark.measuring import circumstances
+from benchmarks.measuring import circumstances
 from trivd.config import DEFAULT_LIMITS
-from trivd.data.frame_index import frame_index
-from trivd.data.frames import UnreadableVideo
-from trivd.files import write_atomically
+from trivd.data.formats.frame_index import frame_index
+from trivd.data.formats.frames import UnreadableVideo
+from trivd.runtime.files import write_atomically
 
 
 def main(files: int = 300, seed: int = 0, json: Path | None = None) -> None:

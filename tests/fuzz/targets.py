@@ -18,29 +18,29 @@ from PIL import Image
 from safetensors.torch import save_file
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / "data"), str(TESTS / "evaluation" / "weights")]  # the tests' own makers of files
+sys.path += [str(TESTS / folder) for folder in ("support", "evaluation/networks/weights")]  # makers of files
 
 from bundle_writer import write_checkpoint  # noqa: E402
 from record_files import example, trajectory_features, write_bair  # noqa: E402
 from video_files import numbered_frames, write_video  # noqa: E402
 
-from trivd.benchmark.step import make_step  # noqa: E402
+from benchmarks.suites.step import make_step  # noqa: E402
 from trivd.config import Config, DataConfig, DiscriminatorConfig, ModelConfig, from_dict, to_dict  # noqa: E402
-from trivd.data.decode import Video, first_frames, probe, read_frames  # noqa: E402
-from trivd.data.layouts import find  # noqa: E402
-from trivd.data.prepare import write_store  # noqa: E402
-from trivd.data.store import StoreSource, verify_store  # noqa: E402
-from trivd.data.store_index import read_record  # noqa: E402
-from trivd.data.tfrecord import parse_example  # noqa: E402
-from trivd.errors import TrivdError  # noqa: E402
-from trivd.evaluation.frechet import FrechetStatistics  # noqa: E402
-from trivd.evaluation.motion import MotionScore  # noqa: E402
-from trivd.evaluation.protocol import Evaluation, Figure, Protocol, Spread, read_evaluation  # noqa: E402
+from trivd.data.datasets.layouts import find  # noqa: E402
+from trivd.data.formats.decode import Video, first_frames, probe, read_frames  # noqa: E402
+from trivd.data.formats.tfrecord import parse_example  # noqa: E402
+from trivd.data.store.index import read_record  # noqa: E402
+from trivd.data.store.prepare import write_store  # noqa: E402
+from trivd.data.store.reader import StoreSource, verify_store  # noqa: E402
+from trivd.evaluation.metrics.frechet import FrechetStatistics  # noqa: E402
+from trivd.evaluation.metrics.motion_error import MotionScore  # noqa: E402
+from trivd.evaluation.networks.weights.library import read_weights  # noqa: E402
+from trivd.evaluation.outcome import Evaluation, Figure, Protocol, Spread, read_evaluation  # noqa: E402
 from trivd.evaluation.standing import collect_standing_statistics  # noqa: E402
-from trivd.evaluation.weights.library import read_weights  # noqa: E402
 from trivd.models.generator import Generator  # noqa: E402
 from trivd.models.pretrained import save_generator  # noqa: E402
-from trivd.predict import Predictor  # noqa: E402
+from trivd.prediction.predictor import Predictor  # noqa: E402
+from trivd.runtime.errors import TrivdError  # noqa: E402
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint  # noqa: E402
 from trivd.training.run import Run  # noqa: E402
 from trivd.training.step import Trainer  # noqa: E402
@@ -267,7 +267,10 @@ TARGETS: dict[str, Target] = {
         _make_weights,
         ("tf/x.index", "tf/x.data-00000-of-00001"),
         _fitting(
-            {f"trivd.evaluation.weights.{module}.unmasked": lambda _: ANY for module in ("tables", "tensorflow")},
+            {
+                f"trivd.evaluation.networks.weights.{module}.unmasked": lambda _: ANY
+                for module in ("tables", "tensorflow")
+            },
             lambda root: _each([lambda: read_weights(root / "tf" / "x.index")]),
         ),
     ),

@@ -13,7 +13,7 @@ from run_checks import MakeConfig, assert_same_run, run_to
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 from trivd.training import checkpoint as checkpoint_module
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
 from trivd.training.step import Trainer

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from trivd.evaluation.scores import spread, thumbnails
+from trivd.evaluation.scorer import spread, thumbnails
 from trivd.training.collapse import FEWEST_ROWS, LASTING, WON, first_collapse, has_worsened
 from trivd.training.log import TrainingLog
 from trivd.training.run import Run

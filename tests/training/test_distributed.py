@@ -16,8 +16,8 @@ from torch import Tensor
 from trivd.config import Config, from_dict, override, to_dict
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
-from trivd.errors import TrivdError
 from trivd.models.discriminators import Head, Scores, combine
+from trivd.runtime.errors import TrivdError
 from trivd.training import step as step_module
 from trivd.training.run import Run
 from trivd.training.step import Trainer

@@ -16,8 +16,8 @@ from run_checks import MakeConfig, assert_same_run, run_to
 
 from trivd.config import Config, override
 from trivd.data.loader import Batch
-from trivd.data.prepare import write_store
-from trivd.errors import TrivdError
+from trivd.data.store.prepare import write_store
+from trivd.runtime.errors import TrivdError
 from trivd.training import faults
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.loop import train
@@ -283,7 +283,7 @@ def test_out_of_memory_names_settings_that_fit(
 
 def test_memory_that_runs_out_is_said(tmp_path: Path) -> None:
     """With an address space that the model fits in, but not the step."""
-    command = "import resource, sys; from trivd.cli import main; import trivd.training.loop, torch\n"
+    command = "import resource, sys; from trivd.commands.main import main; import trivd.training.loop, torch\n"
     command += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
     command += "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30),) * 2)\n"
     command += "main(sys.argv[1:])"

@@ -123,7 +123,7 @@ def test_torchrun_restarts_a_killed_process_from_the_last_checkpoint(tmp_path: P
 
 SLOW_TO_SAVE = """
 import sys, time
-from trivd.cli import main
+from trivd.commands.main import main
 from trivd.training import session
 save = session.save_checkpoint
 def slow(folder, trainer, progress):
@@ -168,7 +168,7 @@ def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path) -
     """As on machines without a common disk: the first goes on, the other would begin."""
     said, script = tmp_path / "said", tmp_path / "apart.py"
     script.write_text(
-        "import os, sys; from trivd.cli import main; main([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
+        "import os, sys\nfrom trivd.commands.main import main\nmain([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
     )
     for steps, status in ((1, 0), (2, 1)):
         with launched(TWO, [str(script), *command(steps, tmp_path / "run")[2:]], said) as process:

@@ -14,7 +14,7 @@ from run_checks import MakeConfig, assert_same_run, run_to
 
 from trivd.data.clips import Clip, DigitClips
 from trivd.data.loader import Batch
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 from trivd.training.checkpoint import list_checkpoints
 from trivd.training.faults import NAMED, UnreadableClips
 from trivd.training.run import Run

@@ -17,10 +17,10 @@ import torch
 from rich.console import Console
 from run_checks import DATA, MakeConfig, assert_same_run, assert_same_state, run_to, state
 
-from trivd.cli import main
+from trivd.commands.main import main
 from trivd.config import to_dict
 from trivd.data.loader import Batch
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 from trivd.training import stops
 from trivd.training.loop import train
 from trivd.training.run import Run

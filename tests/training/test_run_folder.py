@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from run_checks import MakeConfig, assert_same_run, run_to
 
-from trivd.cli import main
+from trivd.commands.main import main
 from trivd.config import override
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 from trivd.training import loop
 from trivd.training.run import Run
 

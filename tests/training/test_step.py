@@ -11,10 +11,10 @@ from trivd.config import Config
 from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Scores, combine
 from trivd.models.latents import draw_latents
+from trivd.runtime.pixels import to_float
 from trivd.training import step as step_module
 from trivd.training.losses import discriminator_hinge
 from trivd.training.step import NonFiniteLossError, Trainer
-from trivd.video import to_float
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3])

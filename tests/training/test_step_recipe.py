@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.models.discriminators import DECOMPOSITIONS
+from trivd.runtime.pixels import to_float
 from trivd.training.step import Trainer, update_rng
-from trivd.video import to_float
 
 
 def test_the_same_seed_and_step_draw_the_same(make_trainer: MakeTrainer) -> None:

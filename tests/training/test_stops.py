@@ -19,7 +19,7 @@ from run_checks import DATA, MakeConfig, assert_same_run, run_to
 from trivd.data.clips import Clip, DigitClips
 from trivd.data.loader import Batch
 from trivd.data.processes import STOP_SIGNALS
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 from trivd.training import loop, stops
 from trivd.training.checkpoint import list_checkpoints
 from trivd.training.loop import train

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
-from trivd.data.digits import MovingDigits
-from trivd.data.frames import UnreadableVideo
-from trivd.data.layouts import find
+from trivd.data.datasets.digits import MovingDigits
+from trivd.data.datasets.layouts import find
+from trivd.data.formats.frames import UnreadableVideo
 from trivd.data.listing import ListedVideos
 from trivd.data.source import Split, VideoSource, existing_split, span_of
-from trivd.data.store import StoreSource, is_store
-from trivd.errors import TrivdError
+from trivd.data.store.reader import StoreSource, is_store
+from trivd.runtime.errors import TrivdError
 
 MOVING_DIGITS = "moving-digits"
 VALIDATION_DIGITS_CLIPS = 10_000

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from trivd.data.decode import UnreadableVideo, Video, VideoInfo, first_frames
+from trivd.data.formats.decode import UnreadableVideo, Video, VideoInfo, first_frames
 from trivd.data.parts import Part, divide
-from trivd.data.report import ScanReport, Skipped
+from trivd.data.scan_report import ScanReport, Skipped
 from trivd.data.source import Split, existing_split
 from trivd.data.threads import in_threads
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 TOO_SHORT = "too short"
 LONG_SCAN = 500  # videos from which on scanning shows its progress

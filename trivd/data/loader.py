@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from trivd.data.clips import Clip, ClipDataset
-from trivd.data.frames import UnreadableVideo
+from trivd.data.formats.frames import UnreadableVideo
+from trivd.data.prefetch import Pixels, Readers, Warn
 from trivd.data.processes import unexpected
-from trivd.data.readers import Pixels, Readers, Warn
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 ATTEMPTS = 10  # at a clip that can be read, before it is taken that none can
 
@@ -39,7 +39,7 @@ class TrainingStream:
         workers: processes that read clips; 0 reads in this one.
         rank: number of this process among those that train together.
         world: how many these are.
-        warn: is given a sentence where the workers are slowed down, see `trivd.data.readers`.
+        warn: is given a sentence where the workers are slowed down, see `trivd.data.prefetch`.
     """
 
     def __init__(

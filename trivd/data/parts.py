@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trivd.data.source import Split
-from trivd.errors import TrivdError
+from trivd.runtime.errors import TrivdError
 
 
 class Part(NamedTuple):

@@ -17,8 +17,8 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from trivd.distributed import rank, world_size
-from trivd.errors import TrivdError
+from trivd.runtime.distributed import rank, world_size
+from trivd.runtime.errors import TrivdError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -192,7 +192,7 @@ def _clean_context() -> BaseContext:
     """Forks of a clean process: this one may have threads, whose locks a fork would copy as they stand."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["trivd.data.prepare"])
+    context.set_forkserver_preload(["trivd.data.store.prepare"])
     return context
 
 

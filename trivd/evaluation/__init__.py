@@ -1,0 +1,1 @@
+"""Scores of a model, or of predictions in files, on held-out clips."""

@@ -13,21 +13,21 @@ from trivd.config import Config, EvaluationConfig, TrainingConfig, from_dict
 from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.source import Split
-from trivd.distributed import any_process, barrier, from_all, rank, world_size
-from trivd.errors import TrivdError
-from trivd.evaluation.features import FeatureNetwork
-from trivd.evaluation.frames import check_size
-from trivd.evaluation.motion import motion_score
-from trivd.evaluation.networks import choose_network
+from trivd.evaluation.figures import curves, distribution_figures, frame_figures, sample_size_warnings
+from trivd.evaluation.metrics.frame_scores import check_size
+from trivd.evaluation.metrics.motion_error import motion_score
+from trivd.evaluation.networks.choice import choose_network
+from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.outcome import Evaluation, Protocol, check_report
 from trivd.evaluation.partial import PartialResults
-from trivd.evaluation.protocol import Evaluation, Protocol, check_report
 from trivd.evaluation.readable import NUMBER, LeavingOut, in_common, left_out
-from trivd.evaluation.results import curves, distribution_figures, frame_figures, sample_size_warnings
-from trivd.evaluation.scores import Columns, Forecaster, ModelForecaster, Part, Scorer, batches, collect
+from trivd.evaluation.scorer import Columns, Forecaster, ModelForecaster, Part, Scorer, batches, collect
 from trivd.evaluation.standing import refresh_standing_statistics
-from trivd.hardware import dtype_name
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
+from trivd.runtime.distributed import any_process, barrier, from_all, rank, world_size
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.hardware import dtype_name
 
 FEWEST_CLIPS = 4  # whose halves have covariances
 

@@ -8,8 +8,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from trivd.evaluation.scores import Columns, Part
-from trivd.files import json_digest, write_atomically
+from trivd.evaluation.scorer import Columns, Part
+from trivd.runtime.files import json_digest, write_atomically
 
 KEY_LENGTH = 12
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 import torch
 
 from trivd.data.clips import Clip, ClipDataset, WrappedClips
-from trivd.data.frames import UnreadableVideo
-from trivd.errors import TrivdError
-from trivd.evaluation.scores import Columns, Part
+from trivd.data.formats.frames import UnreadableVideo
+from trivd.evaluation.scorer import Columns, Part
+from trivd.runtime.errors import TrivdError
 
 NUMBER = "number"  # column of the clips' numbers
 NAMED = 20  # unreadable clips that are named one by one

@@ -8,13 +8,13 @@ import torch
 from trivd.config import EvaluationConfig
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
-from trivd.distributed import rank, world_size
-from trivd.hardware import autocast
 from trivd.models.frame_norm import FrameNorm
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_own_latents
 from trivd.models.layers import SpectralNorm
-from trivd.video import to_float
+from trivd.runtime.distributed import rank, world_size
+from trivd.runtime.hardware import autocast
+from trivd.runtime.pixels import to_float
 
 POWER_ITERATIONS = 20  # weights that were averaged have singular vectors of their own
 

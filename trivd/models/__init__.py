@@ -1,0 +1,1 @@
+"""The networks: equations in terms of `trivd.ops`."""

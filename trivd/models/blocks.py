@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from trivd.models.frame_norm import Affine, FrameNorm
 from trivd.models.layers import SNConv, pool_space
-from trivd.models.normalization import normalized, normalized_now, use_normalized
+from trivd.ops.spectral import normalized, normalized_now, use_normalized
 
 
 class ResidualBlock(nn.Module):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
-from trivd.distributed import own_rows, world_size
 from trivd.models.blocks import critic_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear, exact_dtype, full_precision, normalized
+from trivd.runtime.distributed import own_rows, world_size
 
 Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trivd.distributed import mean_over_processes, world_size
-from trivd.models.compiled import kernel, threads
 from trivd.models.layers import SNLinear, exact_dtype, full_precision
+from trivd.ops.cpu.library import kernel, threads
+from trivd.runtime.distributed import mean_over_processes, world_size
 
 # Scale and offset of a normalisation, each (B, C) or (C,).
 Affine = tuple[Tensor, Tensor]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivd.distributed import own_rows, world_size
+from trivd.runtime.distributed import own_rows, world_size
 
 
 def seeded_generator(*key: int) -> torch.Generator:

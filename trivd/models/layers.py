@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivd.models.normalization import SpectralNorm, full_precision, normalized
+from trivd.ops.spectral import SpectralNorm, full_precision, normalized
 
 __all__ = [
     "ClassEmbedding",

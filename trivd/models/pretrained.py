@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from trivd.config import ModelConfig, from_dict, to_dict
-from trivd.errors import TrivdError
-from trivd.files import read_json, write_atomically
-from trivd.hardware import to_channels_last
 from trivd.models.generator import Generator
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import read_json, write_atomically
+from trivd.runtime.hardware import to_channels_last
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-BUNDLED = Path(__file__).parents[1] / "pretrained"
+BUNDLED = Path(__file__).with_name("bundled")
 LARGEST_CONFIG = 1 << 20  # bytes; ours have 3 kB
 LARGEST_HEADER = 1 << 22  # bytes of model.safetensors beside its tensors; ours have 60 kB
 FORMAT = "trivd-generator"

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trivd.models.compiled import MOST_TAPS, kernel, threads
-from trivd.models.deferred import Recursion, share_layer
 from trivd.models.layers import SNConv, SNLinear
-from trivd.models.pointwise import softmax
+from trivd.ops.cpu.library import MOST_TAPS, kernel, threads
+from trivd.ops.gates import softmax
+from trivd.ops.unroll import Recursion, share_layer
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
 # Offsets of logits with which warps start as "copy": of each kernel's own tap, and of the centre in what selects.

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trivd.config import from_dict
-from trivd.distributed import any_process, from_first
-from trivd.errors import TrivdError
-from trivd.files import json_digest, sync_names, write_atomically
+from trivd.runtime.distributed import any_process, from_first
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import json_digest, sync_names, write_atomically
 from trivd.training.step import Trainer
 
 STATE_FILE = "state.safetensors"

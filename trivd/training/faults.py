@@ -9,9 +9,9 @@ import torch
 from trivd.config import Config, override
 from trivd.data.loader import Batch
 from trivd.data.processes import WorkerLostError
-from trivd.distributed import from_all, is_peer_failure, lost_peer, rank
-from trivd.errors import TrivdError, is_disk_full
-from trivd.hardware import memory_bytes
+from trivd.runtime.distributed import from_all, is_peer_failure, lost_peer, rank
+from trivd.runtime.errors import TrivdError, is_disk_full
+from trivd.runtime.hardware import memory_bytes
 from trivd.training.plan import make_plan
 from trivd.training.step import NonFiniteLossError
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
-from trivd.say import say
+from trivd.runtime.console import say
 from trivd.training.collapse import CollapseFlag
 from trivd.training.run import Run
 

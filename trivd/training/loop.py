@@ -7,12 +7,12 @@ from rich.console import Console
 
 from trivd.config import Config, TrainingConfig
 from trivd.data.clips import ClipDataset, open_clips
-from trivd.distributed import barrier, from_first, joined, rank, world_size
-from trivd.hardware import choose_device, choose_precision, dtype_name
-from trivd.say import say
+from trivd.runtime.console import say
+from trivd.runtime.distributed import barrier, from_first, joined, rank, world_size
+from trivd.runtime.hardware import choose_device, choose_precision, dtype_name
 from trivd.training.checkpoint import Progress, load_latest
 from trivd.training.faults import faults_explained
-from trivd.training.listing import full_name, list_videos
+from trivd.training.fingerprint import full_name, list_videos
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.output import lasting_output
 from trivd.training.run import Run

@@ -14,7 +14,7 @@ from trivd.config import Config
 from trivd.models.blocks import ResidualBlock, recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
-from trivd.say import show_table
+from trivd.runtime.console import show_table
 from trivd.training.losses import orthogonality_penalty
 
 BYTES = 4  # of a float32

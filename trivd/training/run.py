@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trivd.config import Config, from_dict, override, to_dict
-from trivd.distributed import world_size
-from trivd.errors import TrivdError, is_disk_full
-from trivd.files import check_output_file, check_output_folder, read_json, write_atomically
 from trivd.models.pretrained import LARGEST_CONFIG
-from trivd.training.listing import Listing, compare_data
+from trivd.runtime.distributed import world_size
+from trivd.runtime.errors import TrivdError, is_disk_full
+from trivd.runtime.files import check_output_file, check_output_folder, read_json, write_atomically
+from trivd.training.fingerprint import Listing, compare_data
 
 # What may change when a run goes on; everything else decides what it computes.
 CHANGEABLE = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from trivd.config import Config
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
-from trivd.distributed import any_process, rank, world_size
 from trivd.models.generator import Generator
+from trivd.runtime.distributed import any_process, rank, world_size
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
 from trivd.training.faults import UnreadableClips
 from trivd.training.log import NoLog, TrainingLog

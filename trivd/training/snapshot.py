@@ -11,18 +11,18 @@ import torch
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import ClipDataset, ReadableClips
 from trivd.data.loader import evaluation_batch, evaluation_numbers
-from trivd.distributed import of_all_processes, rank, world_size
-from trivd.evaluation.frechet import frechet_distance
-from trivd.evaluation.networks import choose_network
-from trivd.evaluation.scores import Columns, ModelForecaster, Part, Scorer, clip_latents, collect, spread
+from trivd.evaluation.metrics.frechet import frechet_distance
+from trivd.evaluation.networks.choice import choose_network
+from trivd.evaluation.scorer import Columns, ModelForecaster, Part, Scorer, clip_latents, collect, spread
 from trivd.evaluation.standing import refresh_standing_statistics
-from trivd.hardware import autocast
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
-from trivd.plots import DISTANCE
+from trivd.pictures.draw import sample_grid, save_png
+from trivd.pictures.plots import DISTANCE
+from trivd.runtime.distributed import of_all_processes, rank, world_size
+from trivd.runtime.hardware import autocast
+from trivd.runtime.pixels import to_float, to_uint8
 from trivd.training.step import Trainer
-from trivd.video import to_float, to_uint8
-from trivd.visualize import sample_grid, save_png
 
 GRID_CLIPS = 4
 GRID_SAMPLES = 2

@@ -11,16 +11,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trivd.config import Config
 from trivd.data.loader import Batch
-from trivd.distributed import mean_over_processes, world_size
-from trivd.errors import TrivdError
-from trivd.hardware import autocast, to_channels_last
 from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_own_latents, seeded_generator
+from trivd.runtime.distributed import mean_over_processes, world_size
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.hardware import autocast, to_channels_last
+from trivd.runtime.pixels import to_float
 from trivd.training.ema import Ema
 from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
-from trivd.video import to_float
 
 Losses = dict[str, Tensor]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from trivd.data.processes import STOP_SIGNALS
-from trivd.distributed import rank
+from trivd.runtime.distributed import rank
 
 ALWAYS_HANDLED = (signal.SIGINT, signal.SIGTERM)  # the others only where they would end the program
 STDERR = 2

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.deferred import Recursion
 from trivd.models.layers import SNConv, compute_dtype, normalized
-from trivd.models.pointwise import PartActivation, Parts
+from trivd.ops.gates import PartActivation, Parts
+from trivd.ops.unroll import Recursion
 
 Activation = Literal["relu", "tanh"]
 

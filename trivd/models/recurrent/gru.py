@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from trivd.config import WarpStart
-from trivd.models.deferred import Recursion
-from trivd.models.pointwise import mix
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, warp
+from trivd.ops.gates import mix
+from trivd.ops.unroll import Recursion
 
 
 class ConvGRU(RecurrentUnit):

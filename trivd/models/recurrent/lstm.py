@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.deferred import Recursion
 from trivd.models.layers import SNConv, SNLinear
-from trivd.models.pointwise import PartActivation, activate
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
-from trivd.models.recurrent.differences import pooled_differences, pooling_windows
+from trivd.ops.differences import pooled_differences, pooling_windows
+from trivd.ops.gates import PartActivation, activate
+from trivd.ops.unroll import Recursion
 
 GATES = ("input", "forget", "output", "content")
 

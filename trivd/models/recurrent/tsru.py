@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from trivd.config import WarpStart
-from trivd.models.deferred import Recursion, share_layer
 from trivd.models.layers import SNConv
-from trivd.models.pointwise import mix
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels, warp
+from trivd.ops.gates import mix
+from trivd.ops.unroll import Recursion, share_layer
 
 Flow = Literal["c", "p", "s"]
 

@@ -1,0 +1,1 @@
+"""Benchmarks: suites that measure ratios, and their dated results. They are not part of the package."""

@@ -1,0 +1,83 @@
+"""What all benchmarks share: taking turns, and what figures depend on."""
+
+import datetime
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trivd.runtime.hardware import processor
+
+PACKAGES = ("trivd", "torch", "numpy", "av")
+
+
+def _nothing() -> None:
+    """What to wait for where work is done when a call returns."""
+
+
+def take_turns(
+    ways: Mapping[str, Callable[[], object]],
+    turns: int,
+    warm_ups: int = 1,
+    finish: Callable[[], object] = _nothing,
+) -> dict[str, float]:
+    """Median seconds of each way, done in turn, so that another load of the machine meets all.
+
+    Args:
+        ways: what to time, by name.
+        turns: that count.
+        warm_ups: turns before them, that do not.
+        finish: waits until all that a way has started is done; see `finisher`.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(warm_ups + turns):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            finish()
+            if turn >= warm_ups:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def finisher(device: torch.device) -> Callable[[], object]:
+    """A function that waits for `device`, which on a GPU works on after a call returns."""
+    return torch.cuda.synchronize if device.type == "cuda" else _nothing
+
+
+def ratios(seconds: Mapping[str, float], *pairs: tuple[str, str]) -> dict[str, float]:
+    """The quotient of the seconds of each pair (a, b), called "a / b"; pairs that were not both measured are left out.
+
+    So "plain / ours" above 1 means that ours is faster.
+    """
+    return {f"{a} / {b}": seconds[a] / seconds[b] for a, b in pairs if a in seconds and b in seconds}
+
+
+def _command() -> str:
+    """The command that runs; trivd without the folder that it is installed in."""
+    program, *arguments = sys.argv
+    is_trivd = Path(program).stem in ("trivd", "__main__")
+    return shlex.join([*(["trivd"] if is_trivd else ["python", program]), *arguments])
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """Date, command, versions and hardware."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "hardware": {
+            "cpu": processor("model name") or platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        },
+    }

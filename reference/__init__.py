@@ -1,0 +1,1 @@
+"""TrIVD-GAN-FP written plainly in stock PyTorch."""

@@ -1,0 +1,1 @@
+"""The paper's comparisons, trained with several seeds at a size of one's own machine."""

@@ -1,0 +1,105 @@
+"""Peers compute the same as ours, so that times compare; DGMR is read without executing its package."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.utils import parametrize
+
+from benchmarks.dgmr import dgmr_conv_gru, dgmr_generator, find_dgmr
+from reference.peers import PlainConvGRU, sliced_warp, unfold_warp
+from trivd.models.layers import SNConv
+from trivd.models.recurrent import ConvGRU
+from trivd.models.warping import warp
+from trivd.runtime.errors import TrivdError
+
+CONV_GRU = """
+import torch
+
+class ConvGRU(torch.nn.Module):
+    def __init__(self, input_channels, output_channels, kernel_size=3):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(input_channels, output_channels, kernel_size, padding=1)
+
+    def forward(self, x, hidden_state=None):
+        outputs = []
+        for step in x:
+            hidden_state = self.conv(torch.cat([step, hidden_state], dim=1))
+            outputs.append(hidden_state)
+        return torch.stack(outputs)
+"""
+
+
+@given(
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 4),
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    size=st.sampled_from([1, 3, 5]),
+)
+def test_plain_warps_are_ours(batch: int, channels: int, height: int, width: int, size: int) -> None:
+    h = torch.randn(batch, channels, height, width, dtype=torch.float64)
+    weights = torch.randn(batch, size**2, height, width, dtype=torch.float64)
+    expected = warp(h, weights)
+    for form in (unfold_warp, sliced_warp):
+        torch.testing.assert_close(form(h, weights), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_plain_conv_gru_is_ours() -> None:
+    ours = ConvGRU(3, 4).double()
+    plain = PlainConvGRU(3, 4).double()
+    convolutions = (*ours.gates.convolutions.values(), *ours.candidate.convolutions.values())
+    assert list(ours.gates.convolutions) == ["r", "u"]
+    for theirs, own in zip((plain.reset, plain.update, plain.candidate), convolutions, strict=True):
+        assert isinstance(own, SNConv)
+        assert own.bias is not None
+        own.power_iteration(300)
+        theirs.parametrizations.weight.original.data = own.weight.detach().clone()
+        theirs.bias.data = own.bias.detach() + torch.randn(4)
+        own.bias.data = theirs.bias.detach().clone()
+        norm = theirs.parametrizations.weight[0]
+        for _ in range(300):  # converged, as ours is: only then are both divided by the same number
+            norm(own.weight)
+    ours.eval()
+    plain.eval()
+    x, initial = torch.randn(5, 2, 3, 6, 4).double(), torch.randn(2, 4, 6, 4).double()
+    torch.testing.assert_close(plain(x, initial), ours(x, initial), rtol=1e-7, atol=1e-7)
+    assert parametrize.is_parametrized(plain.reset, "weight")
+
+
+def write_package(folder: Path) -> None:
+    """A stand-in for dgmr whose package must not be executed."""
+    layers = folder / "dgmr" / "layers"
+    layers.mkdir(parents=True)
+    (folder / "dgmr" / "__init__.py").write_text("raise ImportError('tensorflow is missing')\n")
+    (layers / "__init__.py").write_text("raise ImportError('einops is missing')\n")
+    (layers / "ConvGRU.py").write_text(CONV_GRU)
+    (folder / "dgmr" / "common.py").write_text("import a_package_that_nobody_has\n")
+
+
+@pytest.fixture
+def _no_dgmr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.dgmr.find_dgmr", lambda: None)
+
+
+@pytest.mark.usefixtures("_no_dgmr")
+def test_without_dgmr_there_is_no_peer() -> None:
+    assert dgmr_conv_gru(4) is None
+    with pytest.raises(TrivdError, match=r"pip install --no-deps dgmr==1\.4\.4"):
+        dgmr_generator(256, 11, 64)
+
+
+def test_dgmrs_conv_gru_is_found_without_its_dependencies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_package(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "dgmr", raising=False)
+    assert find_dgmr() == tmp_path / "dgmr"
+    unit = dgmr_conv_gru(4)
+    assert unit is not None
+    assert unit(torch.randn(3, 2, 4, 5, 5), torch.randn(2, 4, 5, 5)).shape == (3, 2, 4, 5, 5)
+    with pytest.raises(TrivdError, match="a_package_that_nobody_has"):
+        dgmr_generator(256, 11, 64)
+    monkeypatch.delitem(sys.modules, "dgmr", raising=False)

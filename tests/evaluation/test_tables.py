@@ -1,0 +1,58 @@
+"""What is printed and written of an evaluation: every number, with its units and its protocol."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from trivd.evaluation.metrics.motion_error import MotionScore
+from trivd.evaluation.outcome import Evaluation, Figure, Protocol, Spread
+from trivd.evaluation.tables import markdown, print_tables
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    protocol = Protocol(
+        data="videos",
+        split="test",
+        clips=9,
+        best_of_clips=8,
+        resolution=64,
+        stride=1,
+        conditioning_frames=2,
+        predicted_frames=3,
+        compared_frames=5,
+        samples=10,
+        runs=2,
+        truncation=None,
+        seed=0,
+        standing_statistics="",
+        features="means",
+        inception_splits=1,
+        subject="somebody",
+    )
+    figures = [
+        Figure("FVD", "lower", 2, Spread.of([5.0, 6.0]), 7.25, 0.125),
+        Figure("PSNR [dB], one sample", "higher", 2, Spread.of([20.0]), 21.0, None),
+    ]
+    curves = {"psnr": {"one sample": [20.0, 18.5, 16.0]}, "sharpness": {"truth": [8.0, 9.0, 10.0]}}
+    return Evaluation(protocol, figures, curves, MotionScore(0.5, 0.75, 64), ["few clips"])
+
+
+def test_terminal_and_markdown_say_the_same(evaluation: Evaluation) -> None:
+    stream = io.StringIO()
+    print_tables(evaluation, Console(file=stream, width=200))
+    for text in (stream.getvalue(), markdown(evaluation, "report.png")):
+        assert "model, mean ± std of 2 runs" in text
+        assert str(evaluation.protocol) in text
+        for part in ("FVD (lower is better)", "PSNR [dB], one sample", "[px]", "[grey levels / pixel]"):
+            assert part in text, part
+        for number in ("5.50 ± 0.71", "7.25", "0.12", "20.00", "0.50", "0.75", "18.50", "18.17", "9.00", "few clips"):
+            assert number in text, number
+    assert "![scores by predicted frame](report.png)" in markdown(evaluation, "report.png")
+
+
+def test_frames_are_rows_that_end_with_their_mean(evaluation: Evaluation) -> None:
+    lines = markdown(evaluation, "report.png").splitlines()
+    start = lines.index("| PSNR [dB], predicted frame | one sample |")
+    assert lines[start + 2 : start + 6] == ["| 1 | 20.00 |", "| 2 | 18.50 |", "| 3 | 16.00 |", "| mean | 18.17 |"]

@@ -1,0 +1,217 @@
+"""Runs of a tiny grid: done once, gone on with after a stop, in this process and in others."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from research import jobs
+from research.grids import GRIDS, Cell, Grid
+from research.pace import Pace, paces, steps_of
+from research.runs import Task, read_result, run_task
+from trivd.commands.main import main
+from trivd.config import Config, to_dict
+from trivd.data.clips import MOVING_DIGITS
+from trivd.presets import PRESETS, Preset
+from trivd.runtime.errors import TrivdError
+from trivd.training.run import Run
+
+NAME = "tiny"
+ROOT = Path(__file__).parents[2]  # of the repository, in which research/ lies
+# `trivd` that knows the grid of this test, for other processes.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, ROOT)
+import torch
+from trivd.commands.main import main
+from trivd.presets import PRESETS, Preset
+from research.grids import GRIDS, Cell, Grid
+
+torch.set_num_threads(1)
+PRESETS["tiny"] = Preset("a test", json.loads(Path(__file__).with_name("preset.json").read_text()))
+cells = tuple(Cell(unit, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p"))
+GRIDS["tiny"] = Grid("a test", "tiny", cells, 1, evaluations={"": {}})
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def tiny(tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Iterator[Grid]:
+    """A grid of two units and runs of four steps."""
+    monkeypatch.setitem(PRESETS, NAME, Preset("a test", to_dict(tiny_config())))
+    cells = tuple(Cell(unit, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p"))
+    grid = Grid("a test", NAME, cells, seeds=1, evaluations={"": {}, "zero": {"truncation": 0.0}})
+    monkeypatch.setitem(GRIDS, NAME, grid)
+    return grid
+
+
+def task_of(grid: Grid, seed: int = 0) -> Task:
+    return Task(NAME, grid, grid.cells[1], seed, None, MOVING_DIGITS)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=300)
+
+
+def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Grid, tmp_path: Path) -> None:
+    task = task_of(tiny)
+    assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())
+    values = read_result(task.result(tmp_path / "results"))
+    assert values["config"] == to_dict(task.config)
+    assert (values["cell"], values["seed"], values["steps"], values["data"]) == ("tsru_p", 0, 4, MOVING_DIGITS)
+    assert values["seconds"] > 0
+    with Image.open(task.picture(tmp_path / "results")) as picture:
+        assert picture.height > 5 * 2 * 32  # truth, two samples, motion and true motion at twice their size
+    assert set(values["evaluations"]) == {"", "zero"}
+    assert values["evaluations"]["zero"]["protocol"]["truncation"] == 0.0
+    assert values["evaluations"][""]["motion"]["model"] > 0
+    assert [row["step"] for row in values["losses"]] == [1, 2, 3, 4]
+    assert [row["step"] for row in values["scores"]] == [0, 4]
+    assert all("score/train/spread" in row for row in values["scores"])
+    assert {"hardware", "versions", "date", "command"} <= values.keys()
+    trained = (task.run(tmp_path / "runs").last / "model.safetensors").stat().st_mtime_ns
+    kept = task.result(tmp_path / "results").read_bytes()
+    assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())  # nothing to do
+    task.result(tmp_path / "results").unlink()
+    assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())  # neither trained nor scored again
+    assert (task.run(tmp_path / "runs").last / "model.safetensors").stat().st_mtime_ns == trained
+    again = json.loads(task.result(tmp_path / "results").read_text())
+    assert again["evaluations"] == json.loads(kept)["evaluations"]
+
+
+def test_a_result_of_other_settings_is_never_replaced(tiny: Grid, tmp_path: Path) -> None:
+    task = task_of(tiny)
+    file = task.result(tmp_path)
+    file.parent.mkdir()
+    other = {"config": to_dict(task_of(tiny, seed=1).config), "data": MOVING_DIGITS}
+    file.write_text(json.dumps(other | dict.fromkeys(("evaluations", "scores", "losses"))))
+    before = file.read_bytes()
+    with pytest.raises(TrivdError, match="is of other settings; choose another --results"):
+        run_task(task, tmp_path / "runs", tmp_path, quiet())
+    assert file.read_bytes() == before
+    assert not (tmp_path / "runs").exists()
+
+
+def write_pace(results: Path) -> None:
+    """Measuring it takes a process for each cell."""
+    (results / NAME).mkdir(parents=True)
+    cells = {unit: {"seconds": 1.0, "peak_bytes": None} for unit in ("conv_gru", "tsru_p")}
+    (results / NAME / "pace.json").write_text(json.dumps({"cells": cells}))
+
+
+def write_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    script = folder / "trivd_with_tiny.py"
+    script.write_text(f"ROOT = {str(ROOT)!r}\n{SCRIPT}")
+    (folder / "preset.json").write_text(json.dumps(PRESETS[NAME].changes))
+    monkeypatch.setattr(jobs, "TRIVD", (sys.executable, str(script)))
+    return script
+
+
+def test_several_at_a_time_and_one_after_the_other_are_the_same(
+    tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_script(tmp_path, monkeypatch)
+    at_once, alone = tmp_path / "at once", tmp_path / "alone"
+    for folder, options in ((at_once, ["--jobs", "2"]), (alone, [])):
+        write_pace(folder / "results")
+        places = ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
+        with pytest.raises(SystemExit) as stopped:
+            main(["replicate", "run", NAME, *places, *options])
+        assert stopped.value.code == 0
+    for cell in tiny.cells:
+        task = Task(NAME, tiny, cell, 0, None, MOVING_DIGITS)
+        weights = [load_file(task.run(f / "runs").last / "model.safetensors") for f in (at_once, alone)]
+        assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+        assert read_result(task.result(at_once / "results"))["steps"] == 4
+    assert len(list((at_once / "runs" / "logs").glob("tiny-*.log"))) == 2
+
+
+def test_a_stop_reaches_the_processes_and_the_command_goes_on(
+    tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, NAME, Preset("a test", {**PRESETS[NAME].changes, "training": _longer()}))
+    script = write_script(tmp_path, monkeypatch)
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    write_pace(results)
+    command = [sys.executable, str(script), "replicate", "run", NAME, "--runs", str(runs), "--results", str(results)]
+    # The parent of the two is made by the plain module, which does not know the grid: it is run in the script too.
+    code = f"import runpy, sys; from research import jobs; jobs.TRIVD = (sys.executable, {str(script)!r}); "
+    code += f"sys.argv = {[str(script), *command[2:], '--jobs', '2']!r}; runpy.run_path(sys.argv[0])"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    task = task_of(tiny)
+    deadline = time.monotonic() + 600
+    while not list(Run(task.run(runs).folder).checkpoints.glob("step-*")):
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+        time.sleep(0.1)
+    parent.terminate()
+    said, _ = parent.communicate(timeout=600)
+    assert parent.returncode == 3, said
+    assert "Stopped; all is saved." in said
+    assert not task.result(results).exists()
+    checkpoints = list(Run(task.run(runs).folder).checkpoints.glob("step-*"))
+    assert checkpoints  # gone on with by the same command: tests of resuming hold for it
+
+
+def _longer() -> dict[str, Any]:
+    return {**PRESETS[NAME].changes["training"], "steps": 100_000, "checkpoint_every": 1}
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_done(
+    tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_script(tmp_path, monkeypatch)
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    task = Task(NAME, tiny, tiny.cells[0], 0, None, MOVING_DIGITS)
+    task.run(runs).folder.mkdir(parents=True)
+    (task.run(runs).folder / "somebody's").touch()
+    tasks = [Task(NAME, tiny, cell, 0, None, MOVING_DIGITS) for cell in tiny.cells]
+    write_pace(results)
+    with pytest.raises(TrivdError, match=r"Some runs have failed: conv_gru with seed 0 .*tiny-conv_gru-seed0\.log"):
+        jobs.run_at_once(tasks, 2, runs, results, quiet())
+    assert "is not empty and holds no run" in (runs / "logs" / "tiny-conv_gru-seed0.log").read_text()
+    assert tasks[1].is_done(results)
+
+
+def test_paces_are_measured_once_and_set_equal_times(tiny: Grid, tmp_path: Path) -> None:
+    file = tmp_path / "pace.json"
+    found = paces(tiny, file, quiet())
+    assert set(found) == {"conv_gru", "tsru_p"}
+    assert all(pace.seconds > 0 and pace.peak_bytes for pace in found.values())
+    before = file.read_bytes()
+    assert paces(tiny, file, quiet()) == found
+    assert file.read_bytes() == before
+    assert steps_of(tiny, Pace(0.5, None)) is None
+    timed = Grid("a test", NAME, tiny.cells, seeds=1, seconds=600)
+    assert steps_of(timed, Pace(0.7, None)) == 857
+    assert steps_of(timed, Pace(900.0, None)) == 1
+    file.write_text("[]")
+    with pytest.raises(TrivdError, match="does not hold the pace of runs"):
+        paces(tiny, file, quiet())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("weizmann",), "The grid weizmann needs --data"),
+        (("units", "--jobs", "0"), "--jobs is 0; it must be at least 1"),
+        (("unit",), "There is no grid unit"),
+    ],
+)
+def test_bad_options_get_one_sentence(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["replicate", "run", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""`trivd evaluate`: a model on held-out clips, or anybody's predictions in files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+from rich.progress import TaskID
+
+from trivd.commands.status import DONE, STOPPED
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, override
+from trivd.data.source import Split
+from trivd.evaluation.evaluate import Progress, Subject, evaluate, evaluate_model
+from trivd.evaluation.networks.choice import choose_network
+from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.outcome import Evaluation, check_report
+from trivd.evaluation.predictions.subject import PredictionFiles
+from trivd.evaluation.protocols import ProtocolName, with_protocol
+from trivd.evaluation.tables import markdown, print_tables
+from trivd.pictures.plots import frame_curves, to_png
+from trivd.prediction.predictor import Predictor
+from trivd.runtime.console import say
+from trivd.runtime.distributed import joined, rank
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import write_atomically
+from trivd.runtime.hardware import choose_device
+from trivd.training.output import lasting_output
+from trivd.training.stops import interrupted_by_signals
+
+REPORT = "report.json"
+PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model, or anybody's predictions in files, against copying the last frame; repeated, it goes on."""
+
+    model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
+    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
+    source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
+    """Data set whose held-out split counts; the one the model was trained on if not given."""
+    protocol: ProtocolName | None = None
+    """Of the paper: sets the split, the clips and what else the figures depend on. Options given here win."""
+    predictions: Path | None = None
+    """Instead of MODEL: a folder with a video, or a folder of videos (samples), for each name in --truth."""
+    truth: Path | None = None
+    """The true videos, given frames included."""
+    conditioning_frames: int | None = None
+    """With --predictions: how many of the true frames were given."""
+    clips: int | None = None
+    """Held-out clips with one future each; as in the model's training if not given, as for all that follow."""
+    best_of_clips: int | None = None
+    """Held-out clips with several futures each."""
+    samples: int | None = None
+    """Futures of each of these."""
+    runs: int | None = None
+    """Evaluations with seeds of their own; mean and standard deviation are reported."""
+    batch_size: int | None = None
+    truncation: float | None = None
+    seed: int | None = None
+    features: Literal["auto", "i3d", "moving-digits", "none"] | None = None
+    """Network of the Fréchet distance and inception score."""
+    i3d_weights: str | None = None
+    """File; what `trivd weights import` left if not given."""
+    count_conditioning: bool | None = None
+    """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
+    inception_splits: int | None = None
+    standing_batches: int | None = None
+    standing_batch_size: int | None = None
+    limits: VideoLimits = DEFAULT_LIMITS
+    device: str = "auto"
+    out: Path | None = None
+    """The JSON file to write, .md and .png beside it; report.json in the model's or predictions' folder if not given
+    (here, for a bundled model or one of the hub)."""
+
+    def run(self, console: Console) -> int:
+        out = self._report_file()
+        picture, tables = _beside(out)
+        check_report(out, (picture, tables))
+        device = choose_device(self.device, "--device")
+        with lasting_output(console):
+            try:
+                with interrupted_by_signals(), joined(device, PATIENCE):
+                    with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
+                        evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
+                    if rank() == 0:
+                        self._report(evaluation, out, console)
+            except KeyboardInterrupt:
+                say(console, "Stopped; finished batches are kept. Repeat the command to go on.")
+                return STOPPED
+        return DONE
+
+    def _report_file(self) -> Path:
+        """The JSON file to write."""
+        if self.predictions is not None:
+            return self.out or self.predictions / REPORT
+        if self.model is None:
+            raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
+        folder = Path(self.model)
+        return self.out or (folder if folder.is_dir() else Path()) / REPORT
+
+    @staticmethod
+    def _report(evaluation: Evaluation, out: Path, console: Console) -> None:
+        """Say what was found, and write it beside the JSON for people to read."""
+        picture, tables = _beside(out)
+        write_atomically(picture, to_png(frame_curves(evaluation.curves)))
+        write_atomically(tables, markdown(evaluation, picture.name).encode(errors="replace"))
+        print_tables(evaluation, console)
+        say(console, f"Written: {out}, {tables.name}, {picture.name}")
+
+    def _model(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
+        assert self.model is not None
+        if self.truth is not None or self.conditioning_frames is not None:
+            raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
+        predictor = Predictor.from_pretrained(self.model, self.device)
+        config = predictor.trained_with
+        split: Split = "validation"
+        if self.protocol is not None:
+            config, split = with_protocol(config, self.protocol, predictor.config)
+        config = replace(config, data=replace(config.data, limits=self.limits))
+        settings = self._settings(config.evaluation)
+        data = self.source or str(predictor.history["data"])
+        name = Path(data).name + (" (balanced)" if config.data.balanced_split else "")
+        if self.protocol is not None:
+            name += f" by protocol {self.protocol}"
+        return evaluate_model(
+            predictor.generator,
+            predictor.history,
+            predictor.dtype,
+            data,
+            name,
+            config,
+            split,
+            settings,
+            device,
+            out,
+            progress,
+        )
+
+    def _files(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
+        assert self.predictions is not None
+        if self.truth is None or self.conditioning_frames is None:
+            raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
+        if self.conditioning_frames < 1:
+            raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
+        model_only = ("model", "source", "protocol", "runs", "truncation", "standing_batches", "standing_batch_size")
+        for option in model_only:
+            if getattr(self, option) is not None:
+                raise TrivdError(f"{option} belongs to the evaluation of a model; leave it out with --predictions.")
+        files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames, self.limits)
+        samples = files.samples if self.samples is None else self.samples
+        if samples > files.samples:
+            raise TrivdError(
+                f"--samples is {samples}, but {self.predictions} holds {files.samples} predictions of each clip."
+            )
+        settings = replace(
+            self._settings(EvaluationConfig(clips=len(files), best_of_clips=len(files))), samples=samples
+        )
+        network: FeatureNetwork | None = choose_network(settings, files, device)
+        subject = Subject(
+            files,
+            f"predictions {self.predictions}",
+            self.conditioning_frames,
+            notes=files.notes,
+            check=files.check_readable,
+        )
+        return evaluate(subject, str(self.truth), 1, files, settings, network, device, out, progress)
+
+    def _settings(self, base: EvaluationConfig) -> EvaluationConfig:
+        given: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(EvaluationConfig)
+            if getattr(self, field.name) is not None
+        }
+        return override(Config(evaluation=base), {"evaluation": given}, "trivd evaluate").evaluation
+
+
+def _beside(out: Path) -> tuple[Path, Path]:
+    """The plot and the tables of a report."""
+    # Not with_suffix: truncation-0.8 and truncation-0 are two reports, and scores.md is no name for both.
+    picture, tables = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".png", ".md"))
+    return picture, tables
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """A bar for each part of an evaluation; a line for each tenth of it where there is no terminal."""
+    with ProgressBar(console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+        tenths: dict[str, int] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+            if not console.is_terminal and tenths.get(what) != 10 * done // total:
+                tenths[what] = 10 * done // total
+                say(console, f"{what}: {done:,} of {total:,} clips")
+
+        yield show

@@ -1,0 +1,55 @@
+"""`trivd train`: a model on moving-digits, videos, or a store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from trivd.commands.status import DONE, STOPPED
+from trivd.config import (
+    Config,
+    DataConfig,
+    DiscriminatorConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from trivd.presets import preset
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import ANOTHER_OUT, is_text
+from trivd.training.loop import train
+from trivd.training.plan import print_plan
+from trivd.training.run import Run
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on moving-digits, a folder of videos, or a store; the same command goes on after a stop."""
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    """moving-digits, a folder of videos (sub-folders are classes), one video, or a store made by `trivd prepare`."""
+    model: ModelConfig
+    discriminator: DiscriminatorConfig
+    data: DataConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    preset: str | None = None
+    """Settings to start from; `trivd presets` lists them. Options given here win."""
+    out: Path | None = None
+    """Folder of the run; runs/DATA-PRESET if not given."""
+    dry_run: bool = False
+    """Print sizes, FLOPs and memory of a step, and exit."""
+
+    def run(self, console: Console) -> int:
+        config = Config(self.model, self.discriminator, self.data, self.training, self.evaluation)
+        if self.dry_run:
+            print_plan(config, console)
+            return DONE
+        folder = self.out or Path("runs") / f"{Path(self.source).name}-{self.preset or 'default'}"
+        if not is_text(folder):
+            raise TrivdError(f"{folder} is not UTF-8, which TensorBoard's files need; {ANOTHER_OUT}.")
+        recipe = preset(self.preset).training
+        preset_batch = recipe.batch_size * recipe.accumulation if self.preset else None
+        return DONE if train(config, self.source, Run(folder), console, preset_batch) else STOPPED

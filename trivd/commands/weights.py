@@ -1,0 +1,102 @@
+"""The command `trivd weights`: I3D's weights, which FVD needs and which are not shipped with trivd."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from trivd.commands.status import DONE
+from trivd.evaluation.networks.weights.download import HUB_URL, fetch
+from trivd.evaluation.networks.weights.library import Imported, find_i3d, import_weights, imported_file, inspect
+from trivd.runtime.console import say
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import library_folder
+
+
+@dataclass(frozen=True)
+class ImportWeights:
+    """Convert a file of I3D weights, of whatever kind and name, and say by its content what it is."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """A TensorFlow checkpoint, a TF-Hub module (folder or .tar.gz), a PyTorch or TorchScript file, or safetensors."""
+    out: Path | None = None
+    """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
+
+    def run(self, console: Console) -> int:
+        _report(import_weights(self.file, self.out), console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class ShowWeights:
+    """Say which I3D weights are installed, where, and what they are."""
+
+    def run(self, console: Console) -> int:
+        path = find_i3d(None)
+        if path is None:
+            lines = [f"No I3D weights in {library_folder()}; import them with `trivd weights import FILE`."]
+        else:
+            found = inspect(path)
+            lines = [f"{path}", f"Identity: {found}", f"SHA-256 of the variables: {found.sha256}"]
+        for line in lines:
+            say(console, line)
+        return DONE
+
+
+@dataclass(frozen=True)
+class DownloadWeights:
+    """Download the weights on which published FVDs rest (50 MB), check them, and import them."""
+
+    url: str = HUB_URL
+    """https:// or file:// address, or a path."""
+    allow_unknown: bool = False
+    """Take other weights than the reference's too."""
+    out: Path | None = None
+    """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
+
+    def run(self, console: Console) -> int:
+        imported_file(self.out)
+        with tempfile.TemporaryDirectory() as folder:
+            with Progress(
+                TextColumn("downloading"), BarColumn(), DownloadColumn(), console=console, transient=True
+            ) as progress:
+                task = progress.add_task("downloading", total=None)
+                path = fetch(
+                    self.url,
+                    Path(folder),
+                    lambda received, total: progress.update(task, completed=received, total=total),
+                )
+            try:
+                imported = import_weights(path, self.out, reference_only=not self.allow_unknown)
+            except TrivdError as error:
+                raise TrivdError(f"What {self.url} gave cannot be used: {error}") from error
+        _report(imported, console)
+        return DONE
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Import, show or download I3D's weights, which FVD and the inception score of videos need."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[ImportWeights, tyro.conf.subcommand("import")]
+        | Annotated[ShowWeights, tyro.conf.subcommand("show")]
+        | Annotated[DownloadWeights, tyro.conf.subcommand("download")]
+    ]
+
+    def run(self, console: Console) -> int:
+        return self.command.run(console)
+
+
+def _report(imported: Imported, console: Console) -> None:
+    found = imported.identification
+    for line in (
+        f"Identity: {found}",
+        f"Tensors recognised by {imported.how}; distances will be called: {found.identity.distance}",
+        f"{'Already there' if imported.already_there else 'Written'}: {imported.path}",
+    ):
+        say(console, line)

@@ -1,0 +1,1 @@
+"""How data sets lie in folders, which videos they hold, and the embedded one."""

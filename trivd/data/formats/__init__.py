@@ -1,0 +1,1 @@
+"""Readers of videos: files, numbered images, arrays, and TensorFlow's records."""

@@ -1,0 +1,52 @@
+"""Frames of video files: a cheap check, and reading from any number on, exact to the frame."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from trivd.config import VideoLimits
+from trivd.data.formats.containers import opened
+from trivd.data.formats.frame_index import decoded_index, frame_index, frames_from
+from trivd.data.formats.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
+
+
+def probe(path: Path, limits: VideoLimits) -> VideoInfo:
+    """Look at each packet, and decode no more than is needed to tell the frames apart; see `frame_index`.
+
+    Raises:
+        UnreadableVideo: zero bytes, not a video, no video stream, truncated, damaged, empty, or beyond the limits.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableVideo(path, "zero bytes")
+    index = frame_index(path, limits)
+    return VideoInfo(index.frames, index.height, index.width, index.enterable)
+
+
+def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits) -> Iterator[Frame]:
+    """Frames start, start + stride, ... up to the end of the file.
+
+    They are decoded from the nearest keyframe before, and each is compared with what a reading from the beginning
+    gives; where they differ, it is done from farther back.
+
+    Raises:
+        UnreadableVideo: the file cannot be decoded, or is beyond the limits.
+    """
+    number = start  # of the next frame
+    index = frame_index(path, limits) if start else None
+    if index is not None:
+        convert.expect(index.height, index.width)
+    while index is not None and (entry := index.entry(number)) is not None:
+        with opened(path, limits) as video:
+            for found, frame in frames_from(video, index, entry):
+                if found == number:
+                    yield convert(frame, video.geometry(frame))
+                    number += stride
+        if number >= index.frames:
+            return
+        if index.by_content:
+            index.remove(entry)
+        else:
+            index = decoded_index(path, limits)
+    with opened(path, limits) as video:
+        for frame in itertools.islice(video.decoded(), number, None, stride):
+            yield convert(frame, video.geometry(frame))

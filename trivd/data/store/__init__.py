@@ -1,0 +1,1 @@
+"""Videos decoded once into files of uint8 frames."""

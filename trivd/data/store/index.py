@@ -1,0 +1,243 @@
+"""The files of a store: where each video lies in them, and whether they still hold what was written.
+
+- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, then the CRC-32C of each frame, so that
+  what is read of it can be checked (T uint32, little-endian).
+- `shards/00000.json`, ...: what lies in that shard, and what was skipped; written last, so it says the shard is done.
+- `index.json`: all videos of all shards; written at the very end, so it says the store is done.
+- `plan.json`, `probes/`: what is being made, of which videos; see `trivd.data.store.prepare`.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from trivd.data.formats.frames import READER
+from trivd.data.scan_report import Skipped
+from trivd.data.source import SPLITS, Split
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import read_json, write_atomically
+
+FORMAT = "trivd-store"
+VERSION = 4
+FIRST_READER = 1  # of stores that do not say it
+INDEX = "index.json"
+PLAN = "plan.json"
+SHARDS = "shards"
+LARGEST_INDEX = 1 << 27  # bytes; that of 480,000 videos has 60 MB
+CHECK_BYTES = 1 << 24  # read at once when checksums are verified
+CHECKSUM = np.dtype("<u4")  # of a frame
+
+
+class StoredVideo(NamedTuple):
+    """Where a video lies, and what it is."""
+
+    name: str  # as in the data set it came from
+    label: int
+    split: Split
+    frames: int
+    height: int
+    width: int
+    shard: int
+    offset: int  # bytes from the beginning of the shard
+    crc32c: int  # of all its bytes, the frames' checksums among them
+
+
+@dataclass(frozen=True)
+class StoreIndex:
+    """All of `index.json`."""
+
+    resolution: int  # pixels of each video's short side
+    channels: int
+    classes: tuple[str, ...]
+    shards: tuple[int, ...]  # bytes of each
+    videos: tuple[StoredVideo, ...]  # in the order of the shards
+    reader: int = READER  # version of the readers that decoded them
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """All of a shard's own JSON file."""
+
+    bytes: int
+    videos: tuple[StoredVideo, ...]
+    skipped: tuple[Skipped, ...]  # damaged farther on than a probe looks
+
+
+def shard_path(root: Path, number: int) -> Path:
+    """The file of a shard."""
+    return root / SHARDS / f"{number:05}.u8"
+
+
+def record_path(root: Path, number: int) -> Path:
+    """The file that says what is in a shard."""
+    return shard_path(root, number).with_suffix(".json")
+
+
+def video_bytes(frames: int, height: int, width: int, channels: int) -> int:
+    """What a video takes in its shard."""
+    return frames * (height * width * channels + CHECKSUM.itemsize)
+
+
+def columns(videos: Sequence[StoredVideo]) -> dict[str, list[Any]]:
+    """Videos as JSON values, field by field: half a million are read in a second."""
+    return {name: [video[place] for video in videos] for place, name in enumerate(StoredVideo._fields)}
+
+
+def from_columns(values: Mapping[str, list[Any]]) -> list[StoredVideo]:
+    """The videos that `columns` took apart.
+
+    Raises:
+        KeyError, TypeError, ValueError: these are no such values.
+    """
+    for name in StoredVideo._fields:
+        _check_type(str if name in ("name", "split") else int, name, values[name])
+    rows = zip(*(values[name] for name in StoredVideo._fields), strict=True)
+    return [StoredVideo(*row) for row in rows]
+
+
+def _check_type(kind: type, name: str, values: Iterable[Any]) -> None:
+    if not all(type(value) is kind for value in values):
+        raise TypeError(f"something in {name} is no {kind.__name__}")
+
+
+def write_record(root: Path, number: int, record: ShardRecord) -> None:
+    """Say that a shard is done."""
+    values = {
+        "bytes": record.bytes,
+        "videos": columns(record.videos),
+        "skipped": [asdict(skipped) for skipped in record.skipped],
+    }
+    write_atomically(record_path(root, number), json.dumps(values).encode())
+
+
+def read_record(root: Path, number: int) -> ShardRecord | None:
+    """What is in a shard; None unless it is done and still has its size."""
+    try:
+        values = read_json(record_path(root, number), LARGEST_INDEX)
+        skipped = tuple(Skipped(**row) for row in values["skipped"])
+        record = ShardRecord(values["bytes"], tuple(from_columns(values["videos"])), skipped)
+        size = shard_path(root, number).stat().st_size
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a crash of the machine may leave an empty file
+        return None
+    return record if size == record.bytes else None
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store, possibly an unfinished or damaged one."""
+    for name in (INDEX, PLAN):
+        if (path / name).is_file():
+            with (path / name).open("rb") as file:
+                return FORMAT.encode() in file.read(64)
+    return False
+
+
+def write_index(root: Path, index: StoreIndex) -> None:
+    """Write `index.json`, which makes the store complete."""
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "reader": index.reader,
+        "resolution": index.resolution,
+        "channels": index.channels,
+        "classes": index.classes,
+        "shards": index.shards,
+        "videos": columns(index.videos),
+    }
+    write_atomically(root / INDEX, json.dumps(values).encode())
+
+
+def read_index(root: Path) -> StoreIndex:
+    """The index of a store, checked against its shards' sizes.
+
+    Raises:
+        TrivdError: the store is unfinished, of another version, or a file is missing or damaged; it is named.
+    """
+    path = root / INDEX
+    if not path.is_file() and (root / PLAN).is_file():
+        raise TrivdError(f"{root} is not finished; repeat its `trivd prepare` command to go on with it.")
+    try:
+        values = read_json(path, LARGEST_INDEX)
+        kind, version = values["format"], values["version"]
+        if kind == FORMAT and version != VERSION:
+            age = "an older" if version < VERSION else "a newer"
+            raise TrivdError(f"{root} was made by {age} version of trivd; prepare its videos again, in a new folder.")
+        index = StoreIndex(
+            values["resolution"],
+            values["channels"],
+            tuple(values["classes"]),
+            tuple(values["shards"]),
+            tuple(from_columns(values["videos"])),
+            values.get("reader", FIRST_READER),
+        )
+        numbers = (index.resolution, index.channels, index.reader, *index.shards)
+        _check_type(int, "resolution, channels, reader and shards", numbers)
+        _check_type(str, "classes", index.classes)
+        _check_videos(index)
+    except FileNotFoundError as error:
+        raise _damaged(root, path, "it is missing") from error
+    except KeyError as error:
+        raise _damaged(root, path, f"it has no {error}") from error
+    except (ValueError, TypeError, IndexError) as error:
+        raise _damaged(root, path, str(error)) from error
+    for number, size in enumerate(index.shards):
+        shard = shard_path(root, number)
+        if not shard.is_file():
+            raise _damaged(root, shard, "it is missing")
+        if shard.stat().st_size != size:
+            raise _damaged(root, shard, f"it has {shard.stat().st_size:,} bytes instead of {size:,}")
+    return index
+
+
+def _check_videos(index: StoreIndex) -> None:
+    """Raises ValueError, TypeError or IndexError where the entries contradict each other."""
+    filled = [0] * len(index.shards)
+    shard = 0
+    for video in index.videos:
+        fits = video.shard >= shard and video.offset == filled[video.shard] and 0 <= video.crc32c < 1 << 32
+        is_whole = video.frames >= 1 and min(video.height, video.width) == index.resolution and video.split in SPLITS
+        if not (fits and is_whole and 0 <= video.label < max(1, len(index.classes))):
+            raise ValueError(f"the entry of {video.name} contradicts the others")
+        shard = video.shard
+        filled[shard] += video_bytes(video.frames, video.height, video.width, index.channels)
+    if filled != list(index.shards):
+        raise ValueError("its videos do not add up to its shards")
+
+
+def changed_videos(shard: Path, videos: Iterable[StoredVideo], channels: int) -> list[str]:
+    """Names of the videos of a shard, all of them given in order, whose bytes are not those that were written."""
+    changed = []
+    with shard.open("rb") as file:
+        for video in videos:
+            left, checksum = video_bytes(video.frames, video.height, video.width, channels), 0
+            while left and (piece := file.read(min(left, CHECK_BYTES))):
+                checksum = google_crc32c.extend(checksum, piece)
+                left -= len(piece)
+            if left or checksum != video.crc32c:
+                changed.append(video.name)
+    return changed
+
+
+def verify_store(root: Path) -> None:
+    """Read all frames and compare their checksums.
+
+    Raises:
+        TrivdError: a file is missing or damaged; the videos of a shard that have changed are named.
+    """
+    index = read_index(root)
+    for number, videos in itertools.groupby(index.videos, lambda video: video.shard):
+        changed = changed_videos(shard_path(root, number), videos, index.channels)
+        if changed:
+            raise _damaged(root, shard_path(root, number), f"checksums differ for {', '.join(changed)}")
+
+
+def _damaged(root: Path, path: Path, why: str) -> TrivdError:
+    return TrivdError(
+        f"{path} is damaged: {why}; delete {root / INDEX} and repeat the store's `trivd prepare` command, which writes "
+        "again what is damaged."
+    )

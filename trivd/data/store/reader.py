@@ -1,0 +1,147 @@
+"""Videos that were decoded once, by `trivd prepare`, into files of uint8 frames that training reads, and checks.
+
+Frames are read, not mapped into memory: a file that is cut while it is mapped kills the process.
+
+The files' layout is described in `trivd.data.store.index`; `trivd.data.store.prepare` writes them.
+"""
+
+import os
+from collections import OrderedDict
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from trivd.config import DataConfig
+from trivd.data.formats.frames import READER, UnreadableVideo
+from trivd.data.listing import TOO_SHORT, nothing_usable
+from trivd.data.parts import Part, divide
+from trivd.data.scan_report import ScanReport, Skipped
+from trivd.data.source import Split, existing_split
+from trivd.data.source import balanced as balanced_splits
+from trivd.data.store.index import CHECKSUM, StoredVideo, is_store, read_index, shard_path, verify_store
+
+__all__ = ["StoreSource", "is_store", "verify_store"]
+
+OPEN_SHARDS = 256  # that a source keeps; a process may often have but 1,024 open files
+
+
+class DamagedVideo(UnreadableVideo):
+    """One whose bytes in a store have changed."""
+
+    remedy = "delete the store's index.json and repeat its `trivd prepare` command, which writes it again"
+
+
+class StoreSource:
+    """One split of a store.
+
+    Args:
+        root: the store's folder.
+        split: which videos; the store remembers their splits.
+        span: frames below which a video is too short.
+        balanced: take the paper's balanced split of the stored videos instead of their own; see `source.balanced`.
+        validation_share: of what is held out where the store holds out no video; see `trivd.data.parts`.
+
+    Raises:
+        TrivdError: this is no store, it is unfinished or damaged, or has nothing usable in this split.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        span: int,
+        balanced: bool,
+        validation_share: float = DataConfig.validation_share,
+    ) -> None:
+        self.root = root
+        index = read_index(root)
+        self.resolution = index.resolution
+        self.channels = index.channels
+        self.classes = index.classes
+        splits = [video.split for video in index.videos]
+        if balanced:
+            splits = balanced_splits(splits)
+        is_open = set(splits) == {"train"}
+        self.split = existing_split({"train", "validation"} if is_open else set(splits), split)
+        wanted = [video for video, of in zip(index.videos, splits, strict=True) if is_open or of == self.split]
+        used = [video for video in wanted if video.frames >= span]
+        parts = [Part(number, self.split, 0, video.frames) for number, video in enumerate(used)]
+        notes: tuple[str, ...] = ()
+        if is_open and used:
+            names, lengths = [video.name for video in used], [video.frames for video in used]
+            parts, note = divide(root, names, lengths, span, validation_share)
+            parts, notes = [part for part in parts if part.split == self.split], (note,)
+        if index.reader < READER:
+            notes = (*notes, older_reader(root))
+        self._videos = [used[part.video] for part in parts]
+        self._first = [part.first for part in parts]
+        self.names = [video.name for video in self._videos]
+        self.labels = [video.label for video in self._videos]
+        self.lengths = [part.frames for part in parts]
+        skipped = [
+            Skipped(video.name, TOO_SHORT, f"{video.frames} of {span} frames")
+            for video in wanted
+            if video.frames < span
+        ]
+        self.report = ScanReport(
+            f"{root} (store), {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped), notes
+        )
+        self.summary = self.report.lines()
+        self._files: OrderedDict[int, FileIO] = OrderedDict()  # the one used last at the end
+        if not self._videos:
+            raise nothing_usable(root, self.split, self.report, set(splits))
+
+    def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
+        """Frames of one video: (count, H, W, C). See `VideoSource.read`.
+
+        Raises:
+            DamagedVideo: they are not as they were written, or gone.
+        """
+        stored, start = self._videos[video], self._first[video] + start
+        pixels = np.empty((count, stored.height, stored.width, self.channels), np.uint8)
+        checksums = np.empty((count - 1) * stride + 1, CHECKSUM)
+        table = stored.offset + stored.frames * pixels[0].nbytes
+        try:
+            shard = self._shard(stored.shard)
+            for number, run in enumerate(pixels[None] if stride == 1 else pixels):  # what lies together is read at once
+                _fill(run, shard, stored.offset + (start + number * stride) * pixels[0].nbytes)
+            _fill(checksums, shard, table + start * CHECKSUM.itemsize)
+        except OSError as error:
+            raise self._damaged(stored, error.strerror or "it ends too early") from error
+        if any(google_crc32c.value(frame) != said for frame, said in zip(pixels, checksums[::stride], strict=True)):
+            raise self._damaged(stored, "wrong checksum")
+        return pixels
+
+    def _damaged(self, stored: StoredVideo, why: str) -> DamagedVideo:
+        return DamagedVideo(shard_path(self.root, stored.shard), why, stored.name)
+
+    def _shard(self, number: int) -> int:
+        """The file of a shard, opened where it is used, so that each worker process has its own."""
+        if number not in self._files:
+            if len(self._files) == OPEN_SHARDS:
+                self._files.popitem(last=False)[1].close()
+            self._files[number] = shard_path(self.root, number).open("rb", buffering=0)
+        self._files.move_to_end(number)
+        return self._files[number].fileno()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a worker process: not the open files."""
+        return self.__dict__ | {"_files": OrderedDict()}
+
+
+def older_reader(root: Path) -> str:
+    """The sentence about a store whose videos an older version decoded."""
+    return (
+        f"{root} was prepared by an older version of trivd, which read some videos otherwise than they are shown "
+        "(mirrored, interlaced, pixels that are not square); to be sure, prepare them again in a new folder."
+    )
+
+
+def _fill(array: NDArray[Any], file: int, offset: int) -> None:
+    """Read an array's bytes from there on. Raises OSError."""
+    if os.preadv(file, [array.data], offset) != array.nbytes:
+        raise OSError

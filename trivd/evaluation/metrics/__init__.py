@@ -1,0 +1,1 @@
+"""Metrics, one a file: features or frames in, numbers out."""

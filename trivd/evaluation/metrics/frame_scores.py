@@ -1,0 +1,203 @@
+"""Frame by frame agreement of predictions with the truth: PSNR, SSIM, and the best of several samples (C.1, Figure 5).
+
+All scores see frames as 8-bit images would be seen: 0 is black and the data range is white minus black.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.hardware import full_float32
+
+DATA_RANGE = 2.0  # of frames in [-1, 1]
+RANGE_TOLERANCE = 1e-3  # what rounding may add beyond [-1, 1]
+SMALLEST_MSE = DATA_RANGE**2 * 1e-10  # PSNR stops at 100 dB, so that a perfect frame leaves averages finite
+SSIM_WINDOW = 11  # pixels
+SSIM_SIGMA = 1.5  # pixels
+SSIM_C1, SSIM_C2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
+
+
+def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of every frame, 10 log10(range^2 / mean squared error), at most 100 dB.
+
+    Args:
+        prediction: frames (B, T, C, H, W) in [-1, 1].
+        truth: the same shape and range.
+
+    Returns:
+        (B, T), dB, float32; higher is better.
+
+    Raises:
+        TrivdError: the shapes differ, or values lie outside [-1, 1].
+    """
+    _check(prediction, truth)
+    error = (prediction.float() - truth.float()).square().mean(dim=(2, 3, 4))  # (B, T)
+    return 10 * torch.log10(DATA_RANGE**2 / error.clamp(min=SMALLEST_MSE))
+
+
+def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity of every frame, averaged over channels and over the windows that lie inside the frame.
+
+    Gaussian windows of 11 pixels, sigma 1.5, k1 = 0.01, k2 = 0.03, population covariance: the settings of Wang et al.
+    2004, and the values of `skimage` and `tf.image.ssim`.
+
+    Args:
+        prediction: frames (B, T, C, H, W) in [-1, 1], of at least 11 pixels.
+        truth: the same shape and range.
+
+    Returns:
+        (B, T), in [-1, 1], float32; higher is better.
+
+    Raises:
+        TrivdError: the shapes differ, values lie outside [-1, 1], or the frames are smaller than a window.
+    """
+    _check(prediction, truth)
+    check_size(*truth.shape[-2:])
+    # SSIM compares means, so black has to be 0: in [-1, 1] a dark and a light frame would have opposite signs.
+    x, y = prediction.float() + 1, truth.float() + 1
+    down, across = _windows(x.shape[-2]).to(x.device), _windows(x.shape[-1]).to(x.device).T
+    with full_float32(x.device):  # variances as differences of moments: fewer bits would leave noise
+        mean_x, mean_y, square_x, square_y, product = (down @ image @ across for image in (x, y, x * x, y * y, x * y))
+    both = mean_x * mean_y
+    squares = mean_x.square() + mean_y.square()
+    contrast = (2 * (product - both) + SSIM_C2) / (square_x + square_y - squares + SSIM_C2)
+    return ((2 * both + SSIM_C1) / (squares + SSIM_C1) * contrast).mean(dim=(2, 3, 4))
+
+
+@cache
+def _windows(size: int) -> Tensor:
+    """Gaussian means over all windows inside an axis, as a matrix (size - 10, size): for sizes of frames, a product
+    with it is far faster than a convolution of a few channels.
+    """
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float32) - SSIM_WINDOW // 2
+    window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
+    rows = [F.pad(window / window.sum(), (i, size - SSIM_WINDOW - i)) for i in range(size - SSIM_WINDOW + 1)]
+    return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class FrameCurves:
+    """One score, per clip and predicted frame; every tensor is (B, T)."""
+
+    single: Tensor  # mean over the samples: what one sample scores on average
+    best: Tensor  # of each clip's best sample
+    mean_prediction: Tensor  # of the average of the samples, which is blurred but close
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """What several samples of the same clips score."""
+
+    psnr: FrameCurves  # dB
+    ssim: FrameCurves
+
+
+class BestOf:
+    """Scores of l samples for one batch of clips, given one sample after the other; keeps scores, never l videos.
+
+    The best sample of a clip is the one whose score, averaged over its frames, is the highest; it is chosen apart for
+    PSNR and for SSIM, and its per-frame scores are kept (C.1, Figure 5). `scores` may be read after any update: after
+    the first l of them, it is the best of l.
+    """
+
+    def __init__(self, truth: Tensor) -> None:
+        """Take the true frames (B, T, C, H, W) in [-1, 1] that every sample is compared with."""
+        self._truth = truth
+        self._sum = torch.zeros_like(truth, dtype=torch.float32)  # of the samples
+        self._samples = 0
+        self._psnr = _RunningBest(truth)
+        self._ssim = _RunningBest(truth)
+
+    def update(self, sample: Tensor) -> None:
+        """Add one sample per clip, (B, T, C, H, W) in [-1, 1].
+
+        Raises:
+            TrivdError: its shape is not the truth's, or values lie outside [-1, 1].
+        """
+        self._psnr.update(psnr(sample, self._truth))
+        self._ssim.update(ssim(sample, self._truth))
+        self._sum += sample
+        self._samples += 1
+
+    def scores(self) -> FrameScores:
+        """Scores over the samples seen so far.
+
+        Raises:
+            TrivdError: there was none yet.
+        """
+        if self._samples == 0:
+            raise TrivdError("There are no scores without a sample; evaluation.samples must be at least 1.")
+        mean = self._sum / self._samples
+        return FrameScores(
+            psnr=self._psnr.curves(self._samples, psnr(mean, self._truth)),
+            ssim=self._ssim.curves(self._samples, ssim(mean, self._truth)),
+        )
+
+
+class _RunningBest:
+    """Sum over samples, and the best sample of each clip, of one score."""
+
+    def __init__(self, truth: Tensor) -> None:
+        self._sum = torch.zeros(truth.shape[:2], device=truth.device)
+        self._best = torch.full_like(self._sum, -torch.inf)
+
+    def update(self, score: Tensor) -> None:
+        """Add the scores (B, T) of one sample per clip."""
+        self._sum += score
+        better = score.mean(dim=1) > self._best.mean(dim=1)  # (B,)
+        self._best = torch.where(better[:, None], score, self._best)
+
+    def curves(self, samples: int, mean_prediction: Tensor) -> FrameCurves:
+        return FrameCurves(single=self._sum / samples, best=self._best, mean_prediction=mean_prediction)
+
+
+def concatenate(scores: Sequence[FrameScores]) -> FrameScores:
+    """Scores of several batches of clips as those of one, (B1 + B2 + ..., T)."""
+
+    def join(curves: list[FrameCurves]) -> FrameCurves:
+        return FrameCurves(
+            single=torch.cat([curve.single for curve in curves]),
+            best=torch.cat([curve.best for curve in curves]),
+            mean_prediction=torch.cat([curve.mean_prediction for curve in curves]),
+        )
+
+    return FrameScores(psnr=join([score.psnr for score in scores]), ssim=join([score.ssim for score in scores]))
+
+
+def _check(prediction: Tensor, truth: Tensor) -> None:
+    if prediction.shape != truth.shape or truth.dim() != 5:
+        raise TrivdError(
+            f"Predictions {tuple(prediction.shape)} and true frames {tuple(truth.shape)} must both be (B, T, C, H, W)."
+        )
+    check_frames("Predictions", prediction)
+    check_frames("True frames", truth)
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse frames that have no room for a window of SSIM.
+
+    Raises:
+        TrivdError: they are too small.
+    """
+    if min(height, width) < SSIM_WINDOW:
+        raise TrivdError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels, but these are {(height, width)}.")
+
+
+def check_frames(name: str, frames: Tensor) -> None:
+    """Refuse frames that are not in [-1, 1].
+
+    Args:
+        name: of the frames, as the message begins.
+        frames: of any shape.
+
+    Raises:
+        TrivdError: values lie outside, or are NaN.
+    """
+    low, high = (float(value) for value in frames.aminmax())
+    if not (low >= -1 - RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # also true of NaN
+        raise TrivdError(f"{name} span [{low:.3g}, {high:.3g}]; frame scores need values in [-1, 1].")

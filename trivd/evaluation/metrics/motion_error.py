@@ -1,0 +1,56 @@
+"""How well a model's motion fields follow the true optical flow, where it is known."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trivd.config import EvaluationConfig
+from trivd.data.clips import DigitClips
+from trivd.evaluation.scorer import clip_latents
+from trivd.models.generator import Generator
+from trivd.models.motion import endpoint_error, motion_field
+from trivd.runtime.hardware import autocast
+from trivd.runtime.pixels import to_float
+
+MOTION_CLIPS = 64  # the first of the split
+ALL, ZERO = "all levels", "zero motion"
+
+
+@dataclass(frozen=True)
+class MotionScore:
+    """Mean end-point error in pixels, over visible pixels of the predicted frames."""
+
+    model: float  # of the field that all levels make together (Figure 3)
+    zero_motion: float
+    clips: int
+    levels: dict[str, float] = field(default_factory=dict)  # of the field of each resolution's unit alone
+
+
+@torch.no_grad()
+def motion_score(
+    generator: Generator, digits: DigitClips, settings: EvaluationConfig, dtype: torch.dtype
+) -> MotionScore | None:
+    """End-point error of the motion field against moving-digits' true flow; None for units that do not warp."""
+    given, length = generator.config.conditioning_frames, generator.config.frames
+    device = next(generator.parameters()).device
+    errors: dict[str, list[Tensor]] = {}
+    clips = min(MOTION_CLIPS, digits.evaluation_clips)
+    for clip in range(clips):
+        shown, label = digits.evaluation_clip(clip)
+        video, labels = to_float(shown).to(device)[None], torch.tensor([label], device=device)
+        z = clip_latents(clip, 1, generator.config.latent_dim, settings.seed, settings.truncation).to(device)
+        with autocast(device, dtype):
+            warps = generator(video[:, :given], z, labels, return_warps=True).warps
+        if not warps:
+            return None
+        true = digits.digits.flow(clip)
+        truth = torch.from_numpy(true.flow[given - 1 : length - 1])
+        visible = torch.from_numpy(true.visible[given - 1 : length - 1])
+        weights = {r: w.float() for r, w in warps.items()}
+        fields = {ALL: weights} | {str(r): {r: w} for r, w in weights.items()}
+        flows = {name: motion_field(of, generator.config.resolution)[:, 0].cpu() for name, of in fields.items()}
+        for name, flow in (flows | {ZERO: torch.zeros_like(truth)}).items():
+            errors.setdefault(name, []).append(endpoint_error(flow, truth, visible))
+    means = {name: float(torch.stack(values).mean()) for name, values in errors.items()}
+    return MotionScore(means.pop(ALL), means.pop(ZERO), clips, means)

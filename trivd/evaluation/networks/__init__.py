@@ -1,0 +1,1 @@
+"""The networks in whose features videos are compared, and where their weights come from."""

@@ -1,0 +1,28 @@
+"""Which network's features compare the videos of a data set."""
+
+from pathlib import Path
+
+import torch
+
+from trivd.config import EvaluationConfig
+from trivd.data.clips import ClipDataset, DigitClips
+from trivd.evaluation.networks.digits import load_digits_network
+from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.networks.weights.library import find_i3d, load_i3d
+
+
+def choose_network(settings: EvaluationConfig, data: ClipDataset, device: torch.device) -> FeatureNetwork | None:
+    """The feature network of `settings.features`, on `device`.
+
+    "auto" takes the digits' classifier for moving-digits, and for other data I3D if its weights were imported.
+
+    Raises:
+        TrivdError: I3D is asked for and has no weights, or its file is damaged.
+    """
+    weights = None if settings.i3d_weights is None else Path(settings.i3d_weights)
+    is_auto = settings.features == "auto"
+    if settings.features == "moving-digits" or (is_auto and isinstance(data, DigitClips)):
+        return load_digits_network(device)
+    if settings.features == "i3d" or (is_auto and find_i3d(weights) is not None):
+        return load_i3d(weights, device)
+    return None

@@ -1,0 +1,41 @@
+"""What a file of weights may at most take, so that a damaged or hostile one costs an error and not the machine."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivd.runtime.errors import TrivdError
+
+FloatArray = NDArray[np.float32]
+
+LARGEST_BYTES = 1 << 30  # of a file, of what is unpacked from it, and of its tensors; I3D has 51 MB
+LONGEST_NAME = 1 << 10  # characters of a tensor's name
+MOST_TENSORS = 10_000  # I3D has some 350
+
+
+def read_limited(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        TrivdError: it cannot be read, or is larger than `LARGEST_BYTES`.
+    """
+    check_size(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrivdError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that is too large to be I3D.
+
+    Raises:
+        TrivdError: it cannot be found, or is larger than `LARGEST_BYTES`.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise TrivdError(f"Cannot read {path}: {error.strerror}.") from error
+    if size > LARGEST_BYTES:
+        raise TrivdError(f"{path} has {size / 1e9:.1f} GB, but I3D's weights are 0.05 GB; name the right file.")

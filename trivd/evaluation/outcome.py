@@ -1,0 +1,191 @@
+"""The outcome of an evaluation: figures, and the protocol they depend on, as one JSON file."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from trivd.evaluation.metrics.motion_error import MotionScore
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import ANOTHER_OUT, check_output_file, read_json, write_atomically
+
+LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
+MOST_DIGITS = 10  # behind the point
+LINE = "protocol_line"  # the protocol in words, among the values of a report
+ESCAPED = "backslashreplace"  # writes names of files that are not text as JSON escapes them: \udcff
+
+HEADING = "# Evaluation on "  # begins the tables in Markdown
+
+# Scores by frame.
+TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
+APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the figures depend on; printed with them."""
+
+    data: str
+    split: str
+    clips: int  # with one future each
+    best_of_clips: int  # with several futures each
+    resolution: int  # pixels
+    stride: int  # between the frames of a clip, in frames of the video
+    conditioning_frames: int
+    predicted_frames: int  # these count in frame scores
+    compared_frames: int  # these count in the Fréchet distance
+    samples: int
+    runs: int
+    truncation: float | None
+    seed: int
+    standing_statistics: str  # "" where there is no model
+    features: str  # network of the Fréchet distance and inception score; "" without
+    inception_splits: int
+    subject: str  # whose futures
+    unreadable: int = 0  # clips left out because they cannot be read
+
+    def __str__(self) -> str:
+        truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation:g}"
+        included = "given ones included" if self.compared_frames > self.predicted_frames else "given ones left out"
+        parts = [
+            f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}",
+            f"{self.conditioning_frames} frames given, {self.predicted_frames} predicted and counted in frame scores",
+            f"frame scores of {self.best_of_clips} clips x {self.samples} samples",
+            f"sharpness and motion magnitude of {self.clips} clips x 1 sample",
+        ]
+        if self.features:
+            parts[-1] = (
+                f"distances of {self.clips} clips x 1 sample against the same {self.clips} true clips, "
+                f"{self.compared_frames} frames compared ({included}), features {self.features}, "
+                f"inception score in {self.inception_splits} split{'s' if self.inception_splits > 1 else ''}"
+            )
+        parts.append(f"{self.runs} run{'s' if self.runs > 1 else ''} from seed {self.seed}")
+        if self.standing_statistics:
+            parts += [truncation, self.standing_statistics]
+        if self.unreadable:
+            parts.append(f"{self.unreadable} clip{'s' if self.unreadable > 1 else ''} left out: cannot be read")
+        return "; ".join([*parts, self.subject])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the runs of an evaluation."""
+
+    mean: float
+    std: float | None  # unbiased standard deviation; None for a single run
+    runs: list[float]
+
+    @classmethod
+    def of(cls, runs: Sequence[float]) -> "Spread":
+        """Mean and standard deviation of at least one value."""
+        return cls(statistics.fmean(runs), statistics.stdev(runs) if len(runs) > 1 else None, list(runs))
+
+    def text(self, digits: int) -> str:
+        """ "12.3 ± 0.4", or without the deviation for one run."""
+        return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number, for the model and for what it is compared with."""
+
+    name: str
+    better: str  # "lower", "higher", "like the truth", or "" where neither is
+    digits: int  # worth printing behind the point
+    model: Spread
+    copy: float | None  # of copying the last given frame
+    truth: float | None  # of the true clips: what a perfect model would reach
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All results; curves are means over clips and runs."""
+
+    protocol: Protocol
+    figures: list[Figure]
+    curves: dict[str, dict[str, list[float]]]  # psnr, ssim, ... -> series -> one value per frame
+    motion: MotionScore | None
+    warnings: list[str]
+
+    def figure(self, name: str) -> Figure:
+        """The figure of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(name)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, the protocol in words among it."""
+        values = asdict(self) | {LINE: str(self.protocol)}
+        write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False).encode(errors=ESCAPED))
+
+
+def check_report(path: Path, beside: Sequence[Path] = ()) -> None:
+    """Refuse a report that could not be written, or would take the place of something else.
+
+    Args:
+        path: of the JSON file; an earlier report may be replaced.
+        beside: files that are written with it.
+
+    Raises:
+        TrivdError: a file cannot be written, or is there and does not belong to a report.
+    """
+    for file in (path, *beside):
+        check_output_file(file)
+    if path.exists() and path.stat().st_size:
+        foreign = [] if _is_report(path) else [path]
+    else:
+        left = [file for file in beside if file.exists()]  # of a report that was removed, if its tables are among them
+        foreign = [] if any(file.read_bytes().startswith(HEADING.encode()) for file in left) else left
+    if foreign:
+        raise TrivdError(
+            f"{foreign[0]} was not written by `trivd evaluate`, and is not overwritten; {ANOTHER_OUT}, or move it away."
+        )
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report, of this or of another version."""
+    try:
+        values = read_json(path, LARGEST_REPORT)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and LINE in values
+
+
+def _check(evaluation: Evaluation) -> None:
+    """What tables and plots rely on.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    if unknown := set(evaluation.curves) - {*TITLES, *APPEARANCE}:
+        raise ValueError(f"there is no score {min(unknown)}")
+    lengths = {len(values) for series in evaluation.curves.values() for values in series.values()}
+    if lengths != {evaluation.protocol.predicted_frames} or not all(evaluation.curves.values()):
+        raise ValueError("its curves have other lengths than the predicted frames")
+    if not all(0 <= figure.digits <= MOST_DIGITS for figure in evaluation.figures):
+        raise ValueError(f"a figure has more than {MOST_DIGITS} digits behind the point")
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """The inverse of `Evaluation.save`.
+
+    Raises:
+        TrivdError: the file is no report of this version.
+    """
+    try:
+        values: dict[str, Any] = read_json(path, LARGEST_REPORT)
+        values.pop(LINE)
+        evaluation = dacite.from_dict(Evaluation, values, dacite.Config(strict=True))
+        _check(evaluation)
+        return evaluation
+    except (ValueError, KeyError, AttributeError, TypeError, dacite.DaciteError) as error:
+        raise TrivdError(f"{path} is not a report of this version ({error}); make it again: trivd evaluate.") from error

@@ -1,0 +1,1 @@
+"""Predictions that lie in files, as subject of an evaluation."""

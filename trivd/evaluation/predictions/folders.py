@@ -1,0 +1,115 @@
+"""Which files of a folder are the true videos, and which the predictions of each."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from trivd.data.formats.decode import is_video
+from trivd.evaluation.predictions.samples import ARRAY_SUFFIXES
+from trivd.runtime.errors import TrivdError
+
+FUTURES_FILE, GRID_FILE = "futures.npz", "grid.png"  # as `trivd predict` calls them
+SAMPLE = re.compile(r"sample-\d+")  # and its videos, without suffix
+KINDS = ("arrays", "folders of images", "videos", "GIFs")  # the first is the most exact
+
+Preferred = list[Path]  # files that are taken before others of the same name
+
+
+def videos_by_name(folder: Path, preferred: Preferred) -> dict[str, Path]:
+    """Name without suffix -> video, of all videos in a folder; of several files of a name, the most exact kind.
+
+    Args:
+        folder: with the videos.
+        preferred: gets those that were chosen from several.
+
+    Raises:
+        TrivdError: there is no video, or there are two of one name and kind.
+    """
+    found = _most_exact(_visible(folder), preferred)
+    if not found:
+        raise TrivdError(f"{folder} holds no videos; name the folder whose files are one video per clip.")
+    return found
+
+
+def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred) -> dict[str, list[Path]]:
+    """Name -> its predictions: those in the folder of that name, or the one file.
+
+    Args:
+        folder: with a file or a folder for each clip; or, for a single clip, what `trivd predict` wrote.
+        clips: names of the clips.
+        preferred: see `videos_by_name`.
+
+    Raises:
+        TrivdError: there is no video, or there are two of one name and kind.
+    """
+    if is_of_predict(folder):
+        names = list(clips)
+        if len(names) != 1:
+            raise TrivdError(
+                f"{folder} holds the futures of one clip, but there are {len(names)} true ones; name the folder that "
+                "holds a folder of futures for each."
+            )
+        return {names[0]: _samples(folder, preferred)}
+    inner = [path for path in _visible(folder) if path.is_dir() and not is_video(path)]
+    if inner:
+        return {path.name: _samples(path, preferred) for path in inner}
+    return {name: [path] for name, path in videos_by_name(folder, preferred).items()}
+
+
+def is_of_predict(folder: Path) -> bool:
+    """Whether `trivd predict` wrote a folder: small videos in it are enlarged."""
+    return (folder / GRID_FILE).is_file() and bool(_videos_of_predict(folder))
+
+
+def _samples(folder: Path, preferred: Preferred) -> list[Path]:
+    """The predictions of one clip, in natural order."""
+    if (folder / FUTURES_FILE).is_file():
+        return [folder / FUTURES_FILE]
+    own = is_of_predict(folder)  # its GIFs show the same as its MP4s: nothing to be said
+    found = _most_exact(_videos_of_predict(folder), []) if own else videos_by_name(folder, preferred)
+    return [found[name] for name in sorted(found, key=_natural)]
+
+
+def _videos_of_predict(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if SAMPLE.fullmatch(path.stem)]
+
+
+def _most_exact(paths: Iterable[Path], preferred: Preferred) -> dict[str, Path]:
+    """Name without suffix -> video; of several files of a name, the most exact kind."""
+    found: dict[str, Path] = {}
+    names = set()
+    for path in filter(is_video, paths):
+        name = path.name if path.is_dir() else path.stem
+        other = found.setdefault(name, path)
+        if other is path:
+            continue
+        if _kind(path) == _kind(other):
+            raise TrivdError(f"{path.parent} holds {other.name} and {path.name}; keep one video of each name.")
+        found[name] = min(path, other, key=_kind)
+        names.add(name)
+    preferred += [found[name] for name in sorted(names)]
+    return found
+
+
+def _kind(path: Path) -> int:
+    """Position among `KINDS`."""
+    if path.is_dir():
+        return 1
+    suffix = path.suffix.lower()
+    return 0 if suffix in ARRAY_SUFFIXES else 3 if suffix == ".gif" else 2
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, in alphabetical order, without hidden files.
+
+    Raises:
+        TrivdError: it is no folder.
+    """
+    if not folder.is_dir():
+        raise TrivdError(f"{folder} is not a folder of videos.")
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _natural(name: str) -> list[str | int]:
+    """A sort key in which runs of digits count as numbers: text, number, text, ..."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

@@ -1,0 +1,145 @@
+"""Predictions of one clip in files: a video for each sample, or all samples in one array."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivd.config import VideoLimits
+from trivd.data.formats.decode import probe, read_frames
+from trivd.data.formats.frames import UnreadableVideo, VideoInfo, check_bytes, check_frame, check_length
+from trivd.runtime.files import ARRAY_HEADERS, unpacked_sizes
+
+Pixels = NDArray[np.uint8]
+ARRAY_SUFFIXES = (".npy", ".npz")
+FUTURES = "futures"  # the array of an .npz file that holds samples, as `trivd predict --npz` calls it
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class Samples(Protocol):
+    """One or more predictions of a clip, in one file or folder."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def info(self) -> VideoInfo:
+        """Frames and size of each."""
+        ...
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __iter__(self) -> Iterator[Pixels]:
+        """One (T, H, W, 3) after the other. Raises UnreadableVideo."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneVideo:
+    """One prediction: a video, a folder of images, or an array (T, H, W, C)."""
+
+    path: Path
+    info: VideoInfo
+    limits: VideoLimits
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Pixels]:
+        yield read_frames(self.path, 0, self.info.frames, 1, short_side=None, channels=3, limits=self.limits)
+
+
+@dataclass(frozen=True)
+class SampleArray:
+    """An array (S, T, H, W, C) of uint8 in a .npy or .npz file, of which one sample at a time is read."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+    @property
+    def info(self) -> VideoInfo:
+        _, frames, height, width, _ = self.shape
+        return VideoInfo(frames, height, width)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        sample = self.shape[1:]
+        try:
+            with closing(_open(self.path)) as stream:
+                _header(stream)
+                for _ in range(len(self)):
+                    data = stream.read(int(np.prod(sample)))
+                    yield np.broadcast_to(np.frombuffer(data, np.uint8).reshape(sample), (*sample[:-1], 3))
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UnreadableVideo(self.path, "truncated, or damaged") from error
+
+
+def find_samples(path: Path, limits: VideoLimits) -> Samples:
+    """What a file or folder holds: an array of samples, or one video.
+
+    Raises:
+        UnreadableVideo: it holds neither, or is beyond the limits.
+    """
+    shape = _sample_shape(path) if path.suffix.lower() in ARRAY_SUFFIXES and path.is_file() else None
+    if shape is None:
+        return open_video(path, limits)
+    _, frames, height, width, _ = shape
+    check_length(path, frames, limits)
+    check_frame(path, height, width, limits)
+    check_bytes(path, frames * height * width * 3, limits)
+    return SampleArray(path, shape)
+
+
+def open_video(path: Path, limits: VideoLimits) -> OneVideo:
+    """A video, of which the first frame alone has been looked at.
+
+    Raises:
+        UnreadableVideo: it cannot be used, or is beyond the limits.
+    """
+    info = probe(path, limits)
+    check_bytes(path, info.frames * info.height * info.width * 3, limits)
+    return OneVideo(path, info, limits)
+
+
+def _sample_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape of an array of samples; None for what is something else, or damaged."""
+    try:
+        with closing(_open(path)) as stream:
+            shape, fortran_order, dtype = _header(stream)
+    except Exception:  # NumPy, zip and zlib have a dozen ways to fail on a damaged file; as a video it will be refused
+        return None
+    is_one = len(shape) == 5 and shape[-1] in (1, 3) and 0 not in shape and dtype == np.uint8 and not fortran_order
+    return shape if is_one else None
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The bytes of an array: of a .npy file; of an .npz file, of the array that holds samples, or the only one.
+
+    Raises:
+        ValueError: there is no such array.
+    """
+    if path.suffix.lower() == ".npy":
+        return path.open("rb")
+    with zipfile.ZipFile(path) as archive:  # an open entry keeps the file open
+        unpacked_sizes(archive)
+        names = [name for name in archive.namelist() if name == f"{FUTURES}.npy"] or archive.namelist()
+        if len(names) != 1:
+            raise ValueError(f"{path} holds several arrays")
+        return archive.open(names[0])
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, whether columns come first, and type."""
+    with ARRAY_HEADERS:
+        shape, fortran_order, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
+    return shape, fortran_order, dtype

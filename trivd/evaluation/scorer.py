@@ -1,0 +1,238 @@
+"""What is measured of each clip: the truth, a copy of its last given frame, and the futures that somebody predicts.
+
+Results are columns, one row per clip, so that batches of clips can be computed apart, kept, and put together again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trivd.data.clips import ClipDataset
+from trivd.data.loader import evaluation_batch
+from trivd.evaluation.metrics.diversity import Diversity
+from trivd.evaluation.metrics.frame_scores import BestOf, psnr, ssim
+from trivd.evaluation.metrics.sharpness import motion_magnitude, sharpness
+from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.models.generator import Generator
+from trivd.models.latents import draw_latents, seeded_generator
+from trivd.runtime.hardware import autocast
+from trivd.runtime.pixels import to_float, to_pixels
+
+BEST_OF = (10, 100)  # futures of which the best counts (Figure 5), where so many are drawn; 1 is the mean of one future
+
+THUMBNAIL = 4  # pixels
+
+Columns = dict[str, Tensor]  # name -> (clips, ...)
+Part = Callable[[Sequence[int]], Columns]  # from the numbers of some clips
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Some held-out clips, ready to be predicted."""
+
+    numbers: Sequence[int]  # in the data set; the same clip always has the same one
+    conditioning: Tensor  # (B, C, channels, H, W) in [-1, 1]
+    truth: Tensor  # (B, T, channels, H, W) in [-1, 1]
+    labels: Tensor  # (B,)
+
+
+class Forecaster(Protocol):
+    """Whoever predicts: a model, or files that somebody's model wrote."""
+
+    def prepare(self, run: int) -> None:
+        """Get ready for the futures of a run; all processes do so together."""
+        ...
+
+    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
+        """`samples` futures of every clip, one (B, T, channels, H, W) in [-1, 1] after the other.
+
+        The same clip, sample and run always give the same future; another run gives others.
+        """
+        ...
+
+
+def clip_latents(clip: int, samples: int, dim: int, seed: int, truncation: float | None) -> Tensor:
+    """z (samples, dim) of one clip: the same in every batch layout."""
+    return draw_latents(samples, dim, seeded_generator(seed, clip), truncation)
+
+
+class ModelForecaster:
+    """A generator in evaluation mode, with standing statistics.
+
+    Args:
+        generator: on its device.
+        dtype: of convolutions.
+        seed: of z, for the first run; the next ones take the numbers that follow.
+        truncation: of z.
+    """
+
+    def __init__(self, generator: Generator, dtype: torch.dtype, seed: int, truncation: float | None) -> None:
+        self.generator = generator
+        self.dtype = dtype
+        self.seed = seed
+        self.truncation = truncation
+
+    def prepare(self, run: int) -> None:
+        """See `Forecaster.prepare`."""
+
+    @torch.no_grad()
+    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
+        """See `Forecaster.futures`."""
+        dim, device = self.generator.config.latent_dim, clips.truth.device
+        latents = torch.stack(
+            [clip_latents(number, samples, dim, self.seed + run, self.truncation) for number in clips.numbers], dim=1
+        ).to(device)  # (samples, B, latent_dim)
+        with autocast(device, self.dtype):
+            states = self.generator.encoder(clips.conditioning)
+        for z in latents:
+            with autocast(device, self.dtype):
+                video = self.generator.decode(states, z, clips.labels).video
+            yield video
+
+
+class Scorer:
+    """Measures held-out clips; its methods give the columns of some clips by their numbers.
+
+    Args:
+        held_out: where the clips come from.
+        given: C, how many of their frames are given.
+        network: whose features are collected too; None collects none.
+        count_conditioning: whether its clips begin with the given frames.
+        device: of all computation.
+    """
+
+    def __init__(
+        self,
+        held_out: ClipDataset,
+        given: int,
+        network: FeatureNetwork | None,
+        count_conditioning: bool,
+        device: torch.device,
+    ) -> None:
+        self.held_out = held_out
+        self.given = given
+        self.network = network
+        self.count_conditioning = count_conditioning
+        self.device = device
+
+    def load(self, numbers: Sequence[int]) -> Clips:
+        """The clips on the device."""
+        batch = evaluation_batch(self.held_out, numbers)
+        video = to_float(batch.video.to(self.device))
+        return Clips(numbers, video[:, : self.given], video[:, self.given :], batch.labels.to(self.device))
+
+    @torch.no_grad()
+    def reference(self, numbers: Sequence[int]) -> Columns:
+        """What needs no model: all but psnr and ssim of the truth, and all scores of copying the last frame."""
+        clips = self.load(numbers)
+        copy = clips.conditioning[:, -1:].expand_as(clips.truth)
+        return _named("truth", self._appearance(clips, clips.truth)) | _named("copy", self._scores(clips, copy))
+
+    @torch.no_grad()
+    def single(self, forecaster: Forecaster, run: int, numbers: Sequence[int]) -> Columns:
+        """All scores of one future per clip: psnr, ssim, sharpness, motion (B, T), thumbnails, and features."""
+        clips = self.load(numbers)
+        return _named("model", self._scores(clips, next(forecaster.futures(clips, 1, run))))
+
+    @torch.no_grad()
+    def several(self, forecaster: Forecaster, run: int, samples: int, numbers: Sequence[int]) -> Columns:
+        """Frame scores of `samples` futures per clip, each (B, T), and of copying; never keeps the futures.
+
+        For "psnr" and "ssim": ".../copy", ".../single", ".../mean", and ".../best L" for each L of `best_of_counts`;
+        from two samples on "diversity" too.
+        """
+        clips = self.load(numbers)
+        copied, best = BestOf(clips.truth), BestOf(clips.truth)
+        diversity = Diversity()
+        copied.update(clips.conditioning[:, -1:].expand_as(clips.truth))
+        columns: Columns = {}
+        for drawn, video in enumerate(forecaster.futures(clips, samples, run), start=1):
+            best.update(video)
+            diversity.update(video)
+            if drawn in best_of_counts(samples):
+                scores = best.scores()
+                columns |= {f"psnr/best {drawn}": scores.psnr.best, f"ssim/best {drawn}": scores.ssim.best}
+        scores, copy = best.scores(), copied.scores()
+        for name, curves, copy_curves in (("psnr", scores.psnr, copy.psnr), ("ssim", scores.ssim, copy.ssim)):
+            columns |= {
+                f"{name}/copy": copy_curves.single,
+                f"{name}/single": curves.single,
+                f"{name}/mean": curves.mean_prediction,
+            }
+        if samples > 1:
+            columns["diversity"] = diversity.compute()
+        return columns
+
+    def _scores(self, clips: Clips, video: Tensor) -> Columns:
+        agreement = {"psnr": psnr(video, clips.truth), "ssim": ssim(video, clips.truth)}
+        return agreement | self._appearance(clips, video)
+
+    def _appearance(self, clips: Clips, video: Tensor) -> Columns:
+        """What is measured without the truth."""
+        columns = {
+            "sharpness": sharpness(video),
+            "motion": motion_magnitude(video, clips.conditioning[:, -1]),
+            "thumbnail": thumbnails(video),
+        }
+        return columns | self._features(clips, video)
+
+    def _features(self, clips: Clips, future: Tensor) -> Columns:
+        if self.network is None:
+            return {}
+        whole = torch.cat([clips.conditioning, future], dim=1) if self.count_conditioning else future
+        features = self.network(to_pixels(whole))
+        return {"embedding": features.embedding, "logits": features.logits}
+
+
+def thumbnails(video: Tensor) -> Tensor:
+    """The last frames (B, T, channels, H, W), 4 x 4 pixels large: (B, channels, 4, 4)."""
+    return F.adaptive_avg_pool2d(video[:, -1], THUMBNAIL).contiguous()
+
+
+def spread(model: Tensor, truth: Tensor) -> float:
+    """How much thumbnails differ from clip to clip, as a share of how much the true ones do.
+
+    About 1 for a good model, 0 for one that gives the same future to all clips.
+
+    Args:
+        model: thumbnails (clips, channels, 4, 4) of predictions, of at least two clips.
+        truth: of the same clips.
+    """
+    return float(model.std(dim=0).mean() / truth.std(dim=0).mean())
+
+
+def best_of_counts(samples: int) -> tuple[int, ...]:
+    """Of how many samples the best is reported: those of Figure 5 up to `samples`, and `samples` itself."""
+    return tuple(sorted({count for count in BEST_OF if count < samples} | ({samples} if samples > 1 else set())))
+
+
+def collect(
+    part: Part, numbers: Sequence[int], batch_size: int, advance: Callable[[int], None] = lambda clips: None
+) -> Columns:
+    """The columns of all these clips, computed in batches; batches without columns are left out.
+
+    Args:
+        part: gives the columns of some clips.
+        numbers: of the clips.
+        batch_size: clips at once.
+        advance: called with the number of clips done after each batch.
+    """
+    parts = []
+    for batch in batches(numbers, batch_size):
+        parts.append({name: column.cpu() for name, column in part(batch).items()})
+        advance(len(batch))
+    measured = [columns for columns in parts if columns]
+    return {name: torch.cat([columns[name] for columns in measured]) for name in measured[0]} if measured else {}
+
+
+def batches(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
+    """The numbers in order, so many at once; fewer at the end."""
+    return [numbers[first : first + size] for first in range(0, len(numbers), size)]
+
+
+def _named(prefix: str, columns: Columns) -> Columns:
+    return {f"{prefix}/{name}": column for name, column in columns.items()}

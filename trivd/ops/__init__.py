@@ -1,0 +1,1 @@
+"""Numerical operations, one a file: the plain PyTorch form, kernels by device, and the derivative."""

@@ -1,0 +1,1 @@
+"""C++ kernels, compiled once by this machine's compiler, and how they are called."""

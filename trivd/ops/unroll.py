@@ -1,0 +1,206 @@
+"""Layers that a recursion uses at every step, whose weights' gradients are computed once for all steps.
+
+Backpropagation through time needs only the state's gradient at each step; summed over all steps, the gradient of a
+weight is one large product instead of many small ones, each of which would write a whole weight.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from trivd.models.layers import SNConv, SNLinear, compute_dtype, full_precision
+from trivd.ops.gates import PartActivation, Parts, activate
+
+
+class Recursion:
+    """The shared layers of one unroll of a recurrent unit.
+
+    Every layer is shared before `begin`; every use must depend on the state that `begin` returns, because its backward,
+    which computes the weights' gradients, runs after that of all uses.
+
+    Args:
+        dtype: in which its layers compute.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.layers: list[Shared] = []
+        self.tensors: list[Tensor | None] = []
+
+    def share(self, weight: Tensor, bias: Tensor | None, parts: Parts, given: Tensor | None = None) -> "Shared":
+        """A layer to be used at every step.
+
+        Args:
+            weight: (out, in, k, k) of a convolution with zero padding or (out, in) of a linear layer, differentiable.
+            bias: (out,) or None.
+            parts: division of the output, and activations.
+            given: what is added to the output at each step, (steps * B, out, H, W); one step serves for all.
+        """
+        layer = Shared(weight.detach(), None if bias is None else bias.detach(), parts, given)
+        self.layers.append(layer)
+        self.tensors += [weight, bias, given]
+        return layer
+
+    def begin(self, state: Tensor) -> Tensor:
+        """The state before the first step, to be used in place of `state`."""
+        if not self.layers or not torch.is_grad_enabled():
+            return state
+        tensors, self.tensors = self.tensors, []
+        begun: Tensor = _Begin.apply(state, self.layers, *tensors)
+        return begun
+
+
+def share_layer(
+    layer: SNConv | SNLinear, activation: PartActivation, recursion: Recursion | None
+) -> Callable[[Tensor], Tensor]:
+    """A whole layer followed by its activation; without a recursion it may be called on its own."""
+    if recursion is None:
+        call = layer.bind()
+        return lambda x: activate(call(x), activation)
+    weight = layer.normalized_weight().to(recursion.dtype)
+    bias = None if layer.bias is None else layer.bias.to(recursion.dtype)
+    shared = recursion.share(weight, bias, Parts([len(weight)], [activation]))
+    return lambda x: shared(x)[0]
+
+
+class Shared:
+    """A convolution or linear layer that is used at every step of one unroll; see `Recursion.share`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, parts: Parts, given: Tensor | None) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.parts = parts
+        self.given = None if given is None else given.detach()
+        self.uses = 0
+        self.transposed: Tensor | None = None
+        self.task = -1  # the backward pass that the records belong to
+        self.records: dict[int, tuple[int, Tensor, Tensor]] = {}  # use -> step, input, gradient of the output
+
+    def __call__(self, x: Tensor, step: int = 0) -> tuple[Tensor, ...]:
+        """The activated parts for an input (B, in, H, W) or (B, in); `step` says which of `given` to add."""
+        outputs: tuple[Tensor, ...] = _Use.apply(x, self, step)
+        return outputs
+
+    def evaluate(self, x: Tensor, step: int) -> tuple[Tensor, ...]:
+        if self.weight.dim() == 2:
+            raw = F.linear(x, self.weight, self.bias)
+        else:
+            raw = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        if self.given is None:
+            return self.parts.apply(raw, None)
+        start = 0 if len(self.given) == len(x) else step * len(x)
+        return self.parts.apply(raw, self.given[start : start + len(x)])
+
+    def for_input(self, gradient: Tensor) -> Tensor:
+        """Gradient of the input from that of the output."""
+        if self.transposed is None:
+            # A forward pass with the mirrored weight: faster than the library's backward, and mirrored only once.
+            mirrored = self.weight.flip(tuple(range(2, self.weight.dim()))).transpose(0, 1)
+            layout = torch.channels_last if self.weight.dim() == 4 else torch.contiguous_format
+            self.transposed = mirrored.contiguous(memory_format=layout)
+        if self.weight.dim() == 2:
+            return F.linear(gradient, self.transposed)
+        return F.conv2d(gradient, self.transposed, padding=self.weight.shape[-1] // 2)
+
+    def record(self, use: int, step: int, x: Tensor, gradient: Tensor) -> None:
+        """Keep what the weights' gradients are computed from; an interrupted backward's are dropped."""
+        task = torch._C._current_graph_task_id()  # no public name; torch.utils.checkpoint relies on it too
+        if task != self.task:
+            self.task, self.records = task, {}
+        self.records[use] = step, x, gradient
+
+    def gradients(self, needs: tuple[bool, bool, bool]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Of weight, bias and `given`, as far as needed, from all records."""
+        records = [self.records[use] for use in sorted(self.records)]
+        self.records, self.transposed = {}, None
+        if not records:
+            return None, None, None
+        steps, inputs, outputs = zip(*records, strict=True)
+        gradient = torch.cat(outputs)
+        for_weight = for_bias = for_given = None
+        if needs[0] and self.weight.dim() == 2:
+            for_weight = gradient.mT @ torch.cat(inputs)
+        elif needs[0]:
+            ones, padding = [1, 1], [self.weight.shape[-1] // 2] * 2
+            _, for_weight, _ = torch.ops.aten.convolution_backward(
+                gradient,
+                torch.cat(inputs),
+                self.weight,
+                None,
+                ones,
+                padding,
+                ones,
+                False,
+                [0, 0],
+                1,
+                [False, True, False],
+            )
+        if needs[1]:
+            for_bias = gradient.sum([0, *range(2, gradient.dim())])
+        if needs[2] and self.given is not None:
+            for_given = self._for_given(gradient, steps)
+        return for_weight, for_bias, for_given
+
+    def _for_given(self, gradient: Tensor, steps: tuple[int, ...]) -> Tensor:
+        assert self.given is not None
+        by_step = gradient.unflatten(0, (len(steps), -1))
+        total = len(self.given) // by_step.shape[1]
+        if total == 1:
+            return by_step.sum(0)
+        if steps == tuple(range(total)):
+            return gradient
+        whole = torch.zeros_like(self.given)
+        whole.unflatten(0, (total, -1))[list(steps)] = by_step  # steps that nothing depends on have no gradient
+        return whole
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[None]:
+    """Backward computes in the forward's type, wherever it is called; entering a context costs, so only if needed."""
+    return nullcontext() if compute_dtype(x) == x.dtype else full_precision(x)
+
+
+class _Begin(torch.autograd.Function):
+    """Passes the first state through. Its backward is the last of the recursion."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, layers: list[Shared], *tensors: Tensor | None) -> Tensor:
+        ctx.layers = layers
+        return state.view_as(state)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradients: list[Tensor | None] = []
+        with _without_autocast(gradient):
+            for i, layer in enumerate(ctx.layers):
+                gradients += layer.gradients(ctx.needs_input_grad[2 + 3 * i : 5 + 3 * i])
+        return gradient, None, *gradients
+
+
+class _Use(torch.autograd.Function):
+    """One use of a shared layer. Its backward gives the input's gradient and records the rest."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Shared, step: int) -> tuple[Tensor, ...]:
+        outputs = layer.evaluate(x, step)
+        ctx.save_for_backward(x, *outputs)
+        ctx.set_materialize_grads(False)
+        ctx.layer, ctx.step, ctx.use = layer, step, layer.uses
+        layer.uses += 1
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if all(gradient is None for gradient in gradients):
+            return None, None, None
+        x, *outputs = ctx.saved_tensors
+        with _without_autocast(x):
+            gradient = ctx.layer.parts.backward(gradients, outputs)
+            ctx.layer.record(ctx.use, ctx.step, x, gradient)
+            return ctx.layer.for_input(gradient), None, None

@@ -1,0 +1,1 @@
+"""Everything that is looked at: frames, flow, plots, Markdown and HTML."""

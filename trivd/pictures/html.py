@@ -1,0 +1,72 @@
+"""A report that is one HTML file: text, tables, pictures and videos inside it, readable without a network."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from trivd.runtime.files import write_atomically
+
+Mime = Literal["image/png", "image/gif", "image/svg+xml", "video/mp4"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image or a video, encoded by `trivd.pictures.draw` or `plots`. A GIF is shown with hard pixels."""
+
+    caption: str
+    data: bytes  # the file's content
+    mime: Mime
+
+    @property
+    def source(self) -> str:
+        """The file as a data URI."""
+        return f"data:{self.mime};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are shown as they are written: round numbers first."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""  # below the table: the protocol that its numbers follow
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph or "", then pictures and tables in order; neighbouring pictures stand side by side."""
+
+    heading: str
+    text: str
+    items: Sequence[Picture | Table]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page says."""
+
+    title: str
+    summary: Sequence[str]  # sentences, each its own line: what was trained, on which data, for how long
+    sections: Sequence[Section]
+
+
+def write_report(path: Path | str, contents: Report) -> None:
+    """Write the page to `path`, usually `.../index.html`; folders are created, an old page is replaced in one step.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    environment = Environment(
+        loader=PackageLoader("trivd.pictures"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["picture"] = lambda item: isinstance(item, Picture)
+    page = environment.get_template("report.html").render(report=contents)
+    write_atomically(path, page.encode(errors="replace"))  # names of files need not be text

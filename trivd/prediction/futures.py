@@ -1,0 +1,84 @@
+"""The files of `trivd predict`: videos, a grid, motion fields, arrays."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from trivd.config import DEFAULT_LIMITS, VideoLimits
+from trivd.data.formats.decode import probe
+from trivd.evaluation.predictions.folders import FUTURES_FILE, GRID_FILE
+from trivd.pictures.draw import (
+    color_wheel_legend,
+    flow_arrows,
+    flow_to_color,
+    sample_grid,
+    save_gif,
+    save_mp4,
+    save_png,
+)
+from trivd.prediction.predictor import Predictor
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import write_atomically
+
+FPS = 8.0  # slow enough to see the frames
+GIF_SCALE = 4
+
+
+def write_futures(
+    predictor: Predictor,
+    clip: Path,
+    out: Path,
+    samples: int,
+    truncation: float | None,
+    seed: int,
+    frames: int | None,
+    start: int | None,
+    label: int,
+    npz: bool,
+    limits: VideoLimits = DEFAULT_LIMITS,
+) -> Iterator[str]:
+    """Draw futures of a clip and write them into `out`; yields a sentence for each thing done. See `Predictor.draw`.
+
+    Raises:
+        TrivdError: the clip cannot be read, is too short, or an argument is out of range.
+    """
+    config = predictor.config
+    info = probe(clip, limits)
+    if (info.height, info.width) != (config.resolution, config.resolution):
+        yield (
+            f"{clip}: {info.width} x {info.height} pixels, resized and centre-cropped to the model's "
+            f"{config.resolution} x {config.resolution}."
+        )
+    count = config.predicted_frames if frames is None else frames
+    if count < 1:
+        raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
+    past, truth = predictor.read(clip, start, count, limits)
+    warps = predictor.generator.warps
+    futures = predictor.draw(past, samples, truncation, seed, frames, label, motion=warps)
+    rows = [(f"sample {i + 1}", np.concatenate([past, video])) for i, video in enumerate(futures.video)]
+    for name, video in rows:
+        stem = name.replace(" ", "-")
+        save_mp4(out / f"{stem}.mp4", video, FPS)
+        save_gif(out / f"{stem}.gif", video, FPS, GIF_SCALE)
+    yield f"{out}/sample-*.mp4 and .gif: {len(past)} given frames, then {count} predicted ones."
+    if len(truth):
+        missing = np.full((count - len(truth), *truth.shape[1:]), 255, np.uint8)  # white where the clip has ended
+        rows.append(("truth", np.concatenate([past, truth, missing])))
+    save_png(out / GRID_FILE, sample_grid(rows, len(past)))
+    yield f"{out}/{GRID_FILE}: {'samples and truth' if len(truth) else 'samples'}, side by side."
+    if futures.motion is not None:
+        flow = futures.motion[:, 0]  # (T, 2, H, W) of the first sample
+        # Backward flow says where content came from; its negative, where it goes.
+        colors = flow_to_color(-flow)
+        arrows = np.stack([flow_arrows(frame, f, 4, 2) for frame, f in zip(futures.video[0], flow, strict=True)])
+        save_png(out / "motion.png", sample_grid([("sample 1", futures.video[0]), ("motion", colors)], 0))
+        save_gif(out / "motion-arrows.gif", arrows, FPS)
+        save_png(out / "motion-legend.png", color_wheel_legend(128))
+        yield f"{out}/motion.png and motion-arrows.gif: the motion field of sample 1 (colours: motion-legend.png)."
+    if npz:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, futures=futures.video, past=past)
+        write_atomically(out / FUTURES_FILE, buffer.getvalue())
+        yield f"{out}/{FUTURES_FILE}: futures {futures.video.shape}, uint8."

@@ -1,0 +1,240 @@
+"""Model + frames -> futures: what `trivd.load` returns."""
+
+import math
+import numbers
+import operator
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trivd.config import DEFAULT_LIMITS, Config, VideoLimits, from_dict
+from trivd.data.formats.decode import probe, read_frames
+from trivd.data.formats.frames import FrameConverter
+from trivd.data.source import span_of
+from trivd.evaluation.scorer import clip_latents
+from trivd.models.frame_norm import FrameNorm
+from trivd.models.generator import Generator
+from trivd.models.motion import motion_field
+from trivd.models.pretrained import find_model, load_generator, save_generator
+from trivd.ops.spectral import normalized, normalized_now, use_normalized
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import check_output_folder
+from trivd.runtime.hardware import autocast, choose_device, choose_precision
+from trivd.runtime.pixels import Frames, as_pixels, to_float, to_uint8
+
+Pixels = NDArray[np.uint8]
+SEED_BITS = 63  # of a seed that is drawn
+
+
+class Futures(NamedTuple):
+    """What was drawn."""
+
+    video: Pixels  # (samples, T, H, W, C) uint8
+    motion: Tensor | None  # backward flow (T, samples, 2, H, W) in pixels, of units that warp; None if not asked
+
+
+class Predictor:
+    """A trained generator that draws futures of a clip.
+
+    Args:
+        generator: in evaluation mode, with standing statistics.
+        history: where its weights come from.
+    """
+
+    def __init__(self, generator: Generator, history: dict[str, Any]) -> None:
+        norm = next(module for module in generator.modules() if isinstance(module, FrameNorm))
+        if norm.standing_mean.isnan().any():
+            raise TrivdError("This model has no standing statistics; save it with trivd train.")
+        self.generator = generator
+        self.config = generator.config
+        self.history = history
+        self.device = next(generator.parameters()).device
+        self.dtype = choose_precision("auto", self.device)
+        with torch.no_grad(), normalized(generator):
+            self.weights = normalized_now()  # once for all futures
+
+    @property
+    def trained_with(self) -> Config:
+        """The settings of its training; those of the model are what was measured against the weights.
+
+        Raises:
+            TrivdError: its description names others.
+        """
+        config = from_dict(Config, self.history["config"], "the model's history")
+        return replace(config, model=self.config)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, device: str = "auto") -> "Predictor":
+        """Load a model.
+
+        Args:
+            name: as `trivd.models.pretrained.find_model` takes it: a folder, a bundled model, or one of the hub.
+            device: auto, cpu, cuda, ...
+
+        Raises:
+            TrivdError: there is no such model, or its files are damaged.
+        """
+        return cls(*load_generator(find_model(name), choose_device(device, "device")))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors.
+
+        Raises:
+            TrivdError: the folder cannot be written, or holds something already.
+        """
+        folder = Path(folder)
+        check_output_folder(folder, "choose another folder for the model", empty=True)
+        save_generator(self.generator, folder, self.history)
+
+    def fit(self, frames: Frames) -> Pixels:
+        """Frames (T, H, W, C) of any size and 1 or 3 channels as the model takes them: resized, centre-cropped.
+
+        Raises:
+            TrivdError: these are not the frames of a clip, see `trivd.runtime.pixels.as_pixels`.
+        """
+        frames = as_pixels(frames)
+        size = self.config.resolution
+        if frames.shape[1:] == (size, size, self.config.image_channels):
+            return frames
+        converter = FrameConverter(size, self.config.image_channels)
+        resized = np.stack([converter.array(frame) for frame in frames])
+        top, left = (resized.shape[1] - size) // 2, (resized.shape[2] - size) // 2
+        return resized[:, top : top + size, left : left + size]
+
+    def read(
+        self, clip: Path, start: int | None, frames: int, limits: VideoLimits = DEFAULT_LIMITS
+    ) -> tuple[Pixels, Pixels]:
+        """The given frames (C, R, R, channels) of a clip, and those of the `frames` that follow which it has.
+
+        They keep the stride that the model was trained with.
+
+        Args:
+            clip: a video, a folder of images, or an array.
+            start: number of the first given frame; None: the last C frames of the clip, so that none is left for truth.
+            frames: how many frames follow at most.
+            limits: of what the clip may ask of the machine.
+
+        Raises:
+            TrivdError: the clip cannot be read, or is too short.
+        """
+        info = probe(clip, limits)
+        config = self.config
+        stride = self.trained_with.data.stride
+        span = span_of(config.conditioning_frames, stride)
+        if info.frames < span:
+            raise TrivdError(f"{clip} has {info.frames} frames; the model needs {span} to start from.")
+        first = info.frames - span if start is None else start
+        if not 0 <= first <= info.frames - span:
+            raise TrivdError(
+                f"--start {first} leaves fewer than {span} frames of {clip}; it may be 0 to {info.frames - span}."
+            )
+        count = min(config.conditioning_frames + frames, (info.frames - 1 - first) // stride + 1)
+        video = self.fit(
+            read_frames(
+                clip,
+                first,
+                count,
+                stride,
+                short_side=config.resolution,
+                channels=config.image_channels,
+                limits=limits,
+            )
+        )
+        return video[: config.conditioning_frames], video[config.conditioning_frames :]
+
+    def predict(
+        self,
+        past: Frames | str | os.PathLike[str],
+        samples: int = 1,
+        truncation: float | None = None,
+        seed: int | None = 0,
+        frames: int | None = None,
+        label: int = 0,
+    ) -> Pixels:
+        """Futures of a clip, (samples, T, H, W, C) uint8; see `draw`.
+
+        Args:
+            past: see `draw`; or the path of a clip, whose last frames are given as `trivd predict` gives them.
+            samples: see `draw`, as for all that follow.
+            truncation: of z.
+            seed: of z.
+            frames: frames of each future.
+            label: class.
+
+        Raises:
+            TrivdError: see `draw`; or the clip cannot be read.
+        """
+        if isinstance(past, str | os.PathLike):
+            past, _ = self.read(Path(past), None, 0)
+        return self.draw(past, samples, truncation, seed, frames, label, motion=False).video
+
+    @torch.no_grad()
+    def draw(
+        self,
+        past: Frames,
+        samples: int,
+        truncation: float | None,
+        seed: int | None,
+        frames: int | None,
+        label: int,
+        motion: bool,
+    ) -> Futures:
+        """Futures of a clip, and the motion the model saw in them.
+
+        Args:
+            past: frames (T', H, W, C) uint8, T' >= C, or a list of frames, see
+                `trivd.runtime.pixels.as_pixels`; the last C frames count. Any size, see `fit`.
+            samples: how many futures.
+            truncation: of z: 0.8 is moderate (D.1), 0 draws the one future of z = 0, None all of N(0, I).
+            seed: of z; None draws other futures each time.
+            frames: frames of each future; None for the model's T. Longer ones go on from its own last C frames.
+            label: class, for models with classes.
+            motion: whether to return motion fields.
+
+        Raises:
+            TrivdError: these are not the frames of a clip, or too few of them, or values out of range.
+        """
+        given, chunk = self.config.conditioning_frames, self.config.predicted_frames
+        pixels = as_pixels(past)
+        samples, label = _whole("samples", samples), _whole("label", label)
+        count = chunk if frames is None else _whole("frames", frames)
+        seed = secrets.randbits(SEED_BITS) if seed is None else _whole("seed", seed)
+        if len(pixels) < given:
+            raise TrivdError(f"The model needs {given} frames to start from, but there are {len(pixels)}.")
+        if samples < 1 or count < 1:
+            raise TrivdError(f"Cannot draw {samples} samples of {count} frames; both must be at least 1.")
+        if truncation is not None and not (isinstance(truncation, numbers.Real) and math.isfinite(truncation)):
+            raise TrivdError(f"Truncation is {truncation!r}; it must be a number of at least 0, or None for none.")
+        if seed < 0 or (truncation is not None and truncation < 0):
+            raise TrivdError(f"Seed {seed} and truncation {truncation} must not be negative.")
+        if not 0 <= label < max(1, self.config.classes):
+            raise TrivdError(f"Class {label} is unknown: the model has {self.config.classes} classes.")
+        seen = to_float(self.fit(pixels[-given:])).to(self.device)
+        seen = seen.expand(samples, *seen.shape)  # (samples, C, channels, R, R)
+        labels = torch.full((samples,), label, device=self.device)
+        videos, flows = [], []
+        for part in range(-(-count // chunk)):
+            z = clip_latents(part, samples, self.config.latent_dim, seed, truncation).to(self.device)
+            with use_normalized(self.weights), autocast(self.device, self.dtype):
+                video, warps = self.generator(seen, z, labels, return_warps=motion)
+            if motion:
+                flows.append(motion_field({r: w.float() for r, w in warps.items()}, self.config.resolution))
+            videos.append(video)
+            seen = torch.cat([seen, video], dim=1)[:, -given:]
+        video = to_uint8(torch.cat(videos, dim=1)[:, :count])
+        return Futures(video, torch.cat(flows)[:count].cpu() if motion else None)
+
+
+def _whole(name: str, value: int) -> int:
+    """An argument that is a whole number of whatever type; raises TrivdError if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TrivdError(f"{name} is {value!r}; it must be a whole number.") from error

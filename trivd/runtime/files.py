@@ -1,0 +1,173 @@
+"""Files written whole or not at all, and read with care; names for what depends on settings; the library's folder."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from trivd.runtime.errors import TrivdError, is_disk_full
+
+ANOTHER_OUT = "choose another --out"
+# Held while NumPy reads an array's header: Python's parser of literals (ast) fails now and then in several threads at
+# once, with a SystemError or RecursionError.
+ARRAY_HEADERS = threading.Lock()
+
+
+def write_atomically(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path`, creating its folder; nobody ever reads half a file, an interrupted write changes nothing.
+
+    Once it returns, the file is on the disk, and survives a power cut.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else the name might survive a power cut, and the bytes not
+        os.replace(temporary, path)
+        sync_names(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Where a file is written before it takes its name: in the same folder, as os.replace must not cross disks."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def check_output_file(path: Path, way_out: str = ANOTHER_OUT) -> None:
+    """Refuse a file that `write_atomically` could not write, before work is done for it; nothing is left behind.
+
+    Args:
+        path: the file, which may be there, and whose folder may have to be made.
+        way_out: how the message ends.
+
+    Raises:
+        TrivdError: it cannot be written, or is a folder, a device or a pipe.
+    """
+    try:
+        if path.is_dir():
+            raise TrivdError(f"{path} is a folder, not a file; {way_out}.")
+        if path.exists() and not path.is_file():
+            raise TrivdError(f"{path} is no ordinary file; {way_out}.")
+        _check_place(_temporary(path))
+    except OSError as error:
+        raise _cannot_be_written(path, error, way_out) from error
+
+
+def check_output_folder(folder: Path, way_out: str = ANOTHER_OUT, empty: bool = False) -> None:
+    """Refuse a folder in which no files could be written; nothing is made or left behind.
+
+    Args:
+        folder: it may have to be made.
+        way_out: how the message ends.
+        empty: whether it must not hold anything yet.
+
+    Raises:
+        TrivdError: it cannot be made or written, is not a folder, or is not empty.
+    """
+    try:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise TrivdError(f"{folder} is not a folder; {way_out}.")
+        if empty and folder.is_dir() and any(folder.iterdir()):
+            raise TrivdError(f"{folder} is not empty; {way_out}.")
+        _check_place(folder / "file")
+    except OSError as error:
+        raise _cannot_be_written(folder, error, way_out) from error
+
+
+def _check_place(path: Path) -> None:
+    """Raise OSError if a file could not be made at `path`, with the folders that are missing above it."""
+    there = path.parent
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{there} is not a folder")
+    for name in path.relative_to(there).parts:
+        with suppress(FileNotFoundError):
+            os.lstat(there / name)  # fails for names that are too long
+    with tempfile.TemporaryFile(dir=there):  # permissions alone say nothing of read-only disks and the like
+        pass
+
+
+def _cannot_be_written(path: Path, error: OSError, way_out: str) -> TrivdError:
+    if is_disk_full(error):
+        raise error
+    return TrivdError(f"{path} cannot be written ({error.strerror}); {way_out}.")
+
+
+def is_text(path: Path) -> bool:
+    """Whether the bytes of a path are UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the disk has the names in a folder; a power cut could undo a renaming before."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, largest: int) -> Any:
+    """The value of a JSON file of at most `largest` bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, not JSON, or nested too deep to be read.
+    """
+    size = path.stat().st_size
+    if size > largest:
+        raise ValueError(f"it has {size:,} bytes, more than {largest:,}")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def unpacked_sizes(archive: zipfile.ZipFile) -> list[int]:
+    """Bytes that each entry of a zip file says it unpacks to.
+
+    zipfile gives no more of an entry, whatever is in it; but only an opened entry that is read in pieces, as NumPy
+    does, takes no more memory either.
+
+    Raises:
+        ValueError: an entry is not packed by deflate; others zipfile unpacks in pieces of any size.
+    """
+    entries = archive.infolist()
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise ValueError("it is packed otherwise than by deflate")
+    return [entry.file_size for entry in entries]
+
+
+def json_digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values whatever the order of their keys, in hexadecimal digits: names what depends on them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def library_folder() -> Path:
+    """Of imported weights and compiled kernels: $TRIVD_HOME, else $XDG_CACHE_HOME/trivd, else ~/.cache/trivd."""
+    if home := os.environ.get("TRIVD_HOME"):
+        return Path(home)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "trivd"

@@ -1,0 +1,142 @@
+"""Which device to use, and in which precision and memory layout it is fastest."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from trivd.runtime.errors import TrivdError
+
+
+def choose_device(name: str, option: str) -> torch.device:
+    """The device `name`; "auto" is cuda where there is one, else cpu. Each process of torchrun has a GPU of its own.
+
+    Args:
+        name: auto, cpu, cuda, cuda:1, ...
+        option: where the user gave it, for the message.
+
+    Raises:
+        TrivdError: there is no such device here.
+    """
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if name == "auto":
+        return torch.device(own if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(own if name == "cuda" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrivdError(f"{option} is {name}, which cannot be used here; choose auto, cpu or cuda.") from error
+    return device
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Memory of a GPU, or of this machine as far as this process may use it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return here if allowed == resource.RLIM_INFINITY else min(here, allowed)
+
+
+def processor(field: str) -> str:
+    """A field of /proc/cpuinfo, such as "model name", of the first core; "" where there is none."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
+
+
+def gains_from_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions are faster in bfloat16: on CUDA, and on a CPU with AMX or AMD's AVX512-BF16.
+
+    Intel's AVX512-BF16 alone, AMX hidden by a hypervisor, runs at half the speed of float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # torch has no public name for these yet.
+    amx, avx512 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
+    return bool(amx or (avx512 and processor("vendor_id") == "AuthenticAMD"))
+
+
+def choose_precision(setting: Literal["auto", "bfloat16", "float32"], device: torch.device) -> torch.dtype:
+    """The type of convolutions and linear layers; weights and sums stay in float32."""
+    if setting == "auto":
+        return torch.bfloat16 if gains_from_bfloat16(device) else torch.float32
+    return torch.bfloat16 if setting == "bfloat16" else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "bfloat16" or "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Run convolutions and linear layers in `dtype`; nothing to do for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+@contextlib.contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Convolutions and matrix products in float32 in full, whatever autocast and the TF32 or bfloat16 settings say.
+
+    TF32 alone moves an FVD by about 3e-4 of its value.
+    """
+    backends: Any = torch.backends  # which does not declare all of its members
+    settings = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        with autocast(device, torch.float32):
+            yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+@contextlib.contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Run with so many CPU threads (None: as many as now), then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def set_up_program() -> None:
+    """What makes steps fast and holds for a whole process; for programs, at their start, before other threads are.
+
+    Numbers too small for float32's full precision, below 1e-38, count as zero, in threads started later too: processors
+    take up to 100 times as long for them, and the gradients of a critic that has won are full of them.
+    """
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one: returned to the system, each page would be faulted in again.
+
+    It has no effect elsewhere than on Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in ((-1, -1), (-4, 0), (-2, 2**26)):  # trim never, mmap nothing, grow by 64 MiB
+            mallopt(parameter, value)
+
+
+def to_channels_last(module: torch.nn.Module) -> torch.nn.Module:
+    """Lay 4- and 5-dimensional weights out as convolutions run fastest; in place."""
+    for parameter in module.parameters():
+        if parameter.dim() in (4, 5):
+            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return module
