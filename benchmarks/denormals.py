@@ -3,8 +3,8 @@
     trivd train moving-digits --preset moving-digits --training.steps 400 --out RUN
     python benchmarks/denormals.py RUN --json OUT.json
 
-`trivd` counts them as zero (`trivd.runtime.hardware.set_up_program`). Where a critic has won, gradients are full of
-them.
+`trivd` counts them as zero (`trivd.runtime.hardware.set_up_program`). Where a discriminator has won, gradients are
+full of them.
 """
 
 import json as json_format

@@ -81,7 +81,7 @@ class MeasureStep(Measure):
     """A training step with each decomposition of Table 1 and each unit of Table 2, beside the paper's ratios."""
 
     channels: int | None = None
-    """ch of G and of the critics; the paper's 48 if not given."""
+    """ch of G and of the discriminators; the paper's 48 if not given."""
     batch: int | None = None
     """Clips; 8 if not given."""
     memory: bool = True
@@ -98,13 +98,13 @@ class MeasureProfile(Measure):
     """Where the time of a training step goes and what it would take at least, for a large and a small model."""
 
     channels: int | None = None
-    """ch of G and of the critics; the paper's 48 if not given."""
+    """ch of G and of the discriminators; the paper's 48 if not given."""
     batch: int | None = None
     """Clips; 8 if not given."""
     unit: Unit | None = None
     """Recurrent unit; tsru_p if not given."""
     decomposition: Decomposition | None = None
-    """Critics; stronger if not given."""
+    """Discriminators; stronger if not given."""
     small: bool = False
     """Only the preset that `make quickstart` trains, which takes seconds."""
     document: Path | None = None

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from reference.peers import PlainConvGRU, sliced_warp
-from reference.plain_critics import conv, linear, plain_blocks, plain_state
+from reference.plain_discriminators import conv, linear, plain_blocks, plain_state
 from trivd.config import FIRST_RESOLUTION, ModelConfig
 from trivd.models.generator import Generator
 from trivd.runtime.errors import TrivdError

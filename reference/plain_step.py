@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reference.plain import PlainGenerator
-from reference.plain_critics import WEIGHT, PlainDiscriminators, PlainScores
+from reference.plain_discriminators import WEIGHT, PlainDiscriminators, PlainScores
 from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.models.discriminators import Discriminators, draw_view
@@ -63,7 +63,7 @@ class PlainTrainer:
         return losses
 
     def discriminator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
-        """One Adam step of all critics on the hinge losses (Eq 13), the generator fixed."""
+        """One Adam step of all discriminators on the hinge losses (Eq 13), the generator fixed."""
         self.discriminator_optimizer.zero_grad()
         losses: Losses = {}
         for batch in batches:
@@ -86,7 +86,7 @@ class PlainTrainer:
         return losses
 
     def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
-        """One Adam step of G and E on the hinge loss (Eq 14) and the regularisers, the critics fixed."""
+        """One Adam step of G and E on the hinge loss (Eq 14) and the regularisers, the discriminators fixed."""
         recipe, given_frames = self.config.training, self.config.model.conditioning_frames
         halvings = self.step / recipe.reconstruction_half_life if recipe.reconstruction_half_life else 0.0
         reconstruction = recipe.reconstruction / 2**halvings

@@ -108,7 +108,7 @@ GRIDS: dict[str, Grid] = {
         seconds=450,
     ),
     "head": Grid(
-        "Answers of the critics, equal steps, conv_gru and dvd_gan_fp (E.1)",
+        "Answers of the discriminators, equal steps, conv_gru and dvd_gan_fp (E.1)",
         "comparison",
         (
             _cell("mixed_projection", "conv_gru", "dvd_gan_fp", 55.0, head="mixed_projection"),
@@ -161,7 +161,7 @@ GRIDS: dict[str, Grid] = {
                 "the recipe": {},
                 "no L1": {"reconstruction": 0.0},
                 "no orthogonality": {"orthogonality": 0.0},
-                "critics at 2e-3": {"discriminator_lr": 2e-3},
+                "discriminators at 2e-3": {"discriminator_lr": 2e-3},
                 "generator at 1.5e-2": {"generator_lr": 1.5e-2},
                 "rates of the paper, no L1": {"generator_lr": 1e-4, "discriminator_lr": 5e-4, "reconstruction": 0.0},
             }.items()

@@ -140,17 +140,17 @@ def pooled_deviation(spreads: Sequence[Spread]) -> tuple[float, int]:
 
 
 def mean_curves(row: Row) -> dict[str, dict[str, list[float]]]:
-    """The curves of an evaluation, averaged over the seeds."""
-    first = row.evaluations[0].curves
+    """The curves of an evaluation by title, averaged over the seeds."""
+    every = [evaluation.titled_curves for evaluation in row.evaluations]
     return {
-        score: {
+        title: {
             name: [
                 math.fsum(values) / len(values)
-                for values in zip(*(evaluation.curves[score][name] for evaluation in row.evaluations), strict=True)
+                for values in zip(*(curves[title][name] for curves in every), strict=True)
             ]
             for name in series
         }
-        for score, series in first.items()
+        for title, series in every[0].items()
     }
 
 

@@ -112,9 +112,9 @@ def test_paper_presets_carry_the_papers_numbers(name: str) -> None:
 def test_every_preset_builds(name: str) -> None:
     config = preset(name)
     with torch.device("meta"):  # in full size, without memory
-        generator, critics = Generator(config.model), Discriminators(config.discriminator, config.model)
+        generator, discriminators = Generator(config.model), Discriminators(config.discriminator, config.model)
     assert generator.config == config.model
-    assert critics.views == DECOMPOSITIONS[config.discriminator.decomposition]
+    assert discriminators.views == DECOMPOSITIONS[config.discriminator.decomposition]
     assert PRESETS[name].about
 
 

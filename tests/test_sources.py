@@ -9,7 +9,8 @@ import pytest
 import trivd
 
 PACKAGE = Path(trivd.__file__).parent
-SOURCES = sorted([*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").glob("*.py")])
+BESIDE = [PACKAGE.parent / name for name in ("benchmarks", "reference", "research")]
+SOURCES = sorted(path for folder in (PACKAGE, *BESIDE) for path in folder.rglob("*.py"))
 RUNS_WHAT_IT_READS = {
     *(
         f"{module}.{name}"

@@ -41,9 +41,14 @@ Decomposition = Literal[
 WarpStart = Literal["mean", "copy"]
 OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"])]
 Layout = Literal["auto", "folder", "kinetics600", "ucf101", "bair"]
-VIDEO_ONLY: tuple[Decomposition, ...] = ("clip", "downsampled", "cropped", "cropped_downsampled")  # no frame critic
+VIDEO_ONLY: tuple[Decomposition, ...] = (
+    "clip",
+    "downsampled",
+    "cropped",
+    "cropped_downsampled",
+)  # no frame discriminator
 RESOLUTIONS = (32, 64, 128, 256)
-SMALLEST_CRITIC_INPUT = 16  # pixels: four blocks halve it (A)
+SMALLEST_DISCRIMINATOR_INPUT = 16  # pixels: four blocks halve it (A)
 FIRST_RESOLUTION = 8  # of G's first features (appendix A)
 MOST_FRAMES = 1_024  # given or predicted: a model's file may name any number, and costs little for each
 MOST_DIGITS = 100
@@ -88,7 +93,7 @@ class ModelConfig:
     predicted_frames: int = 11  # T frames that are drawn
     classes: int = 0  # number of classes to condition on; 0 stands for one constant zero class
     generator_channels: int = 48  # ch of G: 8ch features at 8 and 16 pixels, 4ch at 32, 2ch at 64, ...
-    discriminator_channels: int = 48  # ch_D of every critic and of E: ch_D x (1, 2, 4, 8, 16)
+    discriminator_channels: int = 48  # ch_D of every discriminator and of E: ch_D x (1, 2, 4, 8, 16)
     latent_dim: int = 128  # of z ~ N(0, I)
     embedding_dim: int = 128  # of the class
     unit: Unit = "tsru_p"  # recurrent unit
@@ -160,11 +165,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """What the critics see and how they answer (3.1, E.1)."""
+    """What the discriminators see and how they answer (3.1, E.1)."""
 
     decomposition: Decomposition = "stronger"  # rows of Table 1
     head: Literal["mixed_projection", "projection"] = "mixed_projection"  # Eq 15, or Miyato and Koyama's
-    frames: int = 8  # K frames drawn for a frame critic; mocogan_k1 takes 1 whatever this says
+    frames: int = 8  # K frames drawn for a frame discriminator; mocogan_k1 takes 1 whatever this says
     downsampling: int = 2  # s of the downsampled and cropped inputs
 
     def __post_init__(self) -> None:
@@ -243,7 +248,9 @@ class TrainingConfig:
     orthogonality: float = 1e-4  # weight of the orthogonality penalty on G and E
     reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
     reconstruction_samples: int = 1  # samples that the mean is taken over
-    reconstruction_half_life: int = 0  # steps in which its weight halves, so that the critics take over; 0: constant
+    reconstruction_half_life: int = (
+        0  # steps in which its weight halves, so that the discriminators take over; 0: constant
+    )
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
     seed: int = 0
@@ -339,9 +346,9 @@ class Config:
         )
         smallest = self.model.resolution // self.discriminator.downsampling
         _require(
-            smallest >= SMALLEST_CRITIC_INPUT,
-            f"discriminator.downsampling {self.discriminator.downsampling} leaves critics {smallest} of "
-            f"{self.model.resolution} pixels; they need {SMALLEST_CRITIC_INPUT}, so lower it.",
+            smallest >= SMALLEST_DISCRIMINATOR_INPUT,
+            f"discriminator.downsampling {self.discriminator.downsampling} leaves discriminators {smallest} of "
+            f"{self.model.resolution} pixels; they need {SMALLEST_DISCRIMINATOR_INPUT}, so lower it.",
         )
 
 

@@ -37,7 +37,7 @@ BAIR: dict[str, dict[str, Any]] = {
 }
 
 # Batches far below 512 and a few thousand steps: higher rates for G, an average that starts early, and L1 to hold the
-# content in place while the critics are still weak (as DGMR; not in the paper).
+# content in place while the discriminators are still weak (as DGMR; not in the paper).
 SMALL_DATA: dict[str, dict[str, Any]] = {
     "training": {
         "generator_lr": 2e-3,
@@ -60,7 +60,7 @@ DIGITS32: dict[str, dict[str, Any]] = {
         "recurrent_resolutions": (16, 32),
     },
     "discriminator": {"frames": 4},
-    # A strong L1 brings the content into place sooner; the critics sharpen it later, from about the 1,500th step on.
+    # A strong L1 brings the content into place sooner; discriminators sharpen it later, from about step 1,500 on.
     "training": {"batch_size": 8, "generator_lr": 1.5e-3, "reconstruction": 1000.0},
 }
 
@@ -154,13 +154,13 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "comparison": Preset(
-        "the same with more weight on the critics, to compare units and critics with several seeds (trivd replicate)",
+        "the same with more weight on discriminators, to compare units and decompositions with several seeds",
         _merged(
             SMALL_DATA,
             DIGITS32,
             {
-                # Less L1, as in the paper, which has none; slower critics, which would win too soon otherwise. The
-                # Fréchet distance falls to the same value in half the steps of quickstart's recipe.
+                # Less L1, as in the paper, which has none; slower discriminators, as they would win too soon otherwise.
+                # The Fréchet distance falls to the same value in half the steps of quickstart's recipe.
                 "training": {
                     "steps": 1_000,
                     "discriminator_lr": 2e-4,
@@ -188,7 +188,7 @@ PRESETS: dict[str, Preset] = {
                 # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.
                 # Started as copies, fewer of their 25 taps are lost to others early (docs/results.md).
                 "model": {"warp_size": 5, "warp_start": "copy"},
-                # As quickstart's, with one update of the critics, since they win anyway, and a longer average.
+                # As quickstart's, with one update of the discriminators, since they win anyway, and a longer average.
                 "training": {
                     "steps": 12_000,
                     "discriminator_updates": 1,

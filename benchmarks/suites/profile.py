@@ -45,10 +45,10 @@ class Profile(Suite):
 
     Args:
         models: which rows.
-        channels: ch of G and of the critics, in the model like the paper's.
+        channels: ch of G and of the discriminators, in the model like the paper's.
         batch: its clips.
         unit: recurrent unit.
-        decomposition: of the critics.
+        decomposition: of the discriminators.
         precision: of convolutions.
     """
 
@@ -128,9 +128,9 @@ class PhaseTrainer(Trainer):
         self._finish = finisher(device)
         self._phase, self._since = "", 0.0
         self._network = ""
-        for critic in self.discriminators.values():
-            critic.register_forward_pre_hook(lambda *_: self._enter(f"{self._network}: critics"))
-            critic.register_forward_hook(lambda *_: self._enter(f"{self._network}: losses and backward"))
+        for discriminator in self.discriminators.values():
+            discriminator.register_forward_pre_hook(lambda *_: self._enter(f"{self._network}: discriminators"))
+            discriminator.register_forward_hook(lambda *_: self._enter(f"{self._network}: losses and backward"))
 
     def _enter(self, phase: str) -> None:
         """End the phase under way and begin another."""

@@ -63,11 +63,11 @@ class Step(Suite):
     """Settings; those of the table "small" are its preset's.
 
     Args:
-        channels: ch of G, and of the critics.
+        channels: ch of G, and of the discriminators.
         batch: clips.
         resolution: pixels of the frames.
         predicted_frames: T.
-        critic_frames: K.
+        discriminator_frames: K.
         precision: of convolutions.
         memory: whether to measure it, which takes another process and another step per row.
     """
@@ -94,7 +94,7 @@ class Step(Suite):
     batch: int = 8
     resolution: int = 64
     predicted_frames: int = 11
-    critic_frames: int = 8
+    discriminator_frames: int = 8
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     memory: bool = True
     turns: int = 2
@@ -121,7 +121,7 @@ class Step(Suite):
             "discriminator_channels": self.channels,
             "recurrent_resolutions": [r for r in (8, 16, 32) if r <= self.resolution],
         }
-        discriminator = {"frames": self.critic_frames}
+        discriminator = {"frames": self.discriminator_frames}
         training = {"batch_size": self.batch}
         size = {"model": model, "discriminator": discriminator, "training": training}
         return override(override(Config(), size, "trivd benchmark step"), row, "trivd benchmark step")

@@ -29,8 +29,8 @@ def test_two_processes_are_measured(tmp_path: Path) -> None:
     (row,) = json.loads(path.read_text())["rows"]
     config = preset("quickstart")
     with torch.device("meta"):
-        generator, critics = Generator(config.model), Discriminators(config.discriminator, config.model)
-    sizes = [4 * sum(parameter.numel() for parameter in module.parameters()) for module in (critics, generator)]
+        generator, discriminators = Generator(config.model), Discriminators(config.discriminator, config.model)
+    sizes = [4 * sum(parameter.numel() for parameter in module.parameters()) for module in (discriminators, generator)]
     updates = config.training.discriminator_updates
     assert row["gradient_bytes"] == updates * sizes[0] + sizes[1]
     norms = [module for module in generator.modules() if isinstance(module, FrameNorm)]

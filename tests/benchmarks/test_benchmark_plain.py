@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.plain import PlainGenerator
-from reference.plain_critics import PlainDiscriminators, plain_state
+from reference.plain_discriminators import PlainDiscriminators, plain_state
 from reference.plain_step import PlainTrainer
 from trivd.config import Config, Decomposition, ModelConfig
 from trivd.data.loader import Batch
@@ -118,7 +118,7 @@ def test_predictions_are_ours(make_generator: Callable[..., Generator], unit: st
 @pytest.mark.parametrize(
     ("decomposition", "classes"), [("stronger", 0), ("faster", 3), ("dvd_gan_fp", 3), ("mocogan_k1", 0)]
 )
-def test_critics_are_ours(tiny_config: MakeConfig, decomposition: Decomposition, classes: int) -> None:
+def test_discriminators_are_ours(tiny_config: MakeConfig, decomposition: Decomposition, classes: int) -> None:
     config = tiny_config(model={"classes": classes}, discriminator={"decomposition": decomposition})
     ours = Discriminators(config.discriminator, config.model).double()
     generalise(ours)

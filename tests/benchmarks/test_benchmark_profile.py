@@ -47,11 +47,11 @@ CPU = torch.device("cpu")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "profile.md"
 PHASES = [
     "D: drawing futures",
-    "D: critics",
+    "D: discriminators",
     "D: losses and backward",
     "D: check and Adam",
     "G: drawing futures",
-    "G: critics",
+    "G: discriminators",
     "G: losses and backward",
     "G: check and Adam",
     "moving average",

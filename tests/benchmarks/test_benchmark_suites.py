@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 PAPER = Path(__file__).parents[3] / "shared" / "paper" / "trivd-gan.txt"
 WARP = Warp(shapes=("4@4",), batch=1, turns=1)
 UNITS = Units(shapes=("4@4",), frames=2, batch=1, turns=1)
-STEP = Step(channels=2, batch=2, resolution=32, predicted_frames=2, critic_frames=1, memory=False, turns=1)
+STEP = Step(channels=2, batch=2, resolution=32, predicted_frames=2, discriminator_frames=1, memory=False, turns=1)
 PREDICT = Predict(channels=2, resolution=32, batches=(2,), turns=1)
 PLAN = Plan(1, {"clip": 2}, 3_000_000, 4_000_000, 5, 6, 7)
 Fake = Callable[..., None]
@@ -169,7 +169,7 @@ def test_ratios_of_predictions(fake: Fake) -> None:
 
 def test_memory_of_a_step_is_at_least_that_of_the_weights() -> None:
     """Of networks, gradients and optimizers; the moving average has not started."""
-    settings = Step(channels=4, batch=2, resolution=32, predicted_frames=2, critic_frames=1)
+    settings = Step(channels=4, batch=2, resolution=32, predicted_frames=2, discriminator_frames=1)
     config = settings.config(settings.cases()[0])
     found = step.measure_memory(config, CPU, torch.float32)
     if found is None:

@@ -157,7 +157,13 @@ def test_a_dry_run_says_what_a_step_costs_and_writes_nothing(trivd_command: Comm
     status, out, err = trivd_command("train", DATA, *TINY, "--dry-run", "--out", "run")
     assert status == 0
     assert err == ""
-    for text in ("tsru_p, stronger", "parameters of G with E", "critic small_frames", "FLOPs of 2 D updates", "GiB"):
+    for text in (
+        "tsru_p, stronger",
+        "parameters of G with E",
+        "discriminator small_frames",
+        "FLOPs of 2 D updates",
+        "GiB",
+    ):
         assert text in out, text
     assert list(tmp_path.iterdir()) == []
 

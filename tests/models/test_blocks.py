@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from trivd.config import ModelConfig
 from trivd.models.blocks import DBlock, GBlock
-from trivd.models.discriminators import Critic
+from trivd.models.discriminators import Discriminator
 from trivd.models.encoder import Encoder
 from trivd.models.frame_norm import FrameNorm, affine_maps
 
@@ -94,13 +94,13 @@ def test_encoder_states(resolution: int, recurrent: tuple[int, ...], channels: i
 
 
 @pytest.mark.parametrize(("resolution", "depth"), [(32, 2), (64, 3), (128, 4), (256, 5)])
-def test_encoder_is_the_frame_critics_network(resolution: int, depth: int, tiny_model: ModelFactory) -> None:
+def test_encoder_is_the_frame_discriminators_network(resolution: int, depth: int, tiny_model: ModelFactory) -> None:
     """The same blocks down to 8 pixels (A)."""
     encoder = Encoder(tiny_model(resolution=resolution, discriminator_channels=3), {8: 4})
-    critic = Critic(3, width=3, classes=0, temporal=False)
+    discriminator = Discriminator(3, width=3, classes=0, temporal=False)
     sizes = [
         [(name, p.shape) for block in network.blocks[:depth] for name, p in block.named_parameters()]
-        for network in (encoder, critic)
+        for network in (encoder, discriminator)
     ]
     assert len(encoder.blocks) == depth
     assert sizes[0] == sizes[1]

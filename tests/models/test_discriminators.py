@@ -1,4 +1,4 @@
-"""What critics see, how they answer, and how the answers combine, each against the paper's own words."""
+"""What discriminators see, how they answer, and how the answers combine, each against the paper's own words."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
-from trivd.models.discriminators import Critic, Discriminators, Scores, combine, draw_view
+from trivd.models.discriminators import Discriminator, Discriminators, Scores, combine, draw_view
 from trivd.models.layers import pool_space
 
 ModelFactory = Callable[..., ModelConfig]
@@ -46,11 +46,11 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("name", get_args(Decomposition))
 def test_decompositions_are_the_rows_of_table_1(name: str, tiny_model: ModelFactory) -> None:
-    critics = Discriminators(DiscriminatorConfig(decomposition=name, frames=2), tiny_model())
-    assert len(critics) == len(TABLE_1[name])
-    assert {COLUMNS[view] for view in critics} == TABLE_1[name]
-    for view, critic in critics.items():
-        assert critic.temporal == (0 if COLUMNS[view] in ("F", "dF") else 2)
+    discriminators = Discriminators(DiscriminatorConfig(decomposition=name, frames=2), tiny_model())
+    assert len(discriminators) == len(TABLE_1[name])
+    assert {COLUMNS[view] for view in discriminators} == TABLE_1[name]
+    for view, discriminator in discriminators.items():
+        assert discriminator.temporal == (0 if COLUMNS[view] in ("F", "dF") else 2)
     assert set(get_args(Decomposition)) == set(TABLE_1)
 
 
@@ -185,8 +185,8 @@ def test_draws_repeat_with_the_generators_seed(view: str) -> None:
 def test_mocogan_with_one_frame_ignores_k(tiny_model: ModelFactory) -> None:
     model = tiny_model(predicted_frames=4)
     for name, k in (("mocogan_k1", 1), ("mocogan_k8", 3)):
-        critics = Discriminators(DiscriminatorConfig(decomposition=name, frames=3), model)
-        assert critics.draw("frames", numbered(2, 6, 32, 32), generator()).shape[1] == k
+        discriminators = Discriminators(DiscriminatorConfig(decomposition=name, frames=3), model)
+        assert discriminators.draw("frames", numbered(2, 6, 32, 32), generator()).shape[1] == k
 
 
 # --- Heads
@@ -227,18 +227,18 @@ def test_scores_split_by_sample() -> None:
         assert len(parts[0]) == 2
 
 
-# --- Critics
+# --- Discriminators
 
 
 @pytest.mark.parametrize("temporal", [False, True])
 @pytest.mark.parametrize("classes", [0, 3])
-def test_critic_is_appendix_a(temporal: bool, classes: int) -> None:
+def test_discriminator_is_appendix_a(temporal: bool, classes: int) -> None:
     """Five D blocks, four of which pool; ReLU; sum over space; a linear score, and a dot product with the class."""
-    critic = oracles.scramble(Critic(3, 2, classes, temporal), torch.float32)
+    discriminator = oracles.scramble(Discriminator(3, 2, classes, temporal), torch.float32)
     video = torch.rand(2, 4, 3, 16, 32) * 2 - 1
     labels = torch.tensor([2, 0]) if classes else torch.tensor([0, 0])
     frames = list(video.unbind(1))
-    for index, block in enumerate(critic.blocks):
+    for index, block in enumerate(discriminator.blocks):
         activate, pool = index > 0, index < 4
         if temporal and index < 2:
             frames = list(oracles.d_block(block, torch.stack(frames, 2), activate, pool).unbind(2))
@@ -246,77 +246,77 @@ def test_critic_is_appendix_a(temporal: bool, classes: int) -> None:
             frames = [oracles.d_block(block, frame, activate, pool) for frame in frames]
     assert frames[0].shape == (2, 32, 1, 2)
     h = torch.stack([F.relu(frame).sum((2, 3)) for frame in frames], 1)  # (B, T, features)
-    embedding = F.one_hot(labels, max(classes, 1)).float() @ critic.embedding.normalized_weight().T
-    scores = critic(video, labels)
-    torch.testing.assert_close(scores.video, oracles.linear(critic.score, h).squeeze(2), rtol=1e-4, atol=1e-4)
+    embedding = F.one_hot(labels, max(classes, 1)).float() @ discriminator.embedding.normalized_weight().T
+    scores = discriminator(video, labels)
+    torch.testing.assert_close(scores.video, oracles.linear(discriminator.score, h).squeeze(2), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scores.joint, torch.einsum("btc,bc->bt", h, embedding), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("temporal", "three_dimensional"), [(False, 0), (True, 2)])
-def test_critic_has_five_blocks(temporal: bool, three_dimensional: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    critic = Critic(3, 2, 0, temporal)
+def test_discriminator_has_five_blocks(temporal: bool, three_dimensional: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    discriminator = Discriminator(3, 2, 0, temporal)
     pools = []
     monkeypatch.setattr("trivd.models.blocks.pool_space", lambda x: pools.append(x.dim()) or pool_space(x))
-    critic(torch.zeros(1, 2, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
+    discriminator(torch.zeros(1, 2, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
     assert pools == [5] * three_dimensional + [4] * (4 - three_dimensional)  # of the shortcuts
-    assert len(critic.blocks) == 5
-    for index, block in enumerate(critic.blocks):
+    assert len(discriminator.blocks) == 5
+    for index, block in enumerate(discriminator.blocks):
         size = 3 if index < three_dimensional else 2
         convolutions = [p for p in block.parameters() if p.dim() > 1]
         assert len(convolutions) == 3
         assert {p.dim() - 2 for p in convolutions} == {size}
-    widths = [block.conv2.weight.shape[0] for block in critic.blocks]
+    widths = [block.conv2.weight.shape[0] for block in discriminator.blocks]
     assert widths == [2, 4, 8, 16, 32]
 
 
 @pytest.mark.parametrize(("temporal", "reach"), [(False, 0), (True, 4)])
-def test_how_far_a_critic_sees_in_time(temporal: bool, reach: int) -> None:
-    """Frame critics judge each frame alone; four 3D convolutions of size 3 reach four frames, both ways."""
-    critic = oracles.scramble(Critic(3, 4, 0, temporal), torch.float32)
+def test_how_far_a_discriminator_sees_in_time(temporal: bool, reach: int) -> None:
+    """Frame discriminators judge each frame alone; four 3D convolutions of size 3 reach four frames, both ways."""
+    discriminator = oracles.scramble(Discriminator(3, 4, 0, temporal), torch.float32)
     labels = torch.zeros(1, dtype=torch.int64)
     video = torch.rand(1, 12, 3, 16, 16) * 2 - 1
     changed = video.clone()
     changed[:, 5] = -changed[:, 5]
-    for before, after in zip(critic(video, labels), critic(changed, labels), strict=True):
+    for before, after in zip(discriminator(video, labels), discriminator(changed, labels), strict=True):
         differs = ((before - after).abs() > 1e-6).squeeze(0).nonzero().flatten().tolist()
         assert differs == list(range(5 - reach, 5 + reach + 1))
 
 
 def test_samples_are_judged_alone_and_labels_touch_the_joint_score_only() -> None:
-    critic = oracles.scramble(Critic(1, 2, 3, True), torch.float32)
+    discriminator = oracles.scramble(Discriminator(1, 2, 3, True), torch.float32)
     video = torch.rand(3, 4, 1, 16, 16)
-    scores, others = critic(video, torch.tensor([0, 1, 2])), critic(video, torch.tensor([0, 2, 1]))
+    scores, others = discriminator(video, torch.tensor([0, 1, 2])), discriminator(video, torch.tensor([0, 2, 1]))
     assert torch.equal(scores.video, others.video)
     assert torch.equal(scores.joint[0], others.joint[0])
     assert not torch.isclose(scores.joint[1:], others.joint[1:]).any()
-    alone = critic(video[1:2], torch.tensor([1]))
+    alone = discriminator(video[1:2], torch.tensor([1]))
     torch.testing.assert_close(alone, Scores(scores.video[1:2], scores.joint[1:2]), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", get_args(Decomposition))
-def test_every_critic_trains(name: str, tiny_model: ModelFactory) -> None:
+def test_every_discriminator_trains(name: str, tiny_model: ModelFactory) -> None:
     """Gradients reach every weight, and the generated pixels."""
     model = tiny_model(predicted_frames=3, classes=2)
-    critics = Discriminators(DiscriminatorConfig(decomposition=name, frames=3), model)
+    discriminators = Discriminators(DiscriminatorConfig(decomposition=name, frames=3), model)
     video = (torch.rand(2, 5, 3, 32, 32) * 2 - 1).requires_grad_()
     rng = generator()
     outputs = [
-        combine(critic(critics.draw(v, video, rng), torch.tensor([0, 1])), "mixed_projection")
-        for v, critic in critics.items()
+        combine(discriminator(discriminators.draw(v, video, rng), torch.tensor([0, 1])), "mixed_projection")
+        for v, discriminator in discriminators.items()
     ]
     sum(output.square().mean() for output in outputs).backward()
-    for path, parameter in critics.named_parameters():
+    for path, parameter in discriminators.named_parameters():
         assert parameter.grad is not None, path
         assert parameter.grad.isfinite().all(), path
         assert parameter.grad.any(), path
     assert video.grad[:, 2:].any()
 
 
-def test_critic_in_bfloat16_agrees_with_float32() -> None:
-    critic = oracles.scramble(Critic(3, 4, 0, True), torch.float32)
+def test_discriminator_in_bfloat16_agrees_with_float32() -> None:
+    discriminator = oracles.scramble(Discriminator(3, 4, 0, True), torch.float32)
     video, labels = torch.rand(2, 4, 3, 16, 16), torch.zeros(2, dtype=torch.int64)
-    exact = torch.cat(critic(video, labels))
+    exact = torch.cat(discriminator(video, labels))
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = torch.cat(critic(video, labels))
+        rounded = torch.cat(discriminator(video, labels))
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).norm() / exact.norm() < 0.05

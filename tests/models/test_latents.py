@@ -31,12 +31,12 @@ def test_truncated_entries_follow_the_truncated_normal(truncation: float) -> Non
     z = draw(truncation)
     assert z.abs().max() <= truncation
     assert z.abs().max() > 0.98 * truncation
-    critical = 1.95 / math.sqrt(z.numel())  # exceeded by chance once in a thousand
-    assert largest_distance(z, truncation) < critical
+    discriminatoral = 1.95 / math.sqrt(z.numel())  # exceeded by chance once in a thousand
+    assert largest_distance(z, truncation) < discriminatoral
     # Neither clamping nor scaling a normal would pass.
     whole = draw(None)
-    assert largest_distance(whole.clamp(-truncation, truncation), truncation) > critical
-    assert largest_distance(whole * truncation / whole.abs().max(), truncation) > critical
+    assert largest_distance(whole.clamp(-truncation, truncation), truncation) > discriminatoral
+    assert largest_distance(whole * truncation / whole.abs().max(), truncation) > discriminatoral
 
 
 @pytest.mark.parametrize("truncation", [1e-300, 1e-30, 1e-3, 9.0])

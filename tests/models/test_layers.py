@@ -190,7 +190,7 @@ def generator_call(config: ModelConfig) -> tuple[nn.Module, Callable[[], Tensor]
     return model, lambda: model(frames, z, labels).video
 
 
-def critics_call(config: ModelConfig, decomposition: str) -> tuple[nn.Module, Callable[[], Tensor]]:
+def discriminators_call(config: ModelConfig, decomposition: str) -> tuple[nn.Module, Callable[[], Tensor]]:
     model = Discriminators(DiscriminatorConfig(decomposition=decomposition, frames=2), config)
     video = torch.rand(2, config.frames, 3, config.resolution, config.resolution) * 2 - 1
 
@@ -198,7 +198,7 @@ def critics_call(config: ModelConfig, decomposition: str) -> tuple[nn.Module, Ca
         rng = torch.Generator().manual_seed(0)
         labels = torch.zeros(2, dtype=torch.int64)
         return torch.stack(
-            [torch.cat(critic(model.draw(v, video, rng), labels), 1).sum() for v, critic in model.items()]
+            [torch.cat(discriminator(model.draw(v, video, rng), labels), 1).sum() for v, discriminator in model.items()]
         )
 
     return model, call
@@ -209,7 +209,8 @@ NETWORKS: dict[str, Callable[[ModelFactory], tuple[nn.Module, Callable[[], Tenso
 }
 NETWORKS["G-read_gate"] = lambda make: generator_call(make(unit="tsru_p", read_gate=True))
 NETWORKS |= {
-    f"D-{name}": (lambda make, name=name: critics_call(make(classes=3), name)) for name in ("dvd_gan_fp", "stronger")
+    f"D-{name}": (lambda make, name=name: discriminators_call(make(classes=3), name))
+    for name in ("dvd_gan_fp", "stronger")
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import ModelConfig
-from trivd.models.discriminators import Critic
+from trivd.models.discriminators import Discriminator
 from trivd.models.encoder import Encoder
 from trivd.models.layers import ClassEmbedding, SNConv, SNLinear, SpectralNorm
 from trivd.ops import spectral as normalization
@@ -135,7 +135,7 @@ def test_other_threads_have_passes_of_their_own() -> None:
     assert seen == [0]
 
 
-@pytest.mark.parametrize("name", ["critic", "temporal critic", "encoder"])
+@pytest.mark.parametrize("name", ["discriminator", "temporal discriminator", "encoder"])
 def test_a_pass_of_a_network_iterates_every_layer_once_and_together(
     name: str, tiny_model: Callable[..., ModelConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_pass_of_a_network_iterates_every_layer_once_and_together(
         model: nn.Module = Encoder(tiny_model(), {8: 4, 32: 2})
         inputs: tuple[Tensor, ...] = (torch.rand(2, 2, 3, 32, 32),)
     else:
-        model = Critic(3, 2, 3, temporal=name == "temporal critic")
+        model = Discriminator(3, 2, 3, temporal=name == "temporal discriminator")
         inputs = torch.rand(2, 4, 3, 16, 16), torch.tensor([0, 2])
     layers = [layer for layer in oracles.scramble(model, torch.float32).modules() if isinstance(layer, SpectralNorm)]
     model.train()

@@ -12,7 +12,7 @@ PICTURES = (
     Picture("first <script>alert('x')</script>", b"\x89PNG pixels", "image/png"),
     Picture("second", b"GIF89a", "image/gif"),
     Picture("third", b"mp4", "video/mp4"),
-    Picture("fourth", to_svg(frame_curves({"ssim": {"a": [1.0]}})).encode(), "image/svg+xml"),
+    Picture("fourth", to_svg(frame_curves({"SSIM": {"a": [1.0]}})).encode(), "image/svg+xml"),
 )
 REPORT = Report(
     title="Moving digits & more",

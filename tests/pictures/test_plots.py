@@ -24,8 +24,8 @@ def lines(figure: Figure) -> list[dict[str, tuple[list[float], list[float]]]]:
 
 
 def test_losses_have_a_panel_per_kind() -> None:
-    critics, generator, reconstruction = lines(loss_curves(LOG))
-    assert critics == {"frames": ([100, 200], [2.0, 1.5])}
+    discriminators, generator, reconstruction = lines(loss_curves(LOG))
+    assert discriminators == {"frames": ([100, 200], [2.0, 1.5])}
     assert generator == {"frames": ([100, 200], [0.1, 0.2])}
     assert reconstruction == {"loss/reconstruction": ([100, 200], [0.4, 0.3])}
 
@@ -54,7 +54,7 @@ def test_distances_have_a_panel_where_they_were_measured() -> None:
 
 def test_frames_count_from_one() -> None:
     figure = frame_curves(
-        {"ssim": {"best of 10": [0.9, 0.8]}, "psnr": {"best of 10": [30.0, 25.0], "copy": [20.0, 15.0]}}
+        {"SSIM": {"best of 10": [0.9, 0.8]}, "PSNR [dB]": {"best of 10": [30.0, 25.0], "copy": [20.0, 15.0]}}
     )
     ssim, psnr = lines(figure)
     assert ssim == {"best of 10": ([1, 2], [0.9, 0.8])}
@@ -77,5 +77,5 @@ def test_figures_are_encoded_repeatably() -> None:
 
 
 def test_tensors_and_arrays_may_be_drawn() -> None:
-    figure = frame_curves({"ssim": {"one": np.array([0.5, 0.4])}})
+    figure = frame_curves({"SSIM": {"one": np.array([0.5, 0.4])}})
     assert lines(figure)[0] == {"one": ([1, 2], [0.5, 0.4])}

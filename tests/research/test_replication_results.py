@@ -131,7 +131,7 @@ def test_rows_hold_figures_motion_and_mean_curves() -> None:
     assert row.figures[MOTION].model.mean == pytest.approx(0.3)
     assert row.figures[MOTION].copy == 0.75
     assert row.figures[f"{MOTION}, unit at 8 alone"].model.mean == pytest.approx(0.6)
-    assert mean_curves(row) == {"ssim": {"one sample": [pytest.approx(3.0), pytest.approx(6.0)]}}
+    assert mean_curves(row) == {"SSIM": {"one sample": [pytest.approx(3.0), pytest.approx(6.0)]}}
 
 
 @pytest.fixture

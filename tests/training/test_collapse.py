@@ -1,4 +1,4 @@
-"""The collapse flag: raised by critics that always win and by samples that are all alike, and by nothing else."""
+"""The collapse flag: raised by discriminators that always win or samples that are all alike, by nothing else."""
 
 import io
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_rows_that_follow_closely_must_last_too() -> None:
     found = first_collapse(rows)
     assert found is not None
     assert found.step == LASTING
-    assert found.reason == "no critic has been wrong since step 0"
+    assert found.reason == "no discriminator has been wrong since step 0"
 
 
 @pytest.mark.parametrize(("share", "flagged"), [(0.09, True), (0.11, False), (1.2, False)])
@@ -77,7 +77,10 @@ def test_the_log_says_it_once_and_keeps_saying_it_in_the_line(tmp_path: Path) ->
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
     said = log_from(0, range(200, 1601, 200))
-    assert said.count("The training seems to have collapsed at step 1200: no critic has been wrong since step 200") == 1
+    assert (
+        said.count("The training seems to have collapsed at step 1200: no discriminator has been wrong since step 200")
+        == 1
+    )
     assert "step 1200/5000 | crop D 0.00 G +1.00 | 10 images/s | collapsed at step 1200" in said
     again = log_from(1600, range(1800, 1801))  # gone on with
     assert "seems to have" not in again

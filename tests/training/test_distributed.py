@@ -40,13 +40,13 @@ def trained(config: Config, rank: int, world: int) -> tuple[list[State], State]:
         updates = [[next(stream) for _ in range(recipe.accumulation)] for _ in range(recipe.discriminator_updates)]
         losses.append(trainer.train_step(updates))
     state = {f"generator/{name}": value for name, value in trainer.generator.state_dict().items()}
-    state |= {f"critics/{name}": value for name, value in trainer.discriminators.state_dict().items()}
+    state |= {f"discriminators/{name}": value for name, value in trainer.discriminators.state_dict().items()}
     state |= {f"average/{name}": value for name, value in trainer.ema.weights.items()}
     return losses, state
 
 
 def in_groups(groups: int) -> Callable[[Scores, Head], Tensor]:
-    """Outputs of critics whose pairs are formed within groups of samples, as if each group had a process of its own."""
+    """Outputs whose pairs are formed within groups of samples, as if each group had a process of its own."""
 
     def combined(scores: Scores, head: Head) -> Tensor:
         rows = torch.arange(len(scores.video)).unflatten(0, (-1, groups, GLOBAL_BATCH // groups))  # copy after copy
@@ -95,18 +95,18 @@ def results(tmp_path: Path, tiny_config: Callable[..., Config]) -> Callable[...,
 
 def test_the_batch_is_one_however_it_is_shared(results: Callable[..., list[tuple[list[State], State]]]) -> None:
     """Head projection: mixed pairs are formed within a process."""
-    critics = {"decomposition": "stronger", "head": "projection"}
-    (expected,) = results(1, discriminator=critics)
+    discriminators = {"decomposition": "stronger", "head": "projection"}
+    (expected,) = results(1, discriminator=discriminators)
     for world in (2, 4):
-        for found in results(world, discriminator=critics):
+        for found in results(world, discriminator=discriminators):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 def test_mixed_pairs_are_formed_within_a_process(results: Callable[..., list[tuple[list[State], State]]]) -> None:
     """E.1, Eq 15: two processes of four are one of eight whose pairs stay within each four."""
-    critics = {"decomposition": "stronger", "head": "mixed_projection"}
-    (expected,) = results(1, groups=2, discriminator=critics)
-    for found in results(2, discriminator=critics):
+    discriminators = {"decomposition": "stronger", "head": "mixed_projection"}
+    (expected,) = results(1, groups=2, discriminator=discriminators)
+    for found in results(2, discriminator=discriminators):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 

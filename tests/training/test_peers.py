@@ -168,7 +168,9 @@ def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path) -
     """As on machines without a common disk: the first goes on, the other would begin."""
     said, script = tmp_path / "said", tmp_path / "apart.py"
     script.write_text(
-        "import os, sys\nfrom trivd.commands.main import main\nmain([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
+        "import os, sys\n"
+        "from trivd.commands.main import main\n"
+        "main([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
     )
     for steps, status in ((1, 0), (2, 1)):
         with launched(TWO, [str(script), *command(steps, tmp_path / "run")[2:]], said) as process:

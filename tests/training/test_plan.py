@@ -42,17 +42,20 @@ def test_the_plan_counts_a_real_step(tiny_config: Callable[..., Config], changes
     plan = make_plan(config)
     assert plan.discriminator_flops + plan.generator_flops == pytest.approx(counter.get_total_flops(), rel=0.001)
 
-    counts = {view: sum(p.numel() for p in critic.parameters()) for view, critic in trainer.discriminators.items()}
-    assert plan.critic_parameters == counts
+    counts = {
+        view: sum(p.numel() for p in discriminator.parameters())
+        for view, discriminator in trainer.discriminators.items()
+    }
+    assert plan.discriminator_parameters == counts
     weights = sum(p.numel() for p in trainer.generator.parameters())
     assert plan.generator_parameters == weights
     # Float32 weights, gradients and two moments of both; the average of G.
     assert plan.state_bytes == 4 * (4 * (weights + sum(counts.values())) + weights)
     assert plan.activation_bytes > 0
-    assert plan.critic_pixels == trainer.discriminators.pixels(config.model)
+    assert plan.discriminator_pixels == trainer.discriminators.pixels(config.model)
 
 
-def test_pixels_of_the_critics_by_hand(tiny_config: Callable[..., Config]) -> None:
+def test_pixels_of_the_discriminators_by_hand(tiny_config: Callable[..., Config]) -> None:
     """Five frames of 32 pixels: two halved frames, a quarter of the clip, and the halved clip."""
     config = tiny_config()
     pixels = Discriminators(config.discriminator, config.model).pixels(config.model)

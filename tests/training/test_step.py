@@ -37,13 +37,15 @@ def test_the_paper_has_two_discriminator_updates() -> None:
 
 def test_a_discriminator_update_leaves_the_generator_alone(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    generator, critics = weights(trainer.generator), weights(trainer.discriminators)
+    generator, discriminators = weights(trainer.generator), weights(trainer.discriminators)
     trainer.discriminator_update([batch()], rng())
     assert same(weights(trainer.generator), generator)  # E is a part of it
     assert any(name.startswith("encoder.") for name in generator)
     assert all(parameter.grad is None for parameter in trainer.generator.parameters())
     changed = weights(trainer.discriminators)
-    assert not any(torch.equal(changed[name], critics[name]) for name in critics if name.endswith("weight"))
+    assert not any(
+        torch.equal(changed[name], discriminators[name]) for name in discriminators if name.endswith("weight")
+    )
 
 
 def test_fakes_carry_no_graph_into_the_discriminator_update(
@@ -65,11 +67,11 @@ def test_fakes_carry_no_graph_into_the_discriminator_update(
     assert all(videos.requires_grad for videos in seen)
 
 
-def test_a_generator_update_leaves_the_critics_alone_and_trainable(make_trainer: MakeTrainer) -> None:
+def test_a_generator_update_leaves_the_discriminators_alone_and_trainable(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    generator, critics = weights(trainer.generator), weights(trainer.discriminators)
+    generator, discriminators = weights(trainer.generator), weights(trainer.discriminators)
     trainer.generator_update([batch()], rng())
-    assert same(weights(trainer.discriminators), critics)
+    assert same(weights(trainer.discriminators), discriminators)
     assert all(parameter.grad is None for parameter in trainer.discriminators.parameters())
     assert all(parameter.requires_grad for parameter in trainer.discriminators.parameters())
     changed = weights(trainer.generator)
@@ -79,7 +81,7 @@ def test_a_generator_update_leaves_the_critics_alone_and_trainable(make_trainer:
         ]
         assert moved, part
     trainer.discriminator_update([batch(1)], rng())
-    assert not same(weights(trainer.discriminators), critics)
+    assert not same(weights(trainer.discriminators), discriminators)
 
 
 def test_the_generator_update_goes_on_from_the_last_discriminator_batch(
@@ -95,7 +97,7 @@ def test_the_generator_update_goes_on_from_the_last_discriminator_batch(
         assert torch.equal(frames, to_float(expected.video)[:, :2])
 
 
-def test_critics_see_the_conditioning_frames_before_the_fakes(
+def test_discriminators_see_the_conditioning_frames_before_the_fakes(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_trainer(discriminator={"decomposition": "clip"})
@@ -140,7 +142,7 @@ def test_an_update_lowers_its_own_loss(make_trainer: MakeTrainer, who: str, head
 def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: str) -> None:
     trainer = make_trainer(discriminator={"head": head, "decomposition": "stronger"})
     trainer.discriminators.eval()  # sigma stays
-    critics = copy.deepcopy(trainer.discriminators)
+    discriminators = copy.deepcopy(trainer.discriminators)
     clips = batch()
     real = to_float(clips.video)
     draws = rng()
@@ -150,10 +152,10 @@ def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: 
     fake = torch.cat([real[:, :2], future], dim=1)
     losses = trainer.discriminator_update([clips], rng())
     assert len(losses) == 3
-    for view in critics.views:
-        seen = critics.draw(view, torch.cat([real, fake]), draws)
+    for view in discriminators.views:
+        seen = discriminators.draw(view, torch.cat([real, fake]), draws)
         real_outputs, fake_outputs = (
-            combine(critics[view](part, clips.labels), trainer.config.discriminator.head)
+            combine(discriminators[view](part, clips.labels), trainer.config.discriminator.head)
             for part in (seen[:2], seen[2:])
         )
         expected = discriminator_hinge(real_outputs, fake_outputs)

@@ -108,7 +108,7 @@ class Evaluate:
     def _report(evaluation: Evaluation, out: Path, console: Console) -> None:
         """Say what was found, and write it beside the JSON for people to read."""
         picture, tables = _beside(out)
-        write_atomically(picture, to_png(frame_curves(evaluation.curves)))
+        write_atomically(picture, to_png(frame_curves(evaluation.titled_curves)))
         write_atomically(tables, markdown(evaluation, picture.name).encode(errors="replace"))
         print_tables(evaluation, console)
         say(console, f"Written: {out}, {tables.name}, {picture.name}")

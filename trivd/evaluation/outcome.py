@@ -23,6 +23,7 @@ HEADING = "# Evaluation on "  # begins the tables in Markdown
 # Scores by frame.
 TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
 APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
+CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ class Evaluation:
     motion: MotionScore | None
     warnings: list[str]
 
+    @property
+    def titled_curves(self) -> dict[str, dict[str, list[float]]]:
+        """The curves by their title with its unit, as plots and tables name them."""
+        return {CURVE_TITLES[score][0]: series for score, series in self.curves.items()}
+
     def figure(self, name: str) -> Figure:
         """The figure of that name.
 
@@ -166,7 +172,7 @@ def _check(evaluation: Evaluation) -> None:
     Raises:
         ValueError: it is not so.
     """
-    if unknown := set(evaluation.curves) - {*TITLES, *APPEARANCE}:
+    if unknown := set(evaluation.curves) - set(CURVE_TITLES):
         raise ValueError(f"there is no score {min(unknown)}")
     lengths = {len(values) for series in evaluation.curves.values() for values in series.values()}
     if lengths != {evaluation.protocol.predicted_frames} or not all(evaluation.curves.values()):

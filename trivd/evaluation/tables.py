@@ -2,12 +2,10 @@
 
 from rich.console import Console
 
-from trivd.evaluation.outcome import APPEARANCE, HEADING, TITLES, Evaluation
+from trivd.evaluation.outcome import CURVE_TITLES, HEADING, Evaluation
 from trivd.pictures.html import Table
 from trivd.pictures.markdown import markdown_table
 from trivd.runtime.console import say, show_table
-
-CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
 
 def tables(evaluation: Evaluation) -> list[Table]:

@@ -1,4 +1,4 @@
-"""BigGAN's residual blocks (Brock et al. 2019), of the generator and of the critics (A)."""
+"""BigGAN's residual blocks (Brock et al. 2019), of the generator and of the discriminators (A)."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from trivd.ops.spectral import normalized, normalized_now, use_normalized
 
 
 class ResidualBlock(nn.Module):
-    """What the blocks of G and of the critics share.
+    """What the blocks of G and of the discriminators share.
 
     With `recompute`, a block's inner results are computed again in backward instead of being kept: less memory.
     """
@@ -71,7 +71,7 @@ class GBlock(ResidualBlock):
 
 
 class DBlock(ResidualBlock):
-    """Critic block: (B, in, [T,] H, W) -> (B, out, [T,] H', W'), with average pooling over 2 x 2 pixels if asked.
+    """Discriminator block: (B, in, [T,] H, W) -> (B, out, [T,] H', W'), with 2 x 2 average pooling if asked.
 
     [ReLU] -> conv -> ReLU -> conv, added to a 1-sized convolution of the input, both pooled. Time is never pooled.
 
@@ -104,7 +104,7 @@ class DBlock(ResidualBlock):
         return self.conv2.pooled(self._hidden(x)) + self.shortcut(pool_space(x))
 
 
-def critic_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int) -> nn.ModuleList:
+def discriminator_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int) -> nn.ModuleList:
     """The D network's blocks: widths ch x (1, 2, 4, ...), the first `temporal` with 3D convolutions (A).
 
     The last block's features are not pooled if `pooled` < `depth`.

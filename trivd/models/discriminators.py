@@ -1,4 +1,4 @@
-"""The critics: what each one sees, how it answers, and their decompositions (3.1, Table 1, A, E.1)."""
+"""The discriminators: what each one sees, how it answers, and their decompositions (3.1, Table 1, A, E.1)."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
-from trivd.models.blocks import critic_blocks
+from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear, exact_dtype, full_precision, normalized
 from trivd.runtime.distributed import own_rows, world_size
 
@@ -27,12 +27,12 @@ DECOMPOSITIONS: dict[Decomposition, tuple[View, ...]] = {
 }
 assert set(DECOMPOSITIONS) == set(get_args(Decomposition))
 
-BLOCKS = 5  # of every critic; the first four pool (A)
+BLOCKS = 5  # of every discriminator; the first four pool (A)
 TEMPORAL_BLOCKS = 2  # of those that see clips: 3D convolutions (A)
 
 
 class Scores(NamedTuple):
-    """A critic's answers for each sample b and time step t, before they are combined (E.1)."""
+    """A discriminator's answers for each sample b and time step t, before they are combined (E.1)."""
 
     video: Tensor  # r_x (B, T), from the video alone
     joint: Tensor  # r_xy (B, T), from the video and its class
@@ -43,7 +43,7 @@ class Scores(NamedTuple):
 
 
 def combine(scores: Scores, head: Head) -> Tensor:
-    """The critic's outputs o, over which a loss is averaged.
+    """The discriminator's outputs o, over which a loss is averaged.
 
     mixed_projection: o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t'] (Eq 15), shape (B, B, T).
     projection: one output per sample (B,), the sum over time of both (Miyato and Koyama 2018).
@@ -57,7 +57,7 @@ def combine(scores: Scores, head: Head) -> Tensor:
 def draw_view(
     view: View, video: Tensor, conditioning: int, frames: int, scale: int, rng: torch.Generator, copies: int = 1
 ) -> Tensor:
-    """Cut out of whole videos what a critic sees (3.1).
+    """Cut out of whole videos what a discriminator sees (3.1).
 
     Args:
         view: `frames`: K predicted frames, without replacement; `clip`: everything; `crop`: a part of height H / s and
@@ -92,7 +92,7 @@ def draw_view(
     return video
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """One discriminator network: BigGAN's D on frames, or with 3D convolutions in its first blocks on clips (A).
 
     Args:
@@ -105,7 +105,7 @@ class Critic(nn.Module):
     def __init__(self, image_channels: int, width: int, classes: int, temporal: bool) -> None:
         super().__init__()
         self.temporal = TEMPORAL_BLOCKS if temporal else 0
-        self.blocks = critic_blocks(image_channels, width, BLOCKS, self.temporal, pooled=BLOCKS - 1)
+        self.blocks = discriminator_blocks(image_channels, width, BLOCKS, self.temporal, pooled=BLOCKS - 1)
         features = width * 2 ** (BLOCKS - 1)
         self.score = SNLinear(features, 1)
         self.embedding = ClassEmbedding(classes, features)
@@ -129,13 +129,15 @@ class Critic(nn.Module):
 
 
 class Discriminators(nn.ModuleDict):
-    """The critics of a decomposition, by the name of what each sees."""
+    """The discriminators of a decomposition, by the name of what each sees."""
 
     def __init__(self, config: DiscriminatorConfig, model: ModelConfig) -> None:
         views = DECOMPOSITIONS[config.decomposition]
         super().__init__(
             {
-                view: Critic(model.image_channels, model.discriminator_channels, model.classes, "frames" not in view)
+                view: Discriminator(
+                    model.image_channels, model.discriminator_channels, model.classes, "frames" not in view
+                )
                 for view in views
             }
         )
@@ -145,10 +147,10 @@ class Discriminators(nn.ModuleDict):
         self.drawn_frames = 1 if config.decomposition == "mocogan_k1" else config.frames
 
     def draw(self, view: View, video: Tensor, rng: torch.Generator, copies: int = 1) -> Tensor:
-        """What the critic of that name sees of videos (B, C + T, channels, H, W), see `draw_view`."""
+        """What the discriminator of that name sees of videos (B, C + T, channels, H, W), see `draw_view`."""
         return draw_view(view, video, self.conditioning, self.drawn_frames, self.config.downsampling, rng, copies)
 
     def pixels(self, model: ModelConfig) -> int:
-        """Pixels per video that the critics process (3.1)."""
+        """Pixels per video that the discriminators process (3.1)."""
         video = torch.empty(1, model.frames, 1, model.resolution, model.resolution)
         return sum(self.draw(view, video, torch.Generator()).numel() for view in self.views)

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import ModelConfig
-from trivd.models.blocks import critic_blocks
+from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import SNConv, normalized, pool_space
 
 
 class Encoder(nn.Module):
-    """The frame critic's network on each conditioning frame, down to the coarsest recurrent unit's resolution.
+    """The frame discriminator's network on each conditioning frame, down to the coarsest recurrent unit's resolution.
 
     For every unit, the features at its resolution, time folded into channels, go through one 3x3 convolution and ReLU.
     A unit at the output resolution reads the first block's features before their pooling.
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         self.config = config
         width = config.discriminator_channels
         depth = max(1, int(math.log2(config.resolution // min(channels))))
-        self.blocks = critic_blocks(config.image_channels, width, depth, temporal=0, pooled=depth)
+        self.blocks = discriminator_blocks(config.image_channels, width, depth, temporal=0, pooled=depth)
         self.compress = nn.ModuleDict()
         for resolution, states in channels.items():
             block = max(1, int(math.log2(config.resolution // resolution)))  # counted from 1

@@ -10,7 +10,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from trivd.evaluation.outcome import APPEARANCE
 from trivd.runtime.errors import TrivdError
 
 if TYPE_CHECKING:
@@ -25,22 +24,21 @@ BASELINE_COLOR = "#666666"
 PANEL = (5.2, 3.4)  # inches
 DOTS_PER_INCH = 110
 METRICS = {"ssim": "SSIM", "psnr": "PSNR [dB]"}
-FRAME_METRICS = METRICS | {name: title.capitalize() for name, title in APPEARANCE.items()}
 DISTANCE = "distance"  # the series of the Fréchet distance in a training log
 
 
 def loss_curves(rows: Iterable[Row]) -> Figure:
-    """Losses by step: of each critic, of the generator against each critic, and of the reconstruction if it was used.
+    """Losses by step: of each discriminator, of the generator against each, and of the reconstruction if it was used.
 
     Args:
-        rows: the training log, with "loss/discriminator/<critic>", "loss/generator/<critic>", "loss/reconstruction".
+        rows: the training log, with "loss/discriminator/<view>", "loss/generator/<view>", "loss/reconstruction".
 
     Raises:
         TrivdError: the log holds no loss.
     """
     series = _series(rows)
     shown = {
-        "Critics (hinge loss)": _below(series, "loss/discriminator/"),
+        "Discriminators (hinge loss)": _below(series, "loss/discriminator/"),
         "Generator (hinge loss)": _below(series, "loss/generator/"),
         "Reconstruction (mean absolute error)": {
             name: points for name, points in series.items() if name == "loss/reconstruction"
@@ -94,18 +92,17 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Scores by predicted frame, one line per series, such as "best of 10", "one sample" or "copy" (Figure 5).
 
     Args:
-        curves: a name of `FRAME_METRICS` -> series -> one value per predicted frame.
+        curves: title with its unit, "PSNR [dB]" -> series -> one value per predicted frame.
     """
     figure, axes = panels(len(curves))
     names = list(dict.fromkeys(name for lines in curves.values() for name in lines))  # one look each, in all panels
-    for axis, (metric, lines) in zip(axes, curves.items(), strict=True):
+    for axis, (title, lines) in zip(axes, curves.items(), strict=True):
         for name, values in lines.items():
             index = names.index(name)
             color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
             label = name.replace("$", r"\$")  # no formula
             axis.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=4, label=label)
-        unit = FRAME_METRICS[metric]
-        _label(axis, f"{unit.split(' [')[0]} by time", x="predicted frame", y=unit)
+        _label(axis, f"{title.split(' [')[0]} by time", x="predicted frame", y=title)
         axis.legend()
     return figure
 

@@ -141,7 +141,9 @@ def _beside(name: str, predictor: Predictor, data: str, limits: VideoLimits) -> 
 
 
 def _scores(evaluation: Evaluation) -> Section:
-    plot = Picture("Scores by predicted frame", to_svg(frame_curves(evaluation.curves)).encode(), "image/svg+xml")
+    plot = Picture(
+        "Scores by predicted frame", to_svg(frame_curves(evaluation.titled_curves)).encode(), "image/svg+xml"
+    )
     return Section("Scores on held-out clips", " ".join(evaluation.warnings), [*tables(evaluation), plot])
 
 

@@ -114,7 +114,7 @@ def set_up_program() -> None:
     """What makes steps fast and holds for a whole process; for programs, at their start, before other threads are.
 
     Numbers too small for float32's full precision, below 1e-38, count as zero, in threads started later too: processors
-    take up to 100 times as long for them, and the gradients of a critic that has won are full of them.
+    take up to 100 times as long for them, and the gradients of a discriminator that has won are full of them.
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()

@@ -1,10 +1,10 @@
-"""Whether a training has collapsed, by its log: critics that always win, or samples that are all alike."""
+"""Whether a training has collapsed, by its log: discriminators that always win, or samples that are all alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-WON = 0.02  # hinge loss of a critic that is never wrong; 2 is that of one that knows nothing
-LASTING = 1_000  # steps that every critic must have won in succession
+WON = 0.02  # hinge loss of a discriminator that is never wrong; 2 is that of one that knows nothing
+LASTING = 1_000  # steps that every discriminator must have won in succession
 FEWEST_ROWS = 5  # of the log, in these steps
 CONSTANT = 0.1  # spread of the samples over clips, as a share of the truth's
 WORSE = 2.0  # times its best distance: a training that was better before
@@ -25,10 +25,10 @@ class CollapseFlag:
 
     def __init__(self) -> None:
         self.collapse: Collapse | None = None
-        self._won: list[int] = []  # steps of the rows in succession in which no critic was wrong
+        self._won: list[int] = []  # steps of the rows in succession in which no discriminator was wrong
 
     def update(self, row: Row) -> None:
-        """Take in the next row: one with "loss/discriminator/<critic>" of each critic, or "score/train/spread"."""
+        """Take in the next row: one with "loss/discriminator/<view>" of each discriminator, or "score/train/spread"."""
         if self.collapse is not None:
             return
         step = int(row["step"])
@@ -36,7 +36,7 @@ class CollapseFlag:
         if losses:
             self._won = [*self._won, step] if max(losses) < WON else []
             if len(self._won) >= FEWEST_ROWS and step - self._won[0] >= LASTING:
-                self.collapse = Collapse(step, f"no critic has been wrong since step {self._won[0]}")
+                self.collapse = Collapse(step, f"no discriminator has been wrong since step {self._won[0]}")
         spread = row.get("score/train/spread")
         if spread is not None and step > 0 and spread < CONSTANT:
             self.collapse = Collapse(step, f"samples differ between clips by {spread:.0%} of what true clips do")

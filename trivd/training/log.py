@@ -92,7 +92,7 @@ class TrainingLog:
     ) -> None:
         """Losses of a step, how fast it goes, and the share of the time that is spent waiting for clips."""
         self._write(step, values | {"speed/images_per_second": images_per_second, "speed/wait_share": wait_share})
-        # D and G per critic, as "small_frames 1.2/0.3"
+        # D and G per discriminator, as "small_frames 1.2/0.3"
         parts = [
             f"{name.rpartition('/')[2]} D {value:.2f} G {values[name.replace('discriminator', 'generator')]:+.2f}"
             for name, value in values.items()

@@ -28,8 +28,8 @@ def orthogonality_penalty(module: nn.Module, dtype: torch.dtype | None = None) -
 
     Args:
         module: whose weights are meant.
-        dtype: of W W^T, which for wide layers takes as long as the critics' convolutions; its squares are summed in the
-            weights' type. None: that of the weights.
+        dtype: of W W^T, which for wide layers takes as long as the discriminators' convolutions; its squares are summed
+            in the weights' type. None: that of the weights.
 
     Returns:
         a scalar.

@@ -25,22 +25,22 @@ class Plan:
     """Costs of one training step of one process."""
 
     generator_parameters: int  # with the encoder
-    critic_parameters: dict[str, int]
+    discriminator_parameters: dict[str, int]
     discriminator_flops: int  # of all discriminator updates
     generator_flops: int
     state_bytes: int  # weights, gradients, Adam's two moments, and the moving average of G
     activation_bytes: int  # kept for the backward pass of the generator update, in float32
-    critic_pixels: int  # per video and update
+    discriminator_pixels: int  # per video and update
 
 
 def make_plan(config: Config) -> Plan:
     """Trace a step on the meta device, where tensors have shapes but no values: it takes seconds and no memory."""
     model, recipe = config.model, config.training
     with torch.device("meta"):
-        generator, critics = Generator(model), Discriminators(config.discriminator, model)
+        generator, discriminators = Generator(model), Discriminators(config.discriminator, model)
         if recipe.checkpoint_activations:
             recompute_blocks(generator)
-            recompute_blocks(critics)
+            recompute_blocks(discriminators)
         shape = (model.image_channels, model.resolution, model.resolution)
 
         def video(clips: int) -> Tensor:
@@ -56,7 +56,9 @@ def make_plan(config: Config) -> Plan:
         def judge(videos: Tensor) -> Tensor:
             labels = torch.zeros(len(videos), dtype=torch.int64)
             rng = torch.Generator(device="cpu")
-            scores = (critics[view](critics.draw(view, videos, rng), labels) for view in critics.views)
+            scores = (
+                discriminators[view](discriminators.draw(view, videos, rng), labels) for view in discriminators.views
+            )
             return torch.stack([combine(score, config.discriminator.head).mean() for score in scores]).sum()
 
         def discriminator_update() -> None:
@@ -70,18 +72,18 @@ def make_plan(config: Config) -> Plan:
             (judge(torch.cat([given, fake], dim=1)) + orthogonality_penalty(generator)).backward()
 
         discriminator_flops = flops(discriminator_update) * recipe.discriminator_updates
-        critics.requires_grad_(False)
+        discriminators.requires_grad_(False)
         with FlopCounterMode(display=False) as counter:
-            activations = saved_bytes(generator_update, [generator, critics])
-    parameters: dict[str, int] = {view: _count(critics[view]) for view in critics.views}
+            activations = saved_bytes(generator_update, [generator, discriminators])
+    parameters: dict[str, int] = {view: _count(discriminators[view]) for view in discriminators.views}
     return Plan(
         generator_parameters=_count(generator),
-        critic_parameters=parameters,
+        discriminator_parameters=parameters,
         discriminator_flops=discriminator_flops * recipe.accumulation,
         generator_flops=counter.get_total_flops() * recipe.accumulation,
         state_bytes=BYTES * (5 * _count(generator) + 4 * sum(parameters.values())),
         activation_bytes=activations,
-        critic_pixels=critics.pixels(model),
+        discriminator_pixels=discriminators.pixels(model),
     )
 
 
@@ -90,8 +92,11 @@ def print_plan(config: Config, console: Console) -> None:
     plan, recipe = make_plan(config), config.training
     rows = [
         ("parameters of G with E", f"{plan.generator_parameters / 1e6:,.2f} M"),
-        *((f"parameters of critic {view}", f"{count / 1e6:,.2f} M") for view, count in plan.critic_parameters.items()),
-        ("pixels per video that the critics see", f"{plan.critic_pixels:,}"),
+        *(
+            (f"parameters of discriminator {view}", f"{count / 1e6:,.2f} M")
+            for view, count in plan.discriminator_parameters.items()
+        ),
+        ("pixels per video that the discriminators see", f"{plan.discriminator_pixels:,}"),
         ("clips per update", f"{recipe.batch_size} x {recipe.accumulation} accumulated"),
         (f"FLOPs of {recipe.discriminator_updates} D updates", f"{plan.discriminator_flops / 1e9:,.1f} G"),
         ("FLOPs of the G update", f"{plan.generator_flops / 1e9:,.1f} G"),

@@ -34,12 +34,12 @@ def update_rng(seed: int, step: int, update: int) -> torch.Generator:
     return seeded_generator(seed, step, update)
 
 
-class _CriticLosses(nn.Module):
-    """Eq 13 for every critic."""
+class _DiscriminatorLosses(nn.Module):
+    """Eq 13 for every discriminator."""
 
-    def __init__(self, critics: Discriminators, config: Config, dtype: torch.dtype) -> None:
+    def __init__(self, discriminators: Discriminators, config: Config, dtype: torch.dtype) -> None:
         super().__init__()
-        self.critics = critics
+        self.discriminators = discriminators
         self.head = config.discriminator.head
         self.dtype = dtype
 
@@ -47,22 +47,24 @@ class _CriticLosses(nn.Module):
         """Losses of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
         both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
         losses: Losses = {}
-        for view in self.critics.views:
-            seen = self.critics.draw(view, both, rng, copies=2)
+        for view in self.discriminators.views:
+            seen = self.discriminators.draw(view, both, rng, copies=2)
             with autocast(real.device, self.dtype):
-                scores = self.critics[view](seen, both_labels)
+                scores = self.discriminators[view](seen, both_labels)
             outputs = [combine(part, self.head) for part in scores.split(len(real))]
             losses[f"loss/discriminator/{view}"] = discriminator_hinge(*outputs)
         return losses
 
 
 class _GeneratorLosses(nn.Module):
-    """Eq 14 against every critic, and the regularisers, before they are weighted."""
+    """Eq 14 against every discriminator, and the regularisers, before they are weighted."""
 
-    def __init__(self, generator: Generator, critics: Discriminators, config: Config, dtype: torch.dtype) -> None:
+    def __init__(
+        self, generator: Generator, discriminators: Discriminators, config: Config, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.generator = generator
-        self.critics = (critics,)  # no submodule: their parameters are not this module's
+        self.discriminators = (discriminators,)  # no submodule: their parameters are not this module's
         self.config = config
         self.dtype = dtype
 
@@ -77,11 +79,11 @@ class _GeneratorLosses(nn.Module):
             fake = self.generator.decode(states, z, labels).video
         clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
         losses: Losses = {}
-        (critics,) = self.critics
-        for view in critics.views:
-            seen = critics.draw(view, clips, rng, copies)
+        (discriminators,) = self.discriminators
+        for view in discriminators.views:
+            seen = discriminators.draw(view, clips, rng, copies)
             with autocast(real.device, self.dtype):
-                scores = critics[view](seen, labels)
+                scores = discriminators[view](seen, labels)
             losses[f"loss/generator/{view}"] = generator_hinge(combine(scores, self.config.discriminator.head))
         losses["loss/orthogonality"] = orthogonality_penalty(self.generator, self.dtype)
         if self.config.training.reconstruction > 0:
@@ -112,7 +114,7 @@ class Trainer:
         recipe = config.training
         self.generator_optimizer = self._adam(self.generator, recipe.generator_lr)
         self.discriminator_optimizer = self._adam(self.discriminators, recipe.discriminator_lr)
-        self.critic_losses = _distributed(_CriticLosses(self.discriminators, config, dtype))
+        self.discriminator_losses = _distributed(_DiscriminatorLosses(self.discriminators, config, dtype))
         self.generator_losses = _distributed(_GeneratorLosses(self.generator, self.discriminators, config, dtype))
         self.ema = Ema(recipe.ema_decay, recipe.ema_start)
         self.step = 0  # generator updates made
@@ -147,7 +149,7 @@ class Trainer:
         return losses
 
     def discriminator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
-        """One Adam step of all critics on Eq 13, the generator fixed."""
+        """One Adam step of all discriminators on Eq 13, the generator fixed."""
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         losses: Losses = {}
         for number, batch in enumerate(batches, start=1):
@@ -157,12 +159,12 @@ class Trainer:
             with torch.no_grad(), autocast(self.device, self.dtype):
                 fake = self.generator(conditioning, z, labels).video
             fake = torch.cat([conditioning, fake], dim=1)
-            with self._averaged(self.critic_losses, last=number == len(batches)):
-                self._backward(self.critic_losses(real, fake, labels, rng), {}, len(batches), losses)
+            with self._averaged(self.discriminator_losses, last=number == len(batches)):
+                self._backward(self.discriminator_losses(real, fake, labels, rng), {}, len(batches), losses)
         return self._apply(self.discriminator_optimizer, losses, "discriminator")
 
     def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
-        """One Adam step of G and E on Eq 14 summed over critics, with the regularisers, the critics fixed."""
+        """One Adam step of G and E on Eq 14 summed over discriminators, and on the regularisers."""
         recipe = self.config.training
         weights = {
             "loss/orthogonality": recipe.orthogonality,

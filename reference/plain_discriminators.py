@@ -1,6 +1,6 @@
-"""The plain networks' layers and critics, and how they take over weights of ours; see `reference.plain`.
+"""The plain networks' layers and discriminators, and how they take over weights of ours; see `reference.plain`.
 
-Critics read the same views as ours and give the same scores.
+Discriminators read the same views as ours and give the same scores.
 """
 
 from typing import NamedTuple
@@ -97,13 +97,13 @@ def plain_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int
 
 
 class PlainScores(NamedTuple):
-    """A critic's answers (B, T): from the video alone, and from the video and its class."""
+    """A discriminator's answers (B, T): from the video alone, and from the video and its class."""
 
     video: Tensor
     joint: Tensor
 
 
-class PlainCritic(nn.Module):
+class PlainDiscriminator(nn.Module):
     """BigGAN's D on frames, or with 3D convolutions in its first blocks on clips: (B, T, channels, H, W) -> scores."""
 
     def __init__(self, image_channels: int, width: int, classes: int, temporal: bool) -> None:
@@ -131,7 +131,7 @@ class PlainCritic(nn.Module):
 
 
 class PlainDiscriminators(nn.ModuleDict):
-    """The critics of a decomposition, by the name of what each sees."""
+    """The discriminators of a decomposition, by the name of what each sees."""
 
     @classmethod
     def from_ours(cls, ours: Discriminators, model: ModelConfig) -> "PlainDiscriminators":
@@ -139,7 +139,7 @@ class PlainDiscriminators(nn.ModuleDict):
         views = DECOMPOSITIONS[ours.config.decomposition]
         plain = cls(
             {
-                view: PlainCritic(
+                view: PlainDiscriminator(
                     model.image_channels, model.discriminator_channels, model.classes, view not in FRAME_VIEWS
                 )
                 for view in views
