@@ -28,6 +28,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pymarkdown scan $$(git ls-files '*.md')
 
 setup: .venv/dev.stamp
 
