@@ -1,18 +1,27 @@
 """The paper's experiments and ours: each preset states only what differs from the defaults in `trivd.config`."""
 
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import get_args
 
-from trivd.config import Config, Decomposition, Unit, override
+from trivd.config import (
+    Config,
+    DataConfig,
+    Decomposition,
+    DiscriminatorConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    Unit,
+)
 from trivd.runtime.errors import TrivdError
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What differs (section -> setting -> value), and why."""
+    """A configuration, and what it is for."""
 
     about: str
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    config: Config
 
 
 # Steps of Table 1: the same 103 hours for every decomposition, so fewer of the slower ones.
@@ -31,92 +40,74 @@ assert set(TABLE1_STEPS) == set(get_args(Decomposition))
 
 TABLE2_UNITS: tuple[Unit, ...] = ("conv_lstm", "conv_gru", "k_traj_gru", "tsru_c", "tsru_p", "tsru_s", "ptsru_s")
 
-BAIR: dict[str, dict[str, Any]] = {
-    "model": {"conditioning_frames": 1, "predicted_frames": 15, "discriminator_channels": 92},
-    "training": {"generator_lr": 2e-5, "discriminator_lr": 3e-5},
-}
+BAIR = Config(
+    model=ModelConfig(conditioning_frames=1, predicted_frames=15, discriminator_channels=92),
+    training=TrainingConfig(generator_lr=2e-5, discriminator_lr=3e-5),
+)
 
 # Batches far below 512 and a few thousand steps: higher rates for G, an average that starts early, and L1 to hold the
 # content in place while the discriminators are still weak (as DGMR; not in the paper).
-SMALL_DATA: dict[str, dict[str, Any]] = {
-    "training": {
-        "generator_lr": 2e-3,
-        "discriminator_lr": 5e-4,
-        "reconstruction": 300.0,
-        "ema_decay": 0.99,
-        "ema_start": 100,
-    },
-}
-
+SMALL_DATA = TrainingConfig(
+    generator_lr=2e-3,
+    reconstruction=300.0,
+    ema_decay=0.99,
+    ema_start=100,
+)
 
 # The smallest model whose futures of moving-digits are better than copies; two to three steps a second on two cores.
-DIGITS32: dict[str, dict[str, Any]] = {
-    "model": {
-        "resolution": 32,
-        "conditioning_frames": 3,
-        "predicted_frames": 8,
-        "generator_channels": 4,
-        "discriminator_channels": 6,
-        "recurrent_resolutions": (16, 32),
-    },
-    "discriminator": {"frames": 4},
+DIGITS32 = Config(
+    model=ModelConfig(
+        resolution=32,
+        conditioning_frames=3,
+        predicted_frames=8,
+        generator_channels=4,
+        discriminator_channels=6,
+        recurrent_resolutions=(16, 32),
+    ),
+    discriminator=DiscriminatorConfig(frames=4),
     # A strong L1 brings the content into place sooner; discriminators sharpen it later, from about step 1,500 on.
-    "training": {"batch_size": 8, "generator_lr": 1.5e-3, "reconstruction": 1000.0},
-}
+    training=replace(SMALL_DATA, batch_size=8, generator_lr=1.5e-3, reconstruction=1000.0),
+    evaluation=EvaluationConfig(clips=256, samples=10, standing_batch_size=32),
+)
 
-VIDEOS64: dict[str, dict[str, Any]] = {
+VIDEOS64 = Config(
     # A unit at the output resolution too: it can carry a still or textured background by warping it.
-    "model": {"generator_channels": 6, "discriminator_channels": 8, "recurrent_resolutions": (16, 32, 64)},
-    "discriminator": {"frames": 4},
-    "training": {"batch_size": 4},
-    "evaluation": {
-        "clips": 64,
-        "best_of_clips": 32,
-        "samples": 10,
-        "standing_batches": 8,
-        "standing_batch_size": 16,
-    },
-}
-
-
-def _merged(*parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Changes of all parts; of the same setting, the last part's."""
-    merged: dict[str, dict[str, Any]] = {}
-    for part in parts:
-        for section, settings in part.items():
-            merged[section] = merged.get(section, {}) | settings
-    return merged
+    model=ModelConfig(generator_channels=6, discriminator_channels=8, recurrent_resolutions=(16, 32, 64)),
+    discriminator=DiscriminatorConfig(frames=4),
+    training=replace(SMALL_DATA, batch_size=4, checkpoint_every=250),
+    evaluation=EvaluationConfig(clips=64, best_of_clips=32, samples=10, standing_batches=8, standing_batch_size=16),
+)
 
 
 PRESETS: dict[str, Preset] = {
     **{
         f"table1-{decomposition}": Preset(
             f"Table 1, decomposition {decomposition} on Kinetics-600",
-            {
-                "model": {"unit": "conv_gru"},
-                "discriminator": {"decomposition": decomposition},
-                "training": {"steps": steps},
-            },
+            Config(
+                model=ModelConfig(unit="conv_gru"),
+                discriminator=DiscriminatorConfig(decomposition=decomposition),
+                training=TrainingConfig(steps=steps),
+            ),
         )
         for decomposition, steps in TABLE1_STEPS.items()
     },
     **{
         f"table2-{unit}": Preset(
             f"Table 2, unit {unit} on Kinetics-600",
-            {
-                "model": {"unit": unit},
-                "discriminator": {"decomposition": "faster"},
-                "training": {"steps": 500_000},
-            },
+            Config(
+                model=ModelConfig(unit=unit),
+                discriminator=DiscriminatorConfig(decomposition="faster"),
+                training=TrainingConfig(steps=500_000),
+            ),
         )
         for unit in TABLE2_UNITS
     },
     "table3": Preset(
         "Table 3, TrIVD-GAN-FP on Kinetics-600: FVD 25.74 in the paper",
-        {
-            "model": {"generator_channels": 120, "discriminator_channels": 120},
-            "training": {"steps": 700_000},
-        },
+        Config(
+            model=ModelConfig(generator_channels=120, discriminator_channels=120),
+            training=TrainingConfig(steps=700_000),
+        ),
     ),
     "bair": Preset(
         "BAIR robot pushing, 1 -> 15 frames: FVD 103.3 in the paper (C.1)",
@@ -124,117 +115,77 @@ PRESETS: dict[str, Preset] = {
     ),
     "bair-balanced": Preset(
         "the same on the paper's balanced split: FVD 31.8 in the paper (C.1)",
-        BAIR | {"data": {"balanced_split": True}},
+        replace(BAIR, data=DataConfig(balanced_split=True)),
     ),
     "ucf101": Preset(
         "UCF-101, FVD 55.2 in the paper (C.2)",
-        {"model": {"generator_channels": 92, "discriminator_channels": 92}},
+        Config(model=ModelConfig(generator_channels=92, discriminator_channels=92)),
     ),
     "quickstart": Preset(
         "moving-digits at 32 pixels in four to five minutes on two CPU cores",
-        _merged(
-            SMALL_DATA,
+        replace(
             DIGITS32,
-            {
-                "training": {
-                    "steps": 500,
-                    "log_every": 20,
-                    "sample_every": 50,
-                    "evaluate_every": 250,
-                    "checkpoint_every": 100,
-                },
-                "evaluation": {
-                    "clips": 256,
-                    "best_of_clips": 32,
-                    "samples": 10,
-                    "standing_batches": 4,
-                    "standing_batch_size": 32,
-                },
-            },
+            training=replace(
+                DIGITS32.training, steps=500, log_every=20, sample_every=50, evaluate_every=250, checkpoint_every=100
+            ),
+            evaluation=replace(DIGITS32.evaluation, best_of_clips=32, standing_batches=4),
         ),
     ),
     "comparison": Preset(
         "the same with more weight on discriminators, to compare units and decompositions with several seeds",
-        _merged(
-            SMALL_DATA,
+        replace(
             DIGITS32,
-            {
-                # Less L1, as in the paper, which has none; slower discriminators, as they would win too soon otherwise.
-                # The Fréchet distance falls to the same value in half the steps of quickstart's recipe.
-                "training": {
-                    "steps": 1_000,
-                    "discriminator_lr": 2e-4,
-                    "reconstruction": 100.0,
-                    "sample_every": 500,
-                    "evaluate_every": 250,
-                    "checkpoint_every": 250,
-                },
-                "evaluation": {
-                    "clips": 256,
-                    "best_of_clips": 64,
-                    "samples": 10,
-                    "standing_batches": 8,
-                    "standing_batch_size": 32,
-                },
-            },
+            # Less L1, as in the paper, which has none; slower discriminators, as they would win too soon otherwise.
+            # The Fréchet distance falls to the same value in half the steps of quickstart's recipe.
+            training=replace(
+                DIGITS32.training,
+                steps=1_000,
+                discriminator_lr=2e-4,
+                reconstruction=100.0,
+                sample_every=500,
+                evaluate_every=250,
+                checkpoint_every=250,
+            ),
+            evaluation=replace(DIGITS32.evaluation, best_of_clips=64, standing_batches=8),
         ),
     ),
     "moving-digits": Preset(
         "the bundled model: moving-digits at 64 pixels, in a few hours on two CPU cores",
-        _merged(
-            SMALL_DATA,
+        replace(
             VIDEOS64,
-            {
-                # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.
-                # Started as copies, fewer of their 25 taps are lost to others early (docs/results.md).
-                "model": {"warp_size": 5, "warp_start": "copy"},
-                # As quickstart's, with one update of the discriminators, since they win anyway, and a longer average.
-                "training": {
-                    "steps": 12_000,
-                    "discriminator_updates": 1,
-                    "precision": "bfloat16",  # in float32 it learns slower (docs/results.md); why is not known
-                    "generator_lr": 1.5e-3,
-                    "reconstruction": 1000.0,
-                    "reconstruction_half_life": 4_000,
-                    "ema_decay": 0.998,
-                    "sample_every": 500,
-                    "evaluate_every": 500,
-                    "checkpoint_every": 250,
-                },
-                "evaluation": {"clips": 256, "best_of_clips": 64},
-            },
+            # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.
+            # Started as copies, fewer of their 25 taps are lost to others early (docs/results.md).
+            model=replace(VIDEOS64.model, warp_size=5, warp_start="copy"),
+            # As quickstart's, with one update of the discriminators, since they win anyway, and a longer average.
+            training=replace(
+                VIDEOS64.training,
+                steps=12_000,
+                discriminator_updates=1,
+                precision="bfloat16",  # in float32 it learns slower (docs/results.md); why is not known
+                generator_lr=1.5e-3,
+                reconstruction=1000.0,
+                reconstruction_half_life=4_000,
+                ema_decay=0.998,
+                sample_every=500,
+                evaluate_every=500,
+            ),
+            evaluation=replace(VIDEOS64.evaluation, clips=256, best_of_clips=64),
         ),
     ),
     "weizmann": Preset(
         "real videos of people at 64 pixels, in about an hour on a CPU core (trivd replicate)",
-        _merged(
-            SMALL_DATA,
+        replace(
             VIDEOS64,
-            {
-                "training": {
-                    "steps": 1_500,
-                    "reconstruction": 1000.0,
-                    "sample_every": 300,
-                    "evaluate_every": 300,
-                    "checkpoint_every": 250,
-                }
-            },
+            training=replace(
+                VIDEOS64.training, steps=1_500, reconstruction=1000.0, sample_every=300, evaluate_every=300
+            ),
         ),
     ),
     "small": Preset(
         "a folder of your own videos at 64 pixels on a CPU or a small GPU",
-        _merged(
-            SMALL_DATA,
+        replace(
             VIDEOS64,
-            {
-                "training": {
-                    "steps": 20_000,
-                    "log_every": 50,
-                    "sample_every": 250,
-                    "evaluate_every": 250,
-                    "checkpoint_every": 250,
-                }
-            },
+            training=replace(VIDEOS64.training, steps=20_000, log_every=50, sample_every=250, evaluate_every=250),
         ),
     ),
 }
@@ -250,4 +201,4 @@ def preset(name: str | None) -> Config:
         return Config()
     if name not in PRESETS:
         raise TrivdError(f"There is no preset {name}; choose one of {', '.join(PRESETS)}.")
-    return override(Config(), PRESETS[name].changes, f"preset {name}")
+    return PRESETS[name].config

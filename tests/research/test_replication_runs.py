@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -34,11 +34,12 @@ from pathlib import Path
 sys.path.insert(0, ROOT)
 import torch
 from trivd.commands.main import main
+from trivd.config import Config, from_dict
 from trivd.presets import PRESETS, Preset
 from research.grids import GRIDS, Cell, Grid
 
 torch.set_num_threads(1)
-PRESETS["tiny"] = Preset("a test", json.loads(Path(__file__).with_name("preset.json").read_text()))
+PRESETS["tiny"] = Preset("a test", from_dict(Config, json.loads(Path(__file__).with_name("preset.json").read_text())))
 cells = tuple(Cell(unit, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p"))
 GRIDS["tiny"] = Grid("a test", "tiny", cells, 1, evaluations={"": {}})
 main(sys.argv[1:])
@@ -48,7 +49,7 @@ main(sys.argv[1:])
 @pytest.fixture
 def tiny(tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Iterator[Grid]:
     """A grid of two units and runs of four steps."""
-    monkeypatch.setitem(PRESETS, NAME, Preset("a test", to_dict(tiny_config())))
+    monkeypatch.setitem(PRESETS, NAME, Preset("a test", tiny_config()))
     cells = tuple(Cell(unit, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p"))
     grid = Grid("a test", NAME, cells, seeds=1, evaluations={"": {}, "zero": {"truncation": 0.0}})
     monkeypatch.setitem(GRIDS, NAME, grid)
@@ -112,7 +113,7 @@ def write_pace(results: Path) -> None:
 def write_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = folder / "trivd_with_tiny.py"
     script.write_text(f"ROOT = {str(ROOT)!r}\n{SCRIPT}")
-    (folder / "preset.json").write_text(json.dumps(PRESETS[NAME].changes))
+    (folder / "preset.json").write_text(json.dumps(to_dict(PRESETS[NAME].config)))
     monkeypatch.setattr(jobs, "TRIVD", (sys.executable, str(script)))
     return script
 
@@ -139,7 +140,7 @@ def test_several_at_a_time_and_one_after_the_other_are_the_same(
 def test_a_stop_reaches_the_processes_and_the_command_goes_on(
     tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRESETS, NAME, Preset("a test", {**PRESETS[NAME].changes, "training": _longer()}))
+    monkeypatch.setitem(PRESETS, NAME, Preset("a test", _longer(PRESETS[NAME].config)))
     script = write_script(tmp_path, monkeypatch)
     runs, results = tmp_path / "runs", tmp_path / "results"
     write_pace(results)
@@ -163,8 +164,8 @@ def test_a_stop_reaches_the_processes_and_the_command_goes_on(
     assert checkpoints  # gone on with by the same command: tests of resuming hold for it
 
 
-def _longer() -> dict[str, Any]:
-    return {**PRESETS[NAME].changes["training"], "steps": 100_000, "checkpoint_every": 1}
+def _longer(config: Config) -> Config:
+    return replace(config, training=replace(config.training, steps=100_000, checkpoint_every=1))
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_done(
