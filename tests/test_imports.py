@@ -63,8 +63,8 @@ def test_no_module_imports_upwards(path: Path) -> None:
 
 
 def test_an_upward_import_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("test_layers.PACKAGE", tmp_path)
-    monkeypatch.setattr("test_layers.REPOSITORY", tmp_path)
+    monkeypatch.setattr("test_imports.PACKAGE", tmp_path)
+    monkeypatch.setattr("test_imports.REPOSITORY", tmp_path)
     (tmp_path / "ops").mkdir()
     module = tmp_path / "ops" / "warp.py"
     module.write_text(
