@@ -14,6 +14,7 @@ A step of N processes takes compute(clips of each) + the gradients' exposed part
 
 import argparse
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def main() -> None:
         rows = [row for row in values["rows"] if row["case"] == {"preset": LARGE_PRESET}]
         if not rows:
             raise TrivdError(f"{arguments.record} has no row of {LARGE_PRESET}; measure it without --quick.")
-        said = f"From {describe(values)}, and the assumptions above."
+        said = textwrap.fill(f"From {describe(values)}, and the assumptions above.", 100)
         text = f"{said}\n\n{markdown_table(HEADINGS, list(table(rows[0], arguments.clip_milliseconds)))}"
         document = read_document(arguments.document)
         write_atomically(arguments.document, fill(document, "scaling", text, arguments.document).encode())
