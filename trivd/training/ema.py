@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -13,8 +14,8 @@ class Ema:
     """
 
     def __init__(self, decay: float, start: int) -> None:
-        self.decay = decay
         self.start = start
+        self._average = get_ema_multi_avg_fn(decay)
         self.weights: dict[str, Tensor] = {}  # empty until the average has started
 
     @torch.no_grad()
@@ -26,7 +27,7 @@ class Ema:
         if not self.weights:
             self.weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             return
-        torch._foreach_lerp_(list(self.weights.values()), list(parameters.values()), 1 - self.decay)
+        self._average(list(self.weights.values()), list(parameters.values()), None)
 
     @torch.no_grad()
     def apply_to(self, module: nn.Module) -> None:

@@ -123,11 +123,10 @@ def saved_bytes(work: Callable[[], object], networks: Sequence[nn.Module] = ()) 
 
     Of the residual blocks in `networks` that are recomputed, it counts the inputs.
     """
-    storages: dict[int, torch.UntypedStorage] = {}
+    storages: set[torch.UntypedStorage] = set()
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage
+        storages.add(tensor.untyped_storage())
         return tensor
 
     def keep_input(block: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -143,4 +142,4 @@ def saved_bytes(work: Callable[[], object], networks: Sequence[nn.Module] = ()) 
         work()
     for hook in hooks:
         hook.remove()
-    return sum(storage.nbytes() for storage in storages.values())
+    return sum(storage.nbytes() for storage in storages)

@@ -1,9 +1,13 @@
-"""One training step: discriminator updates, then a generator update (4.1, E.1)."""
+"""One training step: discriminator updates, then a generator update (4.1, E.1).
+
+The losses of an update are a module of their own, because `DistributedDataParallel` averages the gradients of a module.
+"""
 
 import contextlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +19,7 @@ from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_own_latents, seeded_generator
-from trivd.runtime.distributed import mean_over_processes, world_size
+from trivd.runtime.distributed import all_reduce_mean, world_size
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import autocast, to_channels_last
 from trivd.runtime.pixels import to_float
@@ -35,7 +39,7 @@ def update_rng(seed: int, step: int, update: int) -> torch.Generator:
 
 
 class _DiscriminatorLosses(nn.Module):
-    """Eq 13 for every discriminator."""
+    """The hinge loss (Eq 13) of every discriminator, for one mini-batch."""
 
     def __init__(self, discriminators: Discriminators, config: Config, dtype: torch.dtype) -> None:
         super().__init__()
@@ -44,7 +48,7 @@ class _DiscriminatorLosses(nn.Module):
         self.dtype = dtype
 
     def forward(self, real: Tensor, fake: Tensor, labels: Tensor, rng: torch.Generator) -> Losses:
-        """Losses of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
+        """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
         both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
         losses: Losses = {}
         for view in self.discriminators.views:
@@ -57,19 +61,19 @@ class _DiscriminatorLosses(nn.Module):
 
 
 class _GeneratorLosses(nn.Module):
-    """Eq 14 against every discriminator, and the regularisers, before they are weighted."""
+    """The hinge loss (Eq 14) against every discriminator, and the regularisers, unweighted, for one mini-batch."""
 
     def __init__(
         self, generator: Generator, discriminators: Discriminators, config: Config, dtype: torch.dtype
     ) -> None:
         super().__init__()
         self.generator = generator
-        self.discriminators = (discriminators,)  # no submodule: their parameters are not this module's
+        self._discriminators = (discriminators,)  # in a tuple, so that their parameters are not this module's
         self.config = config
         self.dtype = dtype
 
     def forward(self, real: Tensor, labels: Tensor, rng: torch.Generator) -> Losses:
-        """Losses of futures drawn for videos (B, C + T, channels, H, W) of classes (B,)."""
+        """Losses, scalars by name, of futures drawn for videos (B, C + T, channels, H, W) of classes (B,)."""
         given, copies = self.config.model.conditioning_frames, self.config.training.reconstruction_samples
         conditioning, truth = real[:, :given], real[:, given:]
         labels = labels.repeat(copies)
@@ -79,7 +83,7 @@ class _GeneratorLosses(nn.Module):
             fake = self.generator.decode(states, z, labels).video
         clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
         losses: Losses = {}
-        (discriminators,) = self.discriminators
+        (discriminators,) = self._discriminators
         for view in discriminators.views:
             seen = discriminators.draw(view, clips, rng, copies)
             with autocast(real.device, self.dtype):
@@ -150,17 +154,13 @@ class Trainer:
 
     def discriminator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
         """One Adam step of all discriminators on Eq 13, the generator fixed."""
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        losses: Losses = {}
-        for number, batch in enumerate(batches, start=1):
+
+        def inputs(batch: Batch) -> tuple[Any, ...]:
             real, labels = self._to_device(batch)
-            conditioning = real[:, : self.config.model.conditioning_frames]
-            z = draw_own_latents(len(real), self.config.model.latent_dim, rng).to(self.device)
-            with torch.no_grad(), autocast(self.device, self.dtype):
-                fake = self.generator(conditioning, z, labels).video
-            fake = torch.cat([conditioning, fake], dim=1)
-            with self._averaged(self.discriminator_losses, last=number == len(batches)):
-                self._backward(self.discriminator_losses(real, fake, labels, rng), {}, len(batches), losses)
+            return real, self._draw(real, labels, rng), labels, rng
+
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        losses = self._accumulate(self.discriminator_losses, map(inputs, batches), len(batches), {})
         return self._apply(self.discriminator_optimizer, losses, "discriminator")
 
     def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
@@ -170,28 +170,47 @@ class Trainer:
             "loss/orthogonality": recipe.orthogonality,
             "loss/reconstruction": recipe.reconstruction_weight(self.step),
         }
+        inputs = ((*self._to_device(batch), rng) for batch in batches)
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminators.requires_grad_(False)
-        losses: Losses = {}
-        for number, batch in enumerate(batches, start=1):
-            with self._averaged(self.generator_losses, last=number == len(batches)):
-                terms = self.generator_losses(*self._to_device(batch), rng)
-                self._backward(terms, weights, len(batches), losses)
+        losses = self._accumulate(self.generator_losses, inputs, len(batches), weights)
         self.discriminators.requires_grad_(True)
         return self._apply(self.generator_optimizer, losses, "generator")
 
-    @staticmethod
-    def _averaged(module: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Within, gradients are only added up here unless this is the last pass of an update."""
-        return contextlib.nullcontext() if last or world_size() == 1 else module.no_sync()  # type: ignore[operator]
+    @torch.no_grad()
+    def _draw(self, real: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """The given frames of real clips, each followed by a drawn future: (B, C + T, channels, H, W)."""
+        conditioning = real[:, : self.config.model.conditioning_frames]
+        z = draw_own_latents(len(real), self.config.model.latent_dim, rng).to(self.device)
+        with autocast(self.device, self.dtype):
+            fake = self.generator(conditioning, z, labels).video
+        return torch.cat([conditioning, fake], dim=1)
 
-    def _backward(self, terms: Losses, weights: Mapping[str, float], passes: int, losses: Losses) -> None:
-        """Add the gradients of one of so many passes, and its losses to `losses`."""
-        total = torch.zeros((), device=self.device)
-        for name, term in terms.items():
-            total = total + weights.get(name, 1.0) * term
-            losses[name] = losses.get(name, 0) + term.detach() / passes
-        (total / passes).backward()
+    def _accumulate(
+        self, losses_of: nn.Module, inputs: Iterable[tuple[Any, ...]], passes: int, weights: Mapping[str, float]
+    ) -> Losses:
+        """Add up the gradients of all passes of an update, and average them over passes and processes.
+
+        Args:
+            losses_of: gives the losses of one pass, by name.
+            inputs: what it takes, for each pass.
+            passes: how many there are.
+            weights: of losses whose weight in the sum is not 1.
+
+        Returns:
+            the losses, averaged over the passes.
+        """
+        losses: Losses = {}
+        for number, arguments in enumerate(inputs, start=1):
+            # Processes average their gradients once, in the last backward pass.
+            alone = number < passes and world_size() > 1
+            with losses_of.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
+                terms: Losses = losses_of(*arguments)
+                total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+                (total / passes).backward()
+            for name, term in terms.items():
+                losses[name] = losses.get(name, 0) + term.detach() / passes
+        return losses
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Videos (B, C + T, channels, H, W) in [-1, 1], labels (B,)."""
@@ -200,16 +219,24 @@ class Trainer:
     def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> Losses:
         """Let the optimizer make its step, if all losses and gradients of the update are finite.
 
-        This waits for the device, once per update. Adam could be told by a flag on the device to do nothing, but only
+        The check waits for the device, once per update. Fused Adam can skip a step by a flag on the device, but only
         through attributes that belong to gradient scaling, and the wait is short beside an update.
+
+        Args:
+            optimizer: of the networks whose gradients are ready.
+            losses: of this process.
+            name: of the networks, for the message.
 
         Returns:
             the losses, averaged over all processes.
+
+        Raises:
+            NonFiniteLossError: a loss or gradient is not finite; nothing has changed.
         """
-        averages = mean_over_processes(torch.stack(list(losses.values())))
+        averages = all_reduce_mean(torch.stack(list(losses.values())))
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        # Of infinite length is also a gradient whose square overflows: it would spoil Adam's second moment.
-        length = torch.stack(torch._foreach_norm(gradients)).sum()
+        # A gradient whose square overflows has infinite length too; it would spoil Adam's second moment.
+        length = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).sum()
         for value, what in zip(torch.stack([averages.sum(), length]).tolist(), ("loss", "gradient"), strict=True):
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"The {name} {what} is {value} at step {self.step + 1}.")
@@ -218,10 +245,10 @@ class Trainer:
 
 
 def _distributed(losses: nn.Module) -> nn.Module:
-    """The module, whose backward passes average the gradients of all processes while they go on."""
+    """`losses`, whose backward passes also average the gradients of all processes if there are several."""
     if world_size() == 1:
         return losses
-    # Of no harm: gradients of 1 x 1 convolutions have other strides on the axes of length 1.
+    # Harmless: gradients of 1 x 1 convolutions have other strides on the axes of length 1.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the newer name of this option is not in all releases
