@@ -1,6 +1,6 @@
 """Trains the same run with the plain network and with ours, from the same seed, and sets their losses side by side.
 
-    python benchmarks/curves.py --json OUT.json [--preset quickstart] [--steps 300] [--device cuda]
+    python -m benchmarks.curves --json OUT.json [--preset quickstart] [--steps 300] [--device cuda]
 
 Draws OUT.png too. Curves part by and by even in float32: Adam's first updates (beta1 = 0) have the size of the learning
 rate whatever the gradient's, so that rounding decides the sign of those near zero. The tests compare single steps.

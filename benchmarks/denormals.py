@@ -1,7 +1,7 @@
 """Times the next steps of a run on one thread, with numbers below 1e-38 counted as zero and computed in full.
 
     trivd train moving-digits --preset moving-digits --training.steps 400 --out RUN
-    python benchmarks/denormals.py RUN --json OUT.json
+    python -m benchmarks.denormals RUN --json OUT.json
 
 `trivd` counts them as zero (`trivd.runtime.hardware.set_up_program`). Where a discriminator has won, gradients are
 full of them.

@@ -1,6 +1,6 @@
 """Speed of I3D against the plain way: one clip at a time, channels first, nothing folded or fused.
 
-python benchmarks/i3d.py --clips 4 --repeats 3 [--json result.json]
+python -m benchmarks.i3d --clips 4 --repeats 3 [--json result.json]
 """
 
 import json

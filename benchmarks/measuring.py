@@ -62,10 +62,14 @@ def ratios(seconds: Mapping[str, float], *pairs: tuple[str, str]) -> dict[str, f
 
 
 def _command() -> str:
-    """The command that runs; trivd without the folder that it is installed in."""
+    """The command that runs, without the folder that it is installed in."""
     program, *arguments = sys.argv
-    is_trivd = Path(program).stem in ("trivd", "__main__")
-    return shlex.join([*(["trivd"] if is_trivd else ["python", program]), *arguments])
+    script = Path(program).resolve()
+    if script.stem in ("trivd", "__main__"):
+        return shlex.join(["trivd", *arguments])
+    if script.parent == Path(__file__).parent:  # python -m benchmarks.NAME
+        return shlex.join(["python", "-m", f"benchmarks.{script.stem}", *arguments])
+    return shlex.join(["python", program, *arguments])
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

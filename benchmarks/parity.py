@@ -1,6 +1,6 @@
 """Checks every score against its reference: I3D, resize, Fréchet distance, inception score, SSIM and PSNR.
 
-    python benchmarks/parity.py --reference ../shared/i3d [--json OUT] [--device cuda]
+    python -m benchmarks.parity --reference ../shared/i3d [--json OUT] [--device cuda]
 
 Needs the `dev` extra. Exit status 1 if a difference is beyond its tolerance, 2 without the reference values.
 """

@@ -1,6 +1,6 @@
 """What 8, 64 and 512 processes would give: a model of the step, from what `trivd benchmark communication` measured.
 
-    python benchmarks/scaling.py benchmarks/results/DATE-communication.json [--clip-milliseconds MS]
+    python -m benchmarks.scaling benchmarks/results/DATE-communication.json [--clip-milliseconds MS]
 
 A step of N processes takes compute(clips of each) + the gradients' exposed part + the statistics:
 

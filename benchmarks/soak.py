@@ -1,6 +1,6 @@
 """Hours of training, evaluation and prediction in one process: does it keep what it takes, or take ever more?
 
-    python benchmarks/soak.py --hours 2
+    python -m benchmarks.soak --hours 2
 
 Memory, open files, threads and processes are read after every round, which trains a model of quickstart's kind some
 steps further, evaluates it, predicts with it, and writes its page. Every few rounds another run is begun: the log and

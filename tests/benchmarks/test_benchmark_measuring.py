@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from benchmarks.costs import highest_resident_bytes, product_peak, product_ways,
 from benchmarks.measuring import circumstances, ratios, take_turns
 from benchmarks.suites.units import unit_flops
 from trivd.training.plan import flops, saved_bytes
+
+ROOT = Path(__file__).parents[2]
 
 
 class Clock:
@@ -78,7 +81,8 @@ def test_circumstances_name_hardware_and_versions() -> None:
     [
         (["/home/me/.venv/bin/trivd", "benchmark", "warp"], "trivd benchmark warp"),
         (["/home/me/trivd/__main__.py", "benchmark", "a b"], "trivd benchmark 'a b'"),
-        (["benchmarks/parity.py", "--json", "x.json"], "python benchmarks/parity.py --json x.json"),
+        ([f"{ROOT}/benchmarks/parity.py", "--json", "x.json"], "python -m benchmarks.parity --json x.json"),
+        (["tests/fuzz/fuzz.py", "--seed", "1"], "python tests/fuzz/fuzz.py --seed 1"),
     ],
 )
 def test_circumstances_name_the_command_as_anybody_can_repeat_it(
