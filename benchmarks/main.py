@@ -21,7 +21,7 @@ from benchmarks.suites.warp import Warp
 from trivd.commands.status import DONE
 from trivd.config import Decomposition, TrainingConfig, Unit
 from trivd.runtime.console import say
-from trivd.runtime.distributed import joined, rank
+from trivd.runtime.distributed import process_group, rank
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_file, check_output_folder
 from trivd.runtime.hardware import choose_device, cpu_threads
@@ -171,7 +171,7 @@ class MeasureCommunication(Measure):
     """Measure the paper's model too; yes if not given, but for --quick."""
 
     def run(self, console: Console) -> int:
-        with joined(choose_device(self.device, "--device"), TrainingConfig.patience):
+        with process_group(choose_device(self.device, "--device"), TrainingConfig.patience):
             said = console if rank() == 0 else Console(quiet=True)
             self.measure(Communication, {"large": self.large}, self.json, said)
         return DONE

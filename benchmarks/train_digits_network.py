@@ -29,7 +29,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 import trivd.evaluation
 from trivd.data.datasets.digits import DIGIT_CELLS, DIGIT_MARGIN, MovingDigits
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.evaluation.networks.digits import (
     CLASSES,
     LAYERS,

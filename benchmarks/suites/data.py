@@ -23,10 +23,10 @@ from trivd.data.clips import VideoClips
 from trivd.data.formats.decode import VideoFile
 from trivd.data.formats.frames import EXACT, FrameConverter, resized
 from trivd.data.loader import TrainingStream
-from trivd.data.processes import Ranks, Workers
+from trivd.data.processes import RankShare, Workers
 from trivd.data.source import span_of
 from trivd.data.store.prepare import write_store
-from trivd.data.store.reader import StoreSource
+from trivd.data.store.source import StoreSource
 
 CHANNELS: Final = 3
 STRIDE = 1
@@ -129,7 +129,7 @@ def decoding(paths: list[Path], settings: Data) -> dict[str, Any]:
 
 def preparing(folder: Path, settings: Data) -> dict[str, Any]:
     """All cores against one process, from the listing to the verified store."""
-    cores = Ranks().cores
+    cores = RankShare().cores
     with Workers(cores) as pool:  # what the workers import is imported once, and does not count
         list(pool.each(abs, [0] * cores))
     made = 0

@@ -19,7 +19,7 @@ from benchmarks.suite import Case, Column, Suite
 from reference.i3d_plain import plain_logits, random_variables
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import Clip, ClipDataset, open_clips
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.evaluation.evaluate import evaluate, model_subject
 from trivd.evaluation.metrics.frame_scores import psnr, ssim
 from trivd.evaluation.metrics.frechet import frechet_distance
@@ -119,7 +119,7 @@ class Loaded:
     classes: tuple[str, ...] = ()
 
     def __init__(self, clips: ClipDataset, count: int) -> None:
-        self.report: list[str] = []
+        self.summary: list[str] = []
         self._clips = [clips.evaluation_clip(number) for number in range(count)]
         self.evaluation_clips = count
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 import trivd
@@ -18,9 +17,9 @@ from trivd.commands.main import main
 from trivd.data.formats.decode import probe, read_frames
 from trivd.pictures.draw import save_mp4, save_png
 from trivd.presets import PRESETS
+from trivd.runtime.pixels import Pixels
 from trivd.training.run import Run
 
-Pixels = NDArray[np.uint8]
 DATA = "moving-digits"
 TINY_OPTIONS = """
 --model.resolution 32 --model.conditioning-frames 2 --model.predicted-frames 3 --model.generator-channels 2

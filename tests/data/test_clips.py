@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import VideoClips, open_clips
-from trivd.data.source import Split, span_of
+from trivd.data.source import span_of
+from trivd.data.splits import Split
 from trivd.data.store.prepare import write_store
 from trivd.runtime.errors import TrivdError
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trivd.config import DataConfig, ModelConfig
-from trivd.data import prefetch as readers
+from trivd.data import prefetch
 from trivd.data.clips import Clip, open_clips
 from trivd.data.loader import Batch, TrainingStream, evaluation_batch, evaluation_numbers
 from trivd.data.store.prepare import write_store
@@ -28,7 +28,7 @@ class Numbers:
     """Clips that show their index, and a random number."""
 
     classes = ()
-    report = ()
+    summary = ()
 
     def __init__(self, length: int) -> None:
         self.evaluation_clips = length
@@ -148,7 +148,7 @@ def small_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("only a user who may mount file systems can make a small one")
-    monkeypatch.setattr(readers, "SHARED_MEMORY", folder)
+    monkeypatch.setattr(prefetch, "SHARED_MEMORY", folder)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -191,7 +191,7 @@ def test_memory_that_another_process_takes_first(tmp_path: Path, monkeypatch: py
 
 
 def test_without_shared_memory_files_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(prefetch, "SHARED_MEMORY", tmp_path / "none")
     assert "clips are passed on in files in" in warned(workers=1, batch_size=4)[0]
 
 
@@ -209,8 +209,8 @@ def test_a_long_wait_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
                 time.sleep(0.5)
             return super().training_clip(index, rng)
 
-    monkeypatch.setattr(readers, "LOOK_SECONDS", 0.125)
-    monkeypatch.setattr(readers, "STALLED_SECONDS", 0.25)
+    monkeypatch.setattr(prefetch, "LOOK_SECONDS", 0.125)
+    monkeypatch.setattr(prefetch, "STALLED_SECONDS", 0.25)
     said: list[str] = []
     next(iter(TrainingStream(Slow(9), 1, 0, 0, 1, warn=said.append)))  # type: ignore[arg-type]
     assert [sentence.partition(":")[0] for sentence in said] == ["No clips have come for 0 seconds"]

@@ -7,12 +7,12 @@ import pytest
 from video_files import numbered_frames, write_video
 
 from trivd.config import DataConfig
+from trivd.data.datasets.annotations import LONGEST_LINE
 from trivd.data.datasets.kinetics import find_kinetics
 from trivd.data.datasets.layouts import find
-from trivd.data.datasets.lists import LONGEST_LINE
 from trivd.data.datasets.ucf101 import find_ucf101
 from trivd.data.store.prepare import write_store
-from trivd.data.store.reader import StoreSource
+from trivd.data.store.source import StoreSource
 from trivd.runtime.errors import TrivdError
 
 OUTSIDE = ["../../etc/passwd", "/etc/passwd", "..", "a/../../b", "..\\..\\b", "a\0b"]

@@ -34,7 +34,7 @@ class Damaged:
         self._left = dict.fromkeys(damaged, readable)  # times that it can be read
         self.split = clips.split
         self.classes = clips.classes
-        self.report = clips.report
+        self.summary = clips.summary
 
     def __len__(self) -> int:
         return len(self._clips)

@@ -24,7 +24,7 @@ class Noise:
 
     split = "validation"
     classes = ("a", "b", "c")
-    report = ("noise",)
+    summary = ("noise",)
 
     def __init__(self) -> None:
         self.videos = np.random.default_rng(2).integers(256, size=(CLIPS, 5, 32, 32, 3), dtype=np.uint8)

@@ -53,7 +53,7 @@ def main(files: int = 300, seed: int = 0, json: Path | None = None) -> None:
                 table[encoding.codec, encoding.suffix, error.why] += 1
                 continue
             index = frame_index(path, DEFAULT_LIMITS)
-            way = "by time stamps" if not index.by_content else "by content" if index.enterable else "from the start"
+            way = "by time stamps" if not index.by_content else "by content" if index.seekable else "from the start"
             table[encoding.codec, encoding.suffix, way] += 1
             frames += index.frames
             if wrong:

@@ -29,9 +29,9 @@ from trivd.config import Config, DataConfig, DiscriminatorConfig, ModelConfig, f
 from trivd.data.datasets.layouts import find  # noqa: E402
 from trivd.data.formats.decode import Video, first_frames, probe, read_frames  # noqa: E402
 from trivd.data.formats.tfrecord import parse_example  # noqa: E402
-from trivd.data.store.index import read_record  # noqa: E402
+from trivd.data.store.index import read_shard_index  # noqa: E402
 from trivd.data.store.prepare import write_store  # noqa: E402
-from trivd.data.store.reader import StoreSource, verify_store  # noqa: E402
+from trivd.data.store.source import StoreSource, verify_store  # noqa: E402
 from trivd.evaluation.metrics.frechet import FrechetStatistics  # noqa: E402
 from trivd.evaluation.metrics.motion_error import MotionScore  # noqa: E402
 from trivd.evaluation.networks.weights.library import read_weights  # noqa: E402
@@ -167,7 +167,7 @@ def _make_store(root: Path) -> None:
 
 
 def _read_store(root: Path) -> None:
-    read_record(root, 0)
+    read_shard_index(root, 0)
     source = StoreSource(root, "train", 2, False)
     for video, length in enumerate(source.lengths):
         assert source.read(video, length - 2, 2, 1).shape[1:] == (32, 32, 3)

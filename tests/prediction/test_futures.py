@@ -8,7 +8,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from trivd.config import Config, to_dict
 from trivd.data.formats.decode import probe, read_frames
@@ -16,8 +15,8 @@ from trivd.models.generator import Generator
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.pixels import Pixels
 
-Pixels = NDArray[np.uint8]
 MakeConfig = Callable[..., Config]
 MakeGenerator = Callable[..., Generator]
 OPTIONS: dict[str, Any] = {

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import trivd
 from trivd.config import Config, to_dict
@@ -20,9 +19,8 @@ from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.pixels import to_float, to_uint8
+from trivd.runtime.pixels import Pixels, to_float, to_uint8
 
-Pixels = NDArray[np.uint8]
 GIVEN, LENGTH, SIZE = 2, 3, 32
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from trivd.models.layers import SNConv
 from trivd.runtime import hardware
-from trivd.runtime.distributed import joined
+from trivd.runtime.distributed import process_group
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import autocast, choose_device, choose_precision, to_channels_last
 
@@ -33,7 +33,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, name
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout: None)
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    with joined(choose_device(name, "--device"), 5):
+    with process_group(choose_device(name, "--device"), 5):
         assert taken == [torch.device("cuda:3")]
 
 

@@ -14,7 +14,7 @@ from rich.progress import TaskID
 
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, override
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.evaluation.evaluate import Progress, Subject, evaluate, evaluate_model
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
@@ -25,7 +25,7 @@ from trivd.evaluation.tables import markdown, print_tables
 from trivd.pictures.plots import frame_curves, to_png
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.console import say
-from trivd.runtime.distributed import joined, rank
+from trivd.runtime.distributed import process_group, rank
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 from trivd.runtime.hardware import choose_device
@@ -85,7 +85,7 @@ class Evaluate:
         device = choose_device(self.device, "--device")
         with lasting_output(console):
             try:
-                with interrupted_by_signals(), joined(device, PATIENCE):
+                with interrupted_by_signals(), process_group(device, PATIENCE):
                     with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
                         evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
                     if rank() == 0:

@@ -18,7 +18,7 @@ from trivd.config import (
 )
 from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.files import ANOTHER_OUT, is_text
+from trivd.runtime.files import ANOTHER_OUT, is_utf8
 from trivd.training.loop import train
 from trivd.training.plan import print_plan
 from trivd.training.run import Run
@@ -48,7 +48,7 @@ class Train:
             print_plan(config, console)
             return DONE
         folder = self.out or Path("runs") / f"{Path(self.source).name}-{self.preset or 'default'}"
-        if not is_text(folder):
+        if not is_utf8(folder):
             raise TrivdError(f"{folder} is not UTF-8, which TensorBoard's files need; {ANOTHER_OUT}.")
         recipe = preset(self.preset).training
         preset_batch = recipe.batch_size * recipe.accumulation if self.preset else None

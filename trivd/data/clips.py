@@ -10,9 +10,10 @@ from trivd.config import DataConfig, ModelConfig
 from trivd.data.datasets.digits import MovingDigits
 from trivd.data.datasets.layouts import find
 from trivd.data.formats.frames import UnreadableVideo
-from trivd.data.listing import ListedVideos
-from trivd.data.source import Split, VideoSource, existing_split, span_of
-from trivd.data.store.reader import StoreSource, is_store
+from trivd.data.listing import ListingSource
+from trivd.data.source import VideoSource, span_of
+from trivd.data.splits import Split, existing_split
+from trivd.data.store.source import StoreSource, is_store
 from trivd.runtime.errors import TrivdError
 
 MOVING_DIGITS = "moving-digits"
@@ -31,7 +32,7 @@ class ClipDataset(Protocol):
 
     split: Split
     classes: tuple[str, ...]  # names; empty when the data carry no labels
-    report: list[str]  # what was found, one line each, for the user
+    summary: list[str]  # what was found, one line each, for the user
 
     def __len__(self) -> int:
         """Clips of an epoch."""
@@ -68,7 +69,7 @@ class VideoClips:
         self.resolution = resolution
         self.split = source.split
         self.classes = source.classes
-        self.report = source.summary
+        self.summary = source.summary
         self.span = span_of(frames, stride)
         # Number of the first window of each video, and after the last one the number of all windows.
         lengths = np.asarray(source.lengths, np.int64)
@@ -116,7 +117,7 @@ class WrappedClips:
         self._clips = clips
         self.split = clips.split
         self.classes = clips.classes
-        self.report = clips.report
+        self.summary = clips.summary
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -154,7 +155,7 @@ class DigitClips:
         self.digits = digits
         self.split = digits.split
         self.classes = digits.classes
-        self.report = [f"{MOVING_DIGITS}, {digits.split}: {len(digits):,} clips, {len(self.classes)} classes"]
+        self.summary = [f"{MOVING_DIGITS}, {digits.split}: {len(digits):,} clips, {len(self.classes)} classes"]
 
     def __len__(self) -> int:
         return len(self.digits)
@@ -202,7 +203,7 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
     if is_store(root):
         source = _open_store(root, split, span, data, model)
     else:
-        source = ListedVideos(find(root, data), split, model.resolution, model.image_channels, span)
+        source = ListingSource(find(root, data), split, model.resolution, model.image_channels, span)
     return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 

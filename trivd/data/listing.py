@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from trivd.data.formats.decode import UnreadableVideo, Video, VideoInfo, first_frames
-from trivd.data.parts import Part, divide
 from trivd.data.scan_report import ScanReport, Skipped
-from trivd.data.source import Split, existing_split
+from trivd.data.splits import Segment, Split, divide, existing_split
 from trivd.data.threads import in_threads
 from trivd.runtime.errors import TrivdError
 
@@ -32,7 +31,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """The videos of a data set, in a fixed order, by what its files' names or lists say."""
 
     root: Path
@@ -48,11 +47,11 @@ class Found:
         return [numbers.get(entry.class_name, 0) for entry in entries]
 
 
-class ListedVideos:
+class ListingSource:
     """One split of what was found, decoded as it is read.
 
     Where the data do not say what is held out and one side has no usable video, the usable ones are divided anew; a
-    single one is cut in time. See `trivd.data.parts`.
+    single one is cut in time. See `trivd.data.splits`.
 
     Args:
         found: the videos.
@@ -65,7 +64,7 @@ class ListedVideos:
         TrivdError: nothing is usable in this split.
     """
 
-    def __init__(self, found: Found, split: Split, resolution: int, channels: int, span: int) -> None:
+    def __init__(self, found: Listing, split: Split, resolution: int, channels: int, span: int) -> None:
         self.resolution = resolution
         self.channels = channels
         is_open = found.validation_share is not None
@@ -75,29 +74,29 @@ class ListedVideos:
         others = [entry for entry in found.entries if entry.split != self.split]
         used, skipped = usable(mine, span)
         notes = found.notes
-        parts = [Part(number, self.split, 0, info.frames) for number, (_, info) in enumerate(used)]
+        segments = [Segment(number, self.split, 0, info.frames) for number, (_, info) in enumerate(used)]
         if found.validation_share is not None and not (used and _any_usable(others, span)):
             more, reasons = usable(others, span)
             used, skipped = used + more, skipped + reasons
             if used:
                 names, lengths = [entry.name for entry, _ in used], [info.frames for _, info in used]
-                parts, note = divide(found.root, names, lengths, span, found.validation_share)
+                segments, note = divide(found.root, names, lengths, span, found.validation_share)
                 notes = (*notes, note)
-        parts = [part for part in parts if part.split == self.split]
-        if count := sum(not used[part.video][1].enterable for part in parts):
+        segments = [segment for segment in segments if segment.split == self.split]
+        if count := sum(not used[segment.video][1].seekable for segment in segments):
             notes = (*notes, f"{count:,} videos are read from their beginning for each clip: no keyframe is a way in")
-        entries = [used[part.video][0] for part in parts]
+        entries = [used[segment.video][0] for segment in segments]
         self.classes = found.classes
         self.names = [entry.name for entry in entries]
         self.labels = found.labels(entries)
-        self.lengths = [part.frames for part in parts]
+        self.lengths = [segment.frames for segment in segments]
         self.report = ScanReport(
             f"{found.root}, {self.split}", self.classes, tuple(self.lengths), span, (*found.skipped, *skipped), notes
         )
         self.summary = self.report.lines()
         self._videos = [entry.video for entry in entries]
-        self._first = [part.first for part in parts]
-        if not parts:
+        self._first = [segment.first for segment in segments]
+        if not segments:
             raise nothing_usable(found.root, self.split, self.report, {entry.split for entry in found.entries})
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:

@@ -8,9 +8,10 @@ import torch
 
 from trivd.data.clips import Clip, ClipDataset
 from trivd.data.formats.frames import UnreadableVideo
-from trivd.data.prefetch import Pixels, Readers, Warn
+from trivd.data.prefetch import PrefetchWorkers, Warn
 from trivd.data.processes import unexpected
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.pixels import Pixels
 
 ATTEMPTS = 10  # at a clip that can be read, before it is taken that none can
 
@@ -77,7 +78,7 @@ class TrainingStream:
             return (samples.batch(batch) for batch in numbers)
         clip = samples.read((self.start, next(self._sample_numbers())[0][1])).clip
         shape = (self.batch_size, *clip.video.shape)
-        return _batches(Readers(samples.fill, numbers, shape, self.workers, self.warn))
+        return _batches(PrefetchWorkers(samples.fill, numbers, shape, self.workers, self.warn))
 
     def _sample_numbers(self) -> Iterator[list[tuple[int, int]]]:
         """Of each batch: its samples' numbers n, and the data set's index that each stands for."""
@@ -93,7 +94,7 @@ class TrainingStream:
             n += self.batch_size * self.world
 
 
-def _batches(readers: "Readers[list[tuple[int, int]], _Rest]") -> Generator[Batch, None, None]:
+def _batches(readers: "PrefetchWorkers[list[tuple[int, int]], _Rest]") -> Generator[Batch, None, None]:
     try:
         while True:
             video, (labels, unreadable) = readers.next()

@@ -15,14 +15,13 @@ from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from trivd.data.processes import Worker
 from trivd.runtime.errors import TrivdError, is_disk_full
+from trivd.runtime.pixels import Pixels
 
 Job = TypeVar("Job")
 Rest = TypeVar("Rest")
-Pixels = NDArray[np.uint8]
 Fill = Callable[[Job, Pixels], Rest]  # reads a batch into an array and returns what else belongs to it
 Warn = Callable[[str], None]
 
@@ -32,7 +31,7 @@ LOOK_SECONDS = 1.0  # between two looks at a process that has not answered
 STALLED_SECONDS = 60.0  # without a batch, after which that is said
 
 
-class Readers(Generic[Job, Rest]):
+class PrefetchWorkers(Generic[Job, Rest]):
     """Processes that read batches; they start at once, and end with this object or by `close`.
 
     Nothing is passed on that could be lost: each batch has a place of its own in shared memory, all of which is taken

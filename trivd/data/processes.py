@@ -196,7 +196,7 @@ def _clean_context() -> BaseContext:
     return context
 
 
-class Ranks:
+class RankShare:
     """This process's share among those that torchrun started; without torchrun, all."""
 
     def __init__(self) -> None:

@@ -1,19 +1,14 @@
-"""What a collection of videos must offer so that clips can be cut from it."""
+"""The interface of a collection of videos from which clips are cut."""
 
-import itertools
-from collections.abc import Collection, Sequence
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-TRAIN_PERCENT = 70  # of the training videos that the balanced split trains on (C.1)
+from trivd.data.splits import Split
+from trivd.runtime.pixels import Pixels
 
 
 class VideoSource(Protocol):
-    """Videos of one split, their short side already at the wanted resolution."""
+    """Videos of one split, their short side already at the model's resolution."""
 
     split: Split
     classes: tuple[str, ...]  # names; empty when the videos carry no labels
@@ -21,7 +16,7 @@ class VideoSource(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """One per video, for messages."""
+        """Name of each video, for messages."""
         ...
 
     @property
@@ -31,33 +26,14 @@ class VideoSource(Protocol):
 
     @property
     def lengths(self) -> Sequence[int]:
-        """Frames of each video."""
+        """Number of frames of each video."""
         ...
 
-    def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
+    def read(self, video: int, start: int, count: int, stride: int) -> Pixels:
         """Frames start, start + stride, ... of one video: (count, H, W, C) uint8, min(H, W) = resolution."""
         ...
 
 
 def span_of(frames: int, stride: int) -> int:
-    """Frames of the video that a clip of `frames` frames, `stride` apart, reaches over."""
+    """Number of consecutive video frames that a clip of `frames` frames, `stride` apart, spans."""
     return (frames - 1) * stride + 1
-
-
-def existing_split(available: Collection[Split], wanted: Split) -> Split:
-    """`wanted`, or the held-out split that there is where a data set calls its only one the other name."""
-    other: dict[Split, Split] = {"validation": "test", "test": "validation"}
-    if wanted not in available and other.get(wanted) in available:
-        return other[wanted]
-    return wanted
-
-
-def balanced(splits: Sequence[Split]) -> list[Split]:
-    """The paper's balanced split: the first 70% of train stay in it, its rest and all others become test (C.1).
-
-    Args:
-        splits: of each video, in the data set's order.
-    """
-    kept = splits.count("train") * TRAIN_PERCENT // 100
-    before = itertools.accumulate((split == "train" for split in splits), initial=0)
-    return ["train" if split == "train" and n < kept else "test" for split, n in zip(splits, before, strict=False)]

@@ -12,7 +12,7 @@ import torch
 from trivd.config import Config, EvaluationConfig, TrainingConfig, from_dict
 from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.evaluation.figures import curves, distribution_figures, frame_figures, sample_size_warnings
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
@@ -25,7 +25,7 @@ from trivd.evaluation.scorer import Columns, Forecaster, ModelForecaster, Part, 
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
-from trivd.runtime.distributed import any_process, barrier, from_all, rank, world_size
+from trivd.runtime.distributed import all_gather, any_process, barrier, rank, world_size
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import dtype_name
 
@@ -168,7 +168,7 @@ def evaluate(
         _check_count(network, protocol.clips, settings.inception_splits)
     subject.check(progress)
     readable = LeavingOut(held_out)
-    partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": held_out.report})
+    partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": held_out.summary})
 
     def collected(what: str, part: Part, clips: int, prepare: Callable[[], None] = lambda: None) -> Columns:
         """Each process computes batches of its own, and all read those of all."""
@@ -201,7 +201,7 @@ def evaluate(
     protocol = replace(protocol, clips=len(scored), best_of_clips=len(scored_often), unreadable=len(missing))
     if network is not None:
         _check_count(network, protocol.clips, settings.inception_splits)
-    notes = [*left_out(held_out, missing), *itertools.chain.from_iterable(from_all(list(subject.notes)))]
+    notes = [*left_out(held_out, missing), *itertools.chain.from_iterable(all_gather(list(subject.notes)))]
     figures = distribution_figures(reference, singles, network, settings.inception_splits)
     motion = None
     if isinstance(subject.forecaster, ModelForecaster) and isinstance(held_out, DigitClips):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trivd.config import Config, ModelConfig, override
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
 ProtocolName = Literal["kinetics600", "ucf101", "bair", "bair-balanced"]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear, exact_dtype, full_precision, normalized
-from trivd.runtime.distributed import own_rows, world_size
+from trivd.runtime.distributed import rank_rows, world_size
 
 Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
@@ -67,7 +67,7 @@ def draw_view(
         frames: K.
         scale: s.
         rng: on the CPU, whatever the video's device: the same draws everywhere.
-        copies: of the samples of a batch that lie one after the other in `video`, see `own_rows`.
+        copies: of the samples of a batch that lie one after the other in `video`, see `rank_rows`.
 
     Returns:
         (B, K or C + T, channels, H', W').
@@ -75,7 +75,7 @@ def draw_view(
     batch, length, _, height, width = video.shape
     everywhere = batch * world_size()
     if view in ("frames", "small_frames"):
-        keys = own_rows(torch.rand(everywhere, length - conditioning, generator=rng, device="cpu"), copies)
+        keys = rank_rows(torch.rand(everywhere, length - conditioning, generator=rng, device="cpu"), copies)
         order = keys.argsort(dim=1)[:, :frames].to(video.device) + conditioning
         video = video[torch.arange(batch, device=video.device).unsqueeze(1), order]
     if view in ("small_frames", "small_clip"):
@@ -83,7 +83,7 @@ def draw_view(
     if view == "crop":
         height, width = height // scale, width // scale
         tops, lefts = (
-            own_rows(torch.randint(whole - part + 1, (everywhere,), generator=rng, device="cpu"), copies).tolist()
+            rank_rows(torch.randint(whole - part + 1, (everywhere,), generator=rng, device="cpu"), copies).tolist()
             for whole, part in ((video.shape[-2], height), (video.shape[-1], width))
         )
         # not by index: each one's gradient would be a whole batch

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from trivd.models.layers import SNLinear, exact_dtype, full_precision
 from trivd.ops.cpu.library import kernel, threads
-from trivd.runtime.distributed import mean_over_processes, world_size
+from trivd.runtime.distributed import all_reduce_mean, world_size
 
 # Scale and offset of a normalisation, each (B, C) or (C,).
 Affine = tuple[Tensor, Tensor]
@@ -58,7 +58,7 @@ def _over_processes(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     if world_size() == 1:
         return mean, variance
     first = mean.double()
-    moments = mean_over_processes(torch.stack([first, variance + first.square()]))  # in float64: no digits are lost
+    moments = all_reduce_mean(torch.stack([first, variance + first.square()]))  # in float64: no digits are lost
     return moments[0].to(mean.dtype), (moments[1] - moments[0].square()).to(mean.dtype)
 
 
@@ -103,7 +103,7 @@ class _Normalize(torch.autograd.Function):
         means = mean.new_zeros(2, *mean.shape)  # <scale g> and <scale g xhat>, each (T, C)
         if ctx.own:
             sums = torch.stack([(scales * for_offset).sum(dim=1), (scales * for_scale).sum(dim=1)])
-            means = mean_over_processes(sums / (x.shape[1] * x.shape[3] * x.shape[4]))
+            means = all_reduce_mean(sums / (x.shape[1] * x.shape[3] * x.shape[4]))
         for_x = _feature_gradient(gradient, x, y, mean, rstd, scales, *means)
         return for_x, None, None, None, for_scale.sum_to_size(scale.shape), for_offset.sum_to_size(scale.shape)
 
@@ -184,9 +184,9 @@ class FrameNorm(nn.Module):
             self.collected = 0
         elif world_size() > 1:
             counts = torch.tensor(float(self.collected), device=self.standing_mean.device)
-            share = self.collected / float(mean_over_processes(counts))
+            share = self.collected / float(all_reduce_mean(counts))
             for standing in (self.standing_mean, self.standing_variance):
-                standing.copy_(mean_over_processes(standing.nan_to_num() * share))  # NaN: this process had no batch
+                standing.copy_(all_reduce_mean(standing.nan_to_num() * share))  # NaN: this process had no batch
 
     def forward(self, x: Tensor, affine: Affine) -> Tensor:
         """(T, B, C, H, W), its entry of `affine_maps` -> (T, B, C, H, W)."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivd.runtime.distributed import own_rows, world_size
+from trivd.runtime.distributed import rank_rows, world_size
 
 
 def seeded_generator(*key: int) -> torch.Generator:
@@ -37,5 +37,5 @@ def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float |
 
 
 def draw_own_latents(count: int, dim: int, rng: torch.Generator, copies: int = 1) -> Tensor:
-    """z ~ N(0, I), (count, dim), of this process's samples, out of those for the global batch; see `own_rows`."""
-    return own_rows(draw_latents(count * world_size(), dim, rng), copies)
+    """z ~ N(0, I), (count, dim), of this process's samples, out of those for the global batch; see `rank_rows`."""
+    return rank_rows(draw_latents(count * world_size(), dim, rng), copies)

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.runtime.files import write_atomically
+from trivd.runtime.pixels import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 GIVEN: Color = (0, 114, 178)  # blue and vermilion, which colour-blind eyes tell apart (Okabe and Ito)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from trivd.data.clips import ClipDataset, DigitClips
 from trivd.pictures.draw import flow_to_color, sample_grid
-from trivd.prediction.predictor import Futures, Pixels, Predictor
+from trivd.prediction.predictor import Futures, Predictor
+from trivd.runtime.pixels import Pixels
 
 SAMPLES = 2
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, Config, VideoLimits, from_dict
@@ -27,9 +26,8 @@ from trivd.ops.spectral import normalized, normalized_now, use_normalized
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_folder
 from trivd.runtime.hardware import autocast, choose_device, choose_precision
-from trivd.runtime.pixels import Frames, as_pixels, to_float, to_uint8
+from trivd.runtime.pixels import Frames, Pixels, as_pixels, to_float, to_uint8
 
-Pixels = NDArray[np.uint8]
 SEED_BITS = 63  # of a seed that is drawn
 
 

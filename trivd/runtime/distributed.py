@@ -26,7 +26,7 @@ def started_processes() -> int:
 
 
 @contextmanager
-def joined(device: torch.device, patience: int) -> Iterator[None]:
+def process_group(device: torch.device, patience: int) -> Iterator[None]:
     """Within, the processes that torchrun started work together, and wait so many seconds for each other.
 
     Raises:
@@ -80,7 +80,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def mean_over_processes(values: Tensor) -> Tensor:
+def all_reduce_mean(values: Tensor) -> Tensor:
     """The mean of every process's values, the same on all of them; gradients do not pass."""
     if world_size() == 1:
         return values
@@ -89,7 +89,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return total / world_size()
 
 
-def from_first(value: Value) -> Value:
+def broadcast_from_rank_0(value: Value) -> Value:
     """The first process's value, on all of them."""
     if world_size() == 1:
         return value
@@ -98,7 +98,7 @@ def from_first(value: Value) -> Value:
     return values[0]
 
 
-def from_all(value: Value) -> list[Value]:
+def all_gather(value: Value) -> list[Value]:
     """Every process's value, in the order of their numbers, on all of them."""
     if world_size() == 1:
         return [value]
@@ -109,14 +109,14 @@ def from_all(value: Value) -> list[Value]:
 
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether it is true in one of the processes; all come to the same answer."""
-    return bool(mean_over_processes(torch.tensor(float(flag), device=device)) > 0)
+    return bool(all_reduce_mean(torch.tensor(float(flag), device=device)) > 0)
 
 
-def of_all_processes(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+def gather_rows(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rows on the CPU, of which each process has every n-th of n, put together again on all of them."""
     if world_size() == 1:
         return columns
-    parts = from_all(columns)
+    parts = all_gather(columns)
     whole = {}
     for name, own in columns.items():
         rows = own.new_empty(sum(len(part[name]) for part in parts), *own.shape[1:])
@@ -126,7 +126,7 @@ def of_all_processes(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     return whole
 
 
-def own_rows(values: Tensor, copies: int) -> Tensor:
+def rank_rows(values: Tensor, copies: int) -> Tensor:
     """This process's part of what was drawn for the global batch.
 
     All processes draw the same for all samples, and each keeps the rows of its own: what a sample gets depends on its

@@ -17,7 +17,7 @@ from trivd.runtime.errors import TrivdError, is_disk_full
 ANOTHER_OUT = "choose another --out"
 # Held while NumPy reads an array's header: Python's parser of literals (ast) fails now and then in several threads at
 # once, with a SystemError or RecursionError.
-ARRAY_HEADERS = threading.Lock()
+ARRAY_HEADER_LOCK = threading.Lock()
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
@@ -37,7 +37,7 @@ def write_atomically(path: Path | str, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # else the name might survive a power cut, and the bytes not
         os.replace(temporary, path)
-        sync_names(path.parent)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -108,7 +108,7 @@ def _cannot_be_written(path: Path, error: OSError, way_out: str) -> TrivdError:
     return TrivdError(f"{path} cannot be written ({error.strerror}); {way_out}.")
 
 
-def is_text(path: Path) -> bool:
+def is_utf8(path: Path) -> bool:
     """Whether the bytes of a path are UTF-8."""
     try:
         str(path).encode()
@@ -117,7 +117,7 @@ def is_text(path: Path) -> bool:
     return True
 
 
-def sync_names(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until the disk has the names in a folder; a power cut could undo a renaming before."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from trivd.runtime.errors import TrivdError
 
+Pixels = npt.NDArray[np.uint8]
 Frames = npt.NDArray[Any] | Tensor | Sequence[Any]  # of one clip, as `as_pixels` takes them
 
 
-def as_pixels(frames: Frames) -> npt.NDArray[np.uint8]:
+def as_pixels(frames: Frames) -> Pixels:
     """Frames of one clip as an array in memory that torch can share: contiguous and writable.
 
     Args:
@@ -82,13 +83,13 @@ def to_pixels(video: Tensor) -> Tensor:
     return pixels.movedim(-3, -1).contiguous()
 
 
-def to_uint8(video: Tensor) -> npt.NDArray[np.uint8]:
+def to_uint8(video: Tensor) -> Pixels:
     """`to_pixels` as an array; the inverse of `to_float` on all 256 values."""
-    array: npt.NDArray[np.uint8] = to_pixels(video).cpu().numpy()
+    array: Pixels = to_pixels(video).cpu().numpy()
     return array
 
 
-def to_float(video: npt.NDArray[np.uint8] | Tensor) -> Tensor:
+def to_float(video: Pixels | Tensor) -> Tensor:
     """Uint8 (..., H, W, C) to float32 (..., C, H, W) in [-1, 1], on the same device.
 
     Raises:

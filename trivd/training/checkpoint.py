@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trivd.config import from_dict
-from trivd.runtime.distributed import any_process, from_first
+from trivd.runtime.distributed import any_process, broadcast_from_rank_0
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.files import json_digest, sync_names, write_atomically
+from trivd.runtime.files import json_digest, sync_folder, write_atomically
 from trivd.training.step import Trainer
 
 STATE_FILE = "state.safetensors"
@@ -90,7 +90,7 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
         if target.exists():
             shutil.rmtree(target)  # damaged, or before a rollback: a sound one would have been gone on from
         os.replace(temporary, target)
-        sync_names(folder)
+        sync_folder(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # there still if the disk is full
     # Later ones are damaged, or they would have been gone on from, and count for nothing.
@@ -115,7 +115,7 @@ def load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[s
     """
     progress, damaged = _load_latest(folder, trainer)
     found = None if progress is None else progress.sha256
-    if any_process(found != from_first(found), trainer.device):
+    if any_process(found != broadcast_from_rank_0(found), trainer.device):
         raise TrivdError(
             f"The processes of torchrun find different checkpoints in {folder}. {' '.join(damaged)} All machines must "
             "see the same folder --out; mend that and repeat the command."

@@ -9,7 +9,7 @@ import torch
 from trivd.config import Config, override
 from trivd.data.loader import Batch
 from trivd.data.processes import WorkerLostError
-from trivd.runtime.distributed import from_all, is_peer_failure, lost_peer, rank
+from trivd.runtime.distributed import all_gather, is_peer_failure, lost_peer, rank
 from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.hardware import memory_bytes
 from trivd.training.plan import make_plan
@@ -151,11 +151,11 @@ class UnreadableClips:
 
     def total(self) -> int:
         """In all processes; all call it together."""
-        return sum(from_all(self._own))
+        return sum(all_gather(self._own))
 
     def new(self) -> list[str]:
         """What is to be said of all processes and was not before, as long as it is not much; all call it together."""
-        found = dict.fromkeys(sentence for waiting in from_all(self._waiting) for sentence in waiting)
+        found = dict.fromkeys(sentence for waiting in all_gather(self._waiting) for sentence in waiting)
         self._waiting = []
         new = [sentence for sentence in found if sentence not in self._said][: max(0, NAMED - len(self._said))]
         self._said += new

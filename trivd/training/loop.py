@@ -8,7 +8,7 @@ from rich.console import Console
 from trivd.config import Config, TrainingConfig
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.runtime.console import say
-from trivd.runtime.distributed import barrier, from_first, joined, rank, world_size
+from trivd.runtime.distributed import barrier, broadcast_from_rank_0, process_group, rank, world_size
 from trivd.runtime.hardware import choose_device, choose_precision, dtype_name
 from trivd.training.checkpoint import Progress, load_latest
 from trivd.training.faults import faults_explained
@@ -50,7 +50,7 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
     with (
         lasting_output(console),
         stop_on_signals() as stop,
-        joined(device, config.training.patience),
+        process_group(device, config.training.patience),
         ExitStack() as stack,
     ):
         said = console if rank() == 0 else Console(quiet=True)
@@ -64,7 +64,7 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
                     if sentence := run.check_data(data, listing):
                         say(said, sentence, "yellow")
                     config = stack.enter_context(run.opened(config, data, listing))
-                config = from_first(config)
+                config = broadcast_from_rank_0(config)
                 _say_batch(config.training, preset_batch, said)
                 with faults_explained(config, device, lambda: f"what {run.folder} holds is kept"):
                     session = _started(config, data, run, said, device, splits)
@@ -113,7 +113,7 @@ def _started(
     dtype = choose_precision(config.training.precision, device)
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
-        for line in dataset.report:
+        for line in dataset.summary:
             say(console, f"{split}: {line}")
     progress, damaged = load_latest(run.checkpoints, trainer)
     for line in damaged:

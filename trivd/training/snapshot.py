@@ -19,7 +19,7 @@ from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
 from trivd.pictures.draw import sample_grid, save_png
 from trivd.pictures.plots import DISTANCE
-from trivd.runtime.distributed import of_all_processes, rank, world_size
+from trivd.runtime.distributed import gather_rows, rank, world_size
 from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float, to_uint8
 from trivd.training.step import Trainer
@@ -105,7 +105,7 @@ class SplitScores:
         """Of all clips, in parts by the processes; fewer clips than processes by all of them."""
         if len(numbers) < world_size():
             return collect(part, numbers, self._settings.batch_size)
-        return of_all_processes(collect(part, numbers[rank() :: world_size()], self._settings.batch_size))
+        return gather_rows(collect(part, numbers[rank() :: world_size()], self._settings.batch_size))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from trivd.data.clips import open_clips
 from trivd.data.datasets.bair import BairTrajectory, find_bair, read_actions
 from trivd.data.formats.decode import first_frames, read_frames
 from trivd.data.formats.frames import UnreadableVideo
-from trivd.data.listing import ListedVideos
+from trivd.data.listing import ListingSource
 from trivd.runtime.errors import TrivdError
 
 FOLDER = "softmotion30_44k"
@@ -133,7 +133,7 @@ def test_what_is_damaged_is_skipped_and_counted(bair: Path, tmp_path: Path) -> N
     (train / "traj_0_to_1.tfrecords").write_bytes(changed)
     (train / "traj_1024_to_1024.tfrecords").rename(train / "traj_1024_to_1025.tfrecords")
     (train / "notes.txt").touch()
-    source = ListedVideos(find_bair(root, "image_aux1"), "train", 64, 3, 2)
+    source = ListingSource(find_bair(root, "image_aux1"), "train", 64, 3, 2)
     assert source.names == [
         "train/traj_0_to_1.tfrecords#1",
         "train/traj_256_to_257.tfrecords#0",
@@ -152,7 +152,7 @@ def test_what_is_damaged_is_skipped_and_counted(bair: Path, tmp_path: Path) -> N
 
 def test_a_file_that_goes_after_the_listing(bair: Path, tmp_path: Path) -> None:
     root = shutil.copytree(bair, tmp_path / "copy")
-    source = ListedVideos(find_bair(root, "image_aux1"), "test", 64, 3, 2)
+    source = ListingSource(find_bair(root, "image_aux1"), "test", 64, 3, 2)
     video = find_bair(root, "image_aux1").entries[-1].video
     (root / FOLDER / "test").rename(root / "elsewhere")
     with pytest.raises(UnreadableVideo, match="missing"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trivd.data.datasets.digits import MovingDigits
-from trivd.data.source import Split
+from trivd.data.splits import Split
 
 
 def make(

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from video_files import numbered_frames, write_video
 
 from trivd.data.datasets.folder import find_videos
-from trivd.data.listing import ListedVideos
-from trivd.data.parts import hashed_splits
+from trivd.data.listing import ListingSource
+from trivd.data.splits import hashed_splits
 from trivd.runtime.errors import TrivdError
 
 WEIZMANN = Path(__file__).parents[4] / "shared" / "data" / "weizmann"
 
 
-def open_folder(root: Path, split: str = "all", span: int = 8) -> ListedVideos:
+def open_folder(root: Path, split: str = "all", span: int = 8) -> ListingSource:
     found = find_videos(root, 0.3)
     if split == "all":
         found = replace(
             found, entries=tuple(replace(entry, split="train") for entry in found.entries), validation_share=None
         )
-    return ListedVideos(found, "train" if split == "all" else split, 32, 3, span)  # type: ignore[arg-type]
+    return ListingSource(found, "train" if split == "all" else split, 32, 3, span)  # type: ignore[arg-type]
 
 
 def state(root: Path) -> dict[str, tuple[int, int]]:
@@ -159,7 +159,7 @@ def test_real_videos() -> None:
     if not WEIZMANN.is_dir():
         pytest.skip(f"needs the development data in {WEIZMANN}")
     found = find_videos(WEIZMANN, 0.1)
-    train, validation = ListedVideos(found, "train", 64, 3, 16), ListedVideos(found, "validation", 64, 3, 16)
+    train, validation = ListingSource(found, "train", 64, 3, 16), ListingSource(found, "validation", 64, 3, 16)
     assert len(train.names) + len(validation.names) == 56
     assert len(train.classes) == 4
     assert train.classes == validation.classes

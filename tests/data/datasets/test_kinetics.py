@@ -13,7 +13,7 @@ from video_files import numbered_frames, write_video
 
 from trivd.data.datasets.kinetics import find_kinetics, is_kinetics, read_lists
 from trivd.data.formats.decode import UnreadableVideo
-from trivd.data.listing import Found, ListedVideos
+from trivd.data.listing import Listing, ListingSource
 from trivd.runtime.errors import TrivdError
 
 HEADER = "label,youtube_id,time_start,time_end,split"
@@ -58,11 +58,11 @@ def flat(root: Path) -> Path:
     return root
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> Listing:
     return find_kinetics(root, 0.3)
 
 
-def labelled(found: Found) -> list[tuple[str, str, str | None]]:
+def labelled(found: Listing) -> list[tuple[str, str, str | None]]:
     return [(entry.video.path.stem, entry.split, entry.class_name) for entry in found.entries]
 
 
@@ -83,7 +83,7 @@ def test_real_videos_of_the_flat_layout(tmp_path: Path) -> None:
             write_video(tmp_path / split / f"{name}.mp4", numbered_frames(10 + number))
     found = find(tmp_path)
     assert labelled(found) == EXPECTED
-    train, test = ListedVideos(found, "train", 32, 3, 8), ListedVideos(found, "test", 32, 3, 8)
+    train, test = ListingSource(found, "train", 32, 3, 8), ListingSource(found, "test", 32, 3, 8)
     assert train.classes == test.classes == CLASSES
     assert (train.lengths, train.labels) == ([10, 10, 10], [3, 2, 0])
     assert (test.lengths, test.labels, test.names) == ([12], [1], ["test/EEEEEEEEEEE_000999_001009.mp4"])
@@ -92,7 +92,7 @@ def test_real_videos_of_the_flat_layout(tmp_path: Path) -> None:
     found.entries[1].video.path.unlink()
     with pytest.raises(UnreadableVideo, match="missing"):
         train.read(0, 0, 8, 1)
-    assert "skipped train/AAAAAAAAAAA_000000_000010.mp4: missing" in ListedVideos(found, "train", 32, 3, 8).summary
+    assert "skipped train/AAAAAAAAAAA_000000_000010.mp4: missing" in ListingSource(found, "train", 32, 3, 8).summary
 
 
 @pytest.mark.parametrize("lists", ["", "annotations", "kinetics600"])
@@ -125,10 +125,10 @@ def test_what_is_missing_or_unlisted_is_counted(tmp_path: Path) -> None:
     assert labelled(found) == [*EXPECTED]
     assert "train: 3 of 50,003 listed videos (about 390,000 in the data set)" in found.notes
     with pytest.raises(TrivdError, match="50,000 missing"):
-        ListedVideos(found, "train", 32, 3, 8)
+        ListingSource(found, "train", 32, 3, 8)
     for entry in found.entries:
         write_video(entry.video.path, numbered_frames(10))
-    source = ListedVideos(found, "train", 32, 3, 8)
+    source = ListingSource(found, "train", 32, 3, 8)
     listed = [line for line in source.summary if line.startswith("skipped ")]
     assert listed[:4] == [
         f"skipped val/{FILES['val'][0]}.mp4: second copy",

@@ -13,7 +13,7 @@ from video_files import numbered_frames, write_video
 from trivd.config import DataConfig, Layout, ModelConfig
 from trivd.data.clips import open_clips
 from trivd.data.datasets.layouts import find
-from trivd.data.source import SPLITS, Split, balanced
+from trivd.data.splits import SPLITS, Split, balanced_splits
 from trivd.runtime.errors import TrivdError
 
 SMALL = ModelConfig(resolution=32, conditioning_frames=1, predicted_frames=2)
@@ -50,7 +50,7 @@ def test_each_layout_is_recognised_and_gives_clips(tmp_path: Path, layout: Layou
     assert found == find(root, DataConfig(layout=layout))
     train = open_clips(root, "train", DataConfig(), SMALL)
     held_out = open_clips(root, "validation", DataConfig(), SMALL)
-    assert f"layout {layout}" in train.report
+    assert f"layout {layout}" in train.summary
     assert held_out.split == ("test" if layout in ("bair", "ucf101") else "validation")
     assert train.evaluation_clip(0).video.shape == (3, 32, 32, 3)
 
@@ -90,14 +90,14 @@ def test_folders_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_papers_balanced_split_of_bair() -> None:
     splits: list[Split] = ["train"] * 43_264 + ["test"] * 256
-    new = balanced(splits)
+    new = balanced_splits(splits)
     assert Counter(new) == {"train": 30_284, "test": 13_236}
     assert new == ["train"] * 30_284 + ["test"] * 13_236
 
 
 @given(splits=st.lists(st.sampled_from(SPLITS)))
 def test_balanced_splits(splits: list[Split]) -> None:
-    new = balanced(splits)
+    new = balanced_splits(splits)
     was_train = [after for before, after in zip(splits, new, strict=True) if before == "train"]
     kept = was_train.count("train")
     assert set(new) <= {"train", "test"}

@@ -8,8 +8,8 @@ import pytest
 
 from trivd.data.datasets.folder import find_videos
 from trivd.data.datasets.split_names import split_of
-from trivd.data.listing import Found, ListedVideos
-from trivd.data.source import Split
+from trivd.data.listing import Listing, ListingSource
+from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
 
@@ -22,7 +22,7 @@ def touch(root: Path, folders: Sequence[str], count: int = 4) -> Path:
     return root
 
 
-def folders_of(found: Found, *splits: Split) -> set[str]:
+def folders_of(found: Listing, *splits: Split) -> set[str]:
     """The folders whose videos are in these splits."""
     return {str(Path(entry.name).parent) for entry in found.entries if entry.split in splits}
 
@@ -95,14 +95,14 @@ def test_held_out_videos_alone_are_not_trained_on(tmp_path: Path, folders: list[
     found = find_videos(touch(tmp_path, folders), 0.1)
     assert not folders_of(found, "train")
     with pytest.raises(TrivdError, match=r"no usable video for the split 'train', all are for .*Move those"):
-        ListedVideos(found, "train", 32, 3, 2)
+        ListingSource(found, "train", 32, 3, 2)
 
 
 def test_an_empty_training_folder(tmp_path: Path) -> None:
     touch(tmp_path, ["val"])
     (tmp_path / "train").mkdir()
     with pytest.raises(TrivdError, match=r"'train', all are for validation.*1 empty folder"):
-        ListedVideos(find_videos(tmp_path, 0.1), "train", 32, 3, 2)
+        ListingSource(find_videos(tmp_path, 0.1), "train", 32, 3, 2)
 
 
 def test_two_spellings_of_one_split_are_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from trivd.data.clips import open_clips
 from trivd.data.datasets.folder import find_videos
 from trivd.data.datasets.layouts import find
 from trivd.data.formats.decode import UnreadableVideo
-from trivd.data.listing import ListedVideos
+from trivd.data.listing import ListingSource
 from trivd.data.store.prepare import write_store
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
@@ -140,7 +140,7 @@ def test_folders_that_cannot_be_read_are_skipped(tmp_path: Path, monkeypatch: py
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    source = ListedVideos(find(root, DataConfig(validation_share=0.3)), "train", 32, 3, 2)
+    source = ListingSource(find(root, DataConfig(validation_share=0.3)), "train", 32, 3, 2)
     assert source.classes == ("a", "b")
     for name in ("closed", "b/closed"):
         assert f"skipped {name}: cannot be read (Permission denied)" in source.summary
@@ -193,7 +193,7 @@ def test_closed_folders_and_files(tmp_path: Path) -> None:
         for name, mode in modes.items():
             (root / name).chmod(mode)
         found = find(root, DataConfig())
-        names = [name for split in ("train", "validation") for name in ListedVideos(found, split, 32, 3, 2).names]  # type: ignore[arg-type]
+        names = [name for split in ("train", "validation") for name in ListingSource(found, split, 32, 3, 2).names]  # type: ignore[arg-type]
         assert sorted(names) == ["a/1.npy", "b/1.npy"]
     finally:
         for name in modes:
@@ -217,7 +217,7 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
     for seen in (root, tmp_path / "link"):
         found = find(seen, DataConfig())
-        sides = [ListedVideos(found, split, 32, 3, 2) for split in ("train", "validation")]  # type: ignore[arg-type]
+        sides = [ListingSource(found, split, 32, 3, 2) for split in ("train", "validation")]  # type: ignore[arg-type]
         names = {name for side in sides for name in side.names}
         assert names == {"a/1.npy", "a/2.npy", "b/1.npy", "b/2.npy"}
         reasons = {one.name: one.reason for side in sides for one in side.report.skipped}
@@ -249,13 +249,13 @@ def test_a_video_that_can_no_longer_be_read(tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied", "1.npy")
 
     root = arrays(tmp_path, "1.npy", "2.npy")
-    source = ListedVideos(find(root, DataConfig()), "train", 32, 3, 2)
+    source = ListingSource(find(root, DataConfig()), "train", 32, 3, 2)
     monkeypatch.setattr("trivd.data.formats.decode.VideoFile.frames", refuse)
     with pytest.raises(UnreadableVideo, match=r"\.npy cannot be used as a video: cannot be read \(Permission denied\)"):
         source.read(0, 0, 1, 1)
     monkeypatch.setattr("trivd.data.formats.decode.VideoFile.probe", refuse)
     with pytest.raises(TrivdError, match="2 cannot be read"):
-        ListedVideos(find(root, DataConfig()), "train", 32, 3, 2)
+        ListingSource(find(root, DataConfig()), "train", 32, 3, 2)
 
 
 NAMES = [
@@ -280,7 +280,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
         "a\nb/1.npy",
         "x" * 250 + ".npy",
     }
-    sides = [ListedVideos(found, split, 32, 3, 2) for split in ("train", "validation")]  # type: ignore[arg-type]
+    sides = [ListingSource(found, split, 32, 3, 2) for split in ("train", "validation")]  # type: ignore[arg-type]
     assert sum(len(side.names) for side in sides) == len(NAMES)
     for side in sides:
         assert side.read(0, 0, 2, 1).shape == (2, 32, 32, 3)

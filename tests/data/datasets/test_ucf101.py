@@ -12,7 +12,7 @@ from video_files import numbered_frames, write_video
 
 from trivd.data.datasets.ucf101 import find_ucf101, is_ucf101
 from trivd.data.formats.decode import UnreadableVideo
-from trivd.data.listing import ListedVideos
+from trivd.data.listing import ListingSource
 from trivd.runtime.errors import TrivdError
 
 LISTS = {
@@ -49,7 +49,7 @@ def test_real_videos_of_each_fold(tmp_path: Path) -> None:
     for number, video in enumerate(VIDEOS):
         write_video(tmp_path / "UCF-101" / video, numbered_frames(10 + number))
     found = find_ucf101(tmp_path, 1)
-    train, test = ListedVideos(found, "train", 32, 3, 8), ListedVideos(found, "test", 32, 3, 8)
+    train, test = ListingSource(found, "train", 32, 3, 8), ListingSource(found, "test", 32, 3, 8)
     assert train.classes == test.classes == ("ApplyEyeMakeup", "HandstandPushups", "Archery")
     assert (train.names, train.labels, train.lengths) == ([f"UCF-101/{v}" for v in VIDEOS[:2]], [0, 2], [10, 11])
     assert (test.names, test.labels, test.lengths) == ([f"UCF-101/{VIDEOS[2]}"], [1], [12])
@@ -57,8 +57,8 @@ def test_real_videos_of_each_fold(tmp_path: Path) -> None:
     assert "fold 1" in train.summary
     assert "test: 1 of 1 listed videos (3,783 in the data set)" in train.summary
     other = find_ucf101(tmp_path, 2)
-    assert ListedVideos(other, "train", 32, 3, 8).labels == [1]
-    assert ListedVideos(other, "test", 32, 3, 8).labels == [0, 2]
+    assert ListingSource(other, "train", 32, 3, 8).labels == [1]
+    assert ListingSource(other, "test", 32, 3, 8).labels == [0, 2]
     found.entries[0].video.path.unlink()
     with pytest.raises(UnreadableVideo, match="missing"):
         train.read(0, 0, 8, 1)

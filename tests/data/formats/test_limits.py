@@ -21,7 +21,7 @@ from trivd.data.datasets import layouts
 from trivd.data.formats.decode import UnreadableVideo, VideoFile, probe, read_frames
 from trivd.data.formats.frames import FrameConverter, OverLimit
 from trivd.data.formats.tfrecord import find_records, parse_example
-from trivd.data.listing import ListedVideos
+from trivd.data.listing import ListingSource
 from trivd.evaluation.predictions.subject import PredictionFiles
 
 
@@ -251,12 +251,12 @@ def test_playlists_lead_to_no_other_file(tmp_path: Path, text: str) -> None:
 def test_records_of_robots_are_limited(tmp_path: Path) -> None:
     root = write_bair(tmp_path, {"train/traj_0_to_1.tfrecords": [0, 1]})
     with pytest.raises(Exception, match=r"Skipped: 2 over limits\.max_video_bytes"):
-        ListedVideos(layouts.find(root, DataConfig(limits=VideoLimits(max_video_bytes=1000))), "train", 64, 3, 2)
+        ListingSource(layouts.find(root, DataConfig(limits=VideoLimits(max_video_bytes=1000))), "train", 64, 3, 2)
 
 
 def test_what_is_over_a_limit_is_skipped_and_reported(action_folder: Path) -> None:
     data = DataConfig(limits=replace(DEFAULT_LIMITS, max_video_frames=22))
-    source = ListedVideos(layouts.find(action_folder, data), "train", 32, 3, 8)
+    source = ListingSource(layouts.find(action_folder, data), "train", 32, 3, 8)
     assert max(source.lengths) <= 22
     assert any("over limits.max_video_frames (more than 22 frames)" in line for line in source.summary)
 

@@ -24,7 +24,7 @@ from trivd.data.formats.containers import opened
 from trivd.data.formats.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
 from trivd.data.formats.frame_index import checksum, frame_index, frames_from, promised_seconds
 from trivd.data.formats.frames import FrameConverter
-from trivd.data.listing import ListedVideos
+from trivd.data.listing import ListingSource
 
 COUNT = 40
 
@@ -111,9 +111,9 @@ def test_a_file_without_an_exact_way_in_says_so(tmp_path: Path, monkeypatch: pyt
     encode(tmp_path / "a.avi", encoding("mpeg4", ".avi"))
     nothing: Iterator[Any] = iter(())
     monkeypatch.setattr(frame_index_module, "frames_from", lambda *_: nothing)
-    assert not probe(tmp_path / "a.avi").enterable
+    assert not probe(tmp_path / "a.avi").seekable
     assert wrong_frames(tmp_path / "a.avi") == []
-    said = ListedVideos(find_videos(tmp_path, 0.1), "train", 32, 3, 2).summary
+    said = ListingSource(find_videos(tmp_path, 0.1), "train", 32, 3, 2).summary
     assert any("1 videos are read from their beginning" in line for line in said)
 
 

@@ -14,12 +14,12 @@ from video_files import numbered_frames
 
 from trivd.config import DataConfig
 from trivd.data.datasets.folder import find_videos
-from trivd.data.listing import ListedVideos
+from trivd.data.listing import ListingSource
 from trivd.data.store import prepare as prepare_module
-from trivd.data.store import units as units_module
+from trivd.data.store import shards as shards_module
 from trivd.data.store.prepare import write_store
-from trivd.data.store.reader import StoreSource, verify_store
-from trivd.data.store.units import Unit, write_shard
+from trivd.data.store.shards import ShardJob, write_shard
+from trivd.data.store.source import StoreSource, verify_store
 from trivd.runtime.errors import TrivdError
 
 DATA = DataConfig(validation_share=0.3)
@@ -94,7 +94,7 @@ def test_unreadable_videos_are_left_out_and_named(
         for number, frame in enumerate(numbered_frames(30)):
             Image.fromarray(frame).save(images / f"{number}.png")
         (images / "20.png").write_bytes(b"damaged farther on than a probe looks")
-    monkeypatch.setattr(units_module, "UNITS", 1)
+    monkeypatch.setattr(shards_module, "WANTED_SHARDS", 1)
     report = make(action_folder, tmp_path / "store")
     assert {str(skipped) for skipped in report.skipped} == {
         "skipped run/zero.mp4: zero bytes",
@@ -104,7 +104,7 @@ def test_unreadable_videos_are_left_out_and_named(
     assert [path.name for path in (tmp_path / "store" / "shards").glob("*.u8")] == ["00000.u8"]
     verify_store(tmp_path / "store")
     stored = StoreSource(tmp_path / "store", "train", 1, balanced=False)
-    folder = ListedVideos(find_videos(action_folder, 0.3), "train", 32, 3, 1)
+    folder = ListingSource(find_videos(action_folder, 0.3), "train", 32, 3, 1)
     after = stored.names.index("run/5.mp4")  # in the same shard
     length = stored.lengths[after]
     assert np.array_equal(stored.read(after, 0, length, 1), folder.read(folder.names.index("run/5.mp4"), 0, length, 1))
@@ -113,7 +113,7 @@ def test_unreadable_videos_are_left_out_and_named(
 def test_pixels_that_change_on_the_way_to_the_disk_are_noticed(
     action_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_badly(unit: Unit) -> None:
+    def write_badly(unit: ShardJob) -> None:
         write_shard(unit)
         shard = unit.root / "shards" / f"{unit.number:05}.u8"
         if unit.number in (1, 4):

@@ -17,9 +17,9 @@ from video_files import numbered_frames, write_video
 from trivd.commands.main import main
 from trivd.data.listing import Entry
 from trivd.data.store import prepare as prepare_module
-from trivd.data.store import units as units_module
-from trivd.data.store.reader import is_store, verify_store
-from trivd.data.store.units import Unit
+from trivd.data.store import shards as shards_module
+from trivd.data.store.shards import ShardJob
+from trivd.data.store.source import is_store, verify_store
 from trivd.runtime.errors import TrivdError
 
 
@@ -121,18 +121,18 @@ def test_a_signal_keeps_what_is_done(
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
 ) -> None:
-    append = units_module._append
+    append = shards_module._append
     words = ["prepare", str(action_folder), str(tmp_path / "store"), "--resolution", "32"]
     words += ["--validation-share", "0.3", "--workers", "1"]
 
-    def interrupted(file: Any, entry: Entry, label: int, unit: Unit) -> Any:
+    def interrupted(file: Any, entry: Entry, label: int, unit: ShardJob) -> Any:
         stored = append(file, entry, label, unit)
         if unit.number == 2:
             os.kill(os.getpid(), number)
         return stored
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(units_module, "_append", interrupted)
+    monkeypatch.setattr(shards_module, "_append", interrupted)
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 3
@@ -142,7 +142,7 @@ def test_a_signal_keeps_what_is_done(
     assert names == ["00000.json", "00000.u8", "00001.json", "00001.u8"]
     done = times(tmp_path / "store")
 
-    monkeypatch.setattr(units_module, "_append", append)
+    monkeypatch.setattr(shards_module, "_append", append)
     report = make(action_folder, tmp_path / "store")
     assert any(line.startswith("decoded 4 videos, ") for line in report.notes)
     assert len(report.lengths) == 6

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from trivd.config import DataConfig
 from trivd.data.datasets.folder import find_videos
-from trivd.data.listing import ListedVideos
-from trivd.data.source import SPLITS
-from trivd.data.store import reader as store_module
+from trivd.data.listing import ListingSource
+from trivd.data.splits import SPLITS
+from trivd.data.store import source as store_module
 from trivd.data.store.prepare import write_store
-from trivd.data.store.reader import DamagedVideo, StoreSource, is_store, verify_store
+from trivd.data.store.source import DamagedVideo, StoreSource, is_store, verify_store
 from trivd.runtime.errors import TrivdError
 
 DATA = DataConfig(validation_share=0.3)
@@ -39,7 +39,7 @@ def test_a_store_holds_the_folder_pixel_for_pixel(action_folder: Path, tmp_path:
     make(action_folder, tmp_path / "new" / "store", channels)
     for split in ("train", "validation"):
         stored = StoreSource(tmp_path / "new" / "store", split, 8, balanced=False)
-        folder = ListedVideos(find_videos(action_folder, 0.3), split, 32, channels, 8)
+        folder = ListingSource(find_videos(action_folder, 0.3), split, 32, channels, 8)
         assert (stored.classes, stored.names, stored.labels) == (folder.classes, folder.names, folder.labels)
         assert stored.lengths == folder.lengths
         for video, length in enumerate(stored.lengths):

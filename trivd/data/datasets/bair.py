@@ -17,9 +17,9 @@ from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.datasets.tree import is_hidden, printable
 from trivd.data.formats.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo, check_bytes
 from trivd.data.formats.tfrecord import Example, Record, find_records, parse_example, read_record
-from trivd.data.listing import Entry, Found
+from trivd.data.listing import Entry, Listing
 from trivd.data.scan_report import Skipped
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
 FOLDER = "softmotion30_44k"
@@ -113,7 +113,7 @@ def is_bair(root: Path) -> bool:
     return any(next(folder.glob("*.tfrecords"), None) is not None for folder in (root, *_split_folders(root).values()))
 
 
-def find_bair(root: Path, camera: str, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
+def find_bair(root: Path, camera: str, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
     """List the trajectories by number; of the record files, only the records' lengths are read.
 
     Args:
@@ -147,7 +147,7 @@ def find_bair(root: Path, camera: str, limits: VideoLimits = DEFAULT_LIMITS) -> 
                 for number, record in enumerate(records)
             ]
         notes.append(f"{split}: {len(entries) - before:,} of {OFFICIAL[split]:,} trajectories of the data set")
-    return Found(root, tuple(entries), (), tuple(skipped), (*notes, f"camera {camera}"))
+    return Listing(root, tuple(entries), (), tuple(skipped), (*notes, f"camera {camera}"))
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:

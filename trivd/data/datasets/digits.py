@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trivd.data.source import SPLITS, Split
+from trivd.data.splits import SPLITS, Split
 
 Floats = NDArray[np.float32]
 

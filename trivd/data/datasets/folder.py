@@ -22,16 +22,15 @@ from trivd.data.datasets.tree import Folder, printable
 from trivd.data.formats.arrays import ARRAY_SUFFIXES
 from trivd.data.formats.decode import VIDEO_SUFFIXES, VideoFile
 from trivd.data.formats.images import is_numbered_image
-from trivd.data.listing import Entry, Found
-from trivd.data.parts import hashed_splits
+from trivd.data.listing import Entry, Listing
 from trivd.data.scan_report import Skipped
-from trivd.data.source import SPLITS, Split
+from trivd.data.splits import SPLITS, Split, hashed_splits
 from trivd.runtime.errors import TrivdError
 
 MOST_NAMED = 8  # folders in one sentence
 
 
-def find_videos(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
+def find_videos(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
     """List the videos of a folder, with their splits and classes; none is opened.
 
     Args:
@@ -167,7 +166,7 @@ class _Listing:
         """The path from the root, with forward slashes."""
         return printable(path.relative_to(self.root).as_posix())
 
-    def found(self, validation_share: float) -> Found:
+    def found(self, validation_share: float) -> Listing:
         """All that was listed; without held-out videos, a hash chooses some."""
         if self.has_links:
             self.entries, repeated = _distinct(self.root, self.entries)
@@ -185,7 +184,7 @@ class _Listing:
             self.notes.append(f"no labels: {loose} videos lie beside the folders {', '.join(classes)}")
             classes = ()
         entries, skipped, notes = tuple(self.entries), tuple(self.skipped), tuple(self.notes)
-        return Found(self.root, entries, classes, skipped, notes, validation_share if is_open else None)
+        return Listing(self.root, entries, classes, skipped, notes, validation_share if is_open else None)
 
 
 def _distinct(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
+from trivd.data.datasets.annotations import bad_line, text_lines
 from trivd.data.datasets.folder import find_videos
-from trivd.data.datasets.lists import bad_line, text_lines
 from trivd.data.datasets.tree import is_folder, printable, scan, what_made
 from trivd.data.formats.decode import VIDEO_SUFFIXES, VideoFile
-from trivd.data.listing import Entry, Found
+from trivd.data.listing import Entry, Listing
 from trivd.data.scan_report import Skipped
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
 COLUMNS = ("youtube_id", "time_start", "time_end", "split")
@@ -59,7 +59,7 @@ def is_kinetics(root: Path) -> bool:
     return any(set(COLUMNS) <= set(_header(path)) for path in _csv_files(root)) or _is_named_so(root)
 
 
-def find_kinetics(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
+def find_kinetics(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
     """List the videos in the order of the lists; the folders are read once, and no file is touched.
 
     Args:
@@ -101,7 +101,7 @@ def find_kinetics(root: Path, validation_share: float, limits: VideoLimits = DEF
     if classes and without:  # 0 would be a class
         notes.append(f"no labels: {', '.join(without)} has none; take DeepMind's list, or remove it, to have classes")
         classes = ()
-    return Found(root, tuple(entries), classes, tuple(skipped), tuple(notes))
+    return Listing(root, tuple(entries), classes, tuple(skipped), tuple(notes))
 
 
 def read_lists(paths: list[Path]) -> tuple[dict[str, _Listed], int]:

@@ -14,14 +14,14 @@ from trivd.data.datasets.folder import find_videos
 from trivd.data.datasets.kinetics import find_kinetics, is_kinetics
 from trivd.data.datasets.tree import Folder
 from trivd.data.datasets.ucf101 import find_ucf101, is_ucf101
-from trivd.data.listing import Found
-from trivd.data.source import balanced
+from trivd.data.listing import Listing
+from trivd.data.splits import balanced_splits
 from trivd.runtime.errors import TrivdError
 
 RECOGNISED: dict[Layout, Callable[[Path], bool]] = {"bair": is_bair, "ucf101": is_ucf101, "kinetics600": is_kinetics}
 
 
-def find(root: Path, data: DataConfig) -> Found:
+def find(root: Path, data: DataConfig) -> Listing:
     """List the videos of a data set in the layout `data.layout`; none is opened.
 
     A single video file is a data set of one. With `data.balanced_split`, training keeps the first 70% of its videos,
@@ -56,8 +56,8 @@ def recognise(root: Path) -> Layout:
     return next((layout for layout, fits in RECOGNISED.items() if fits(root)), "folder")
 
 
-def _balance(found: Found) -> Found:
-    splits = balanced([entry.split for entry in found.entries])
+def _balance(found: Listing) -> Listing:
+    splits = balanced_splits([entry.split for entry in found.entries])
     entries = tuple(replace(entry, split=split) for entry, split in zip(found.entries, splits, strict=True))
     count = Counter(splits)
     return replace(

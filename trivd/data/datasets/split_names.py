@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from trivd.data.source import Split
+from trivd.data.splits import Split
 
 _SPELLINGS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training", "trainval", "trn"),

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
-from trivd.data.datasets.lists import bad_line, text_lines
+from trivd.data.datasets.annotations import bad_line, text_lines
 from trivd.data.datasets.tree import is_folder, printable, scan
 from trivd.data.formats.decode import VideoFile
-from trivd.data.listing import Entry, Found
+from trivd.data.listing import Entry, Listing
 from trivd.data.scan_report import Skipped
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
 VIDEOS = ("UCF-101", "UCF101")
@@ -39,7 +39,7 @@ def is_ucf101(root: Path) -> bool:
     return any((folder / name).is_file() for folder in near for name in names)
 
 
-def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> Found:
+def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
     """List the videos of a fold in the order of its lists; the class folders are read once, and no file is touched.
 
     Args:
@@ -72,7 +72,7 @@ def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> 
         counts = f"{len(entries) - there:,} of {len(listed) - before:,} listed videos"
         notes.append(f"{split}: {counts} ({OFFICIAL[fold][split]:,} in the data set)")
     skipped += [Skipped(printable(prefix + video), "in no list") for video in sorted(unlisted)]
-    return Found(root, tuple(entries), tuple(classes), tuple(skipped), tuple(notes))
+    return Listing(root, tuple(entries), tuple(classes), tuple(skipped), tuple(notes))
 
 
 def _list_folders(root: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trivd.config import VideoLimits
 from trivd.data.formats.frames import UnreadableVideo, check_bytes, check_frame, check_length
-from trivd.runtime.files import ARRAY_HEADERS, unpacked_sizes
+from trivd.runtime.files import ARRAY_HEADER_LOCK, unpacked_sizes
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 VIDEO_NAMES = ("video", "frames")  # of the array that is meant where an .npz file holds several
@@ -24,7 +24,7 @@ def open_array(path: Path, limits: VideoLimits) -> NDArray[np.uint8]:
         UnreadableVideo: no array, one of another shape or type, several arrays, or one beyond the limits.
     """
     try:
-        with ARRAY_HEADERS:
+        with ARRAY_HEADER_LOCK:
             loaded = np.load(path, mmap_mode="r", allow_pickle=False)
             array = _member(path, loaded, limits) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
     except UnreadableVideo:

@@ -55,7 +55,7 @@ class FrameIndex:
     marks: NDArray[np.int64]  # what each frame is known by: its time stamp, or a checksum of its pixels
     by_content: bool  # which of the two
     entries: list[Entry] = field(default_factory=list)  # in order; those that turn out inexact are removed
-    enterable: bool = True  # False: there are keyframes, but no exact way in
+    seekable: bool = True  # False: there are keyframes, but no exact way in
 
     @property
     def frames(self) -> int:
@@ -74,9 +74,9 @@ class FrameIndex:
     def remove(self, entry: Entry) -> None:
         """Strike out an entry that does not lead to the right frames; where a second one fails, all of them."""
         self.entries.remove(entry)
-        if not self.enterable:
+        if not self.seekable:
             self.entries.clear()
-        self.enterable = False
+        self.seekable = False
 
 
 def frames_from(video: OpenVideo, index: FrameIndex, entry: Entry) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -174,8 +174,8 @@ def _build(path: Path, limits: VideoLimits, by_content: bool) -> FrameIndex:
         entry = index.entries[len(index.entries) // 2]
         with opened(path, limits) as video:
             wanted = min(2, index.frames - entry.number)
-            index.enterable = len([*zip(range(wanted), frames_from(video, index, entry), strict=False)]) == wanted
-        if not index.enterable:
+            index.seekable = len([*zip(range(wanted), frames_from(video, index, entry), strict=False)]) == wanted
+        if not index.seekable:
             index.entries.clear()
     return index
 

@@ -26,7 +26,7 @@ class VideoInfo:
     frames: int
     height: int
     width: int
-    enterable: bool = True  # False: only a reading from its beginning gives the right frames
+    seekable: bool = True  # False: only a reading from its beginning gives the right frames
 
 
 class UnreadableVideo(TrivdError):  # noqa: N818

@@ -19,7 +19,7 @@ def probe(path: Path, limits: VideoLimits) -> VideoInfo:
     if path.stat().st_size == 0:
         raise UnreadableVideo(path, "zero bytes")
     index = frame_index(path, limits)
-    return VideoInfo(index.frames, index.height, index.width, index.enterable)
+    return VideoInfo(index.frames, index.height, index.width, index.seekable)
 
 
 def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits) -> Iterator[Frame]:

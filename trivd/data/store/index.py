@@ -19,7 +19,7 @@ import numpy as np
 
 from trivd.data.formats.frames import READER
 from trivd.data.scan_report import Skipped
-from trivd.data.source import SPLITS, Split
+from trivd.data.splits import SPLITS, Split
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import read_json, write_atomically
 
@@ -61,7 +61,7 @@ class StoreIndex:
 
 
 @dataclass(frozen=True)
-class ShardRecord:
+class ShardIndex:
     """All of a shard's own JSON file."""
 
     bytes: int
@@ -74,7 +74,7 @@ def shard_path(root: Path, number: int) -> Path:
     return root / SHARDS / f"{number:05}.u8"
 
 
-def record_path(root: Path, number: int) -> Path:
+def shard_index_path(root: Path, number: int) -> Path:
     """The file that says what is in a shard."""
     return shard_path(root, number).with_suffix(".json")
 
@@ -106,22 +106,22 @@ def _check_type(kind: type, name: str, values: Iterable[Any]) -> None:
         raise TypeError(f"something in {name} is no {kind.__name__}")
 
 
-def write_record(root: Path, number: int, record: ShardRecord) -> None:
+def write_shard_index(root: Path, number: int, record: ShardIndex) -> None:
     """Say that a shard is done."""
     values = {
         "bytes": record.bytes,
         "videos": columns(record.videos),
         "skipped": [asdict(skipped) for skipped in record.skipped],
     }
-    write_atomically(record_path(root, number), json.dumps(values).encode())
+    write_atomically(shard_index_path(root, number), json.dumps(values).encode())
 
 
-def read_record(root: Path, number: int) -> ShardRecord | None:
+def read_shard_index(root: Path, number: int) -> ShardIndex | None:
     """What is in a shard; None unless it is done and still has its size."""
     try:
-        values = read_json(record_path(root, number), LARGEST_INDEX)
+        values = read_json(shard_index_path(root, number), LARGEST_INDEX)
         skipped = tuple(Skipped(**row) for row in values["skipped"])
-        record = ShardRecord(values["bytes"], tuple(from_columns(values["videos"])), skipped)
+        record = ShardIndex(values["bytes"], tuple(from_columns(values["videos"])), skipped)
         size = shard_path(root, number).stat().st_size
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # a crash of the machine may leave an empty file
         return None

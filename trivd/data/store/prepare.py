@@ -24,8 +24,8 @@ from trivd.config import DEFAULT_LIMITS, DataConfig
 from trivd.data.datasets import layouts
 from trivd.data.formats.decode import VideoInfo
 from trivd.data.formats.frames import READER
-from trivd.data.listing import Entry, Found, nothing_usable, probe_all
-from trivd.data.processes import Job, Ranks, Result, Workers
+from trivd.data.listing import Entry, Listing, nothing_usable, probe_all
+from trivd.data.processes import Job, RankShare, Result, Workers
 from trivd.data.scan_report import ScanReport, Skipped
 from trivd.data.store.index import (
     FORMAT,
@@ -34,16 +34,16 @@ from trivd.data.store.index import (
     PLAN,
     SHARDS,
     VERSION,
-    ShardRecord,
+    ShardIndex,
     StoreIndex,
     read_index,
     shard_path,
     write_index,
 )
-from trivd.data.store.reader import older_reader
-from trivd.data.store.units import Unit, cut_units, verify_shard, write_shard
+from trivd.data.store.shards import ShardJob, plan_shards, verify_shard, write_shard
+from trivd.data.store.source import older_reader
 from trivd.runtime.console import say
-from trivd.runtime.distributed import barrier, joined
+from trivd.runtime.distributed import barrier, process_group
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import read_json, write_atomically
 
@@ -91,8 +91,8 @@ def write_store(
         raise TrivdError(f"{destination} lies within the videos' folder; name a place outside of {source_root}.")
     found = layouts.find(source_root, replace(data, balanced_split=False))  # a store gives that split when it is read
     plan = _plan(source_root, found, resolution, channels, data)
-    with joined(torch.device("cpu"), PATIENCE):
-        ranks = Ranks()
+    with process_group(torch.device("cpu"), PATIENCE):
+        ranks = RankShare()
         if ranks.rank == 0:
             _open(destination, plan)
         barrier()
@@ -116,18 +116,18 @@ def write_store(
 class _Preparation:
     """One call's way from a listing to a store; of n processes each takes every n-th job."""
 
-    found: Found
+    found: Listing
     root: Path  # of the store
     resolution: int
     channels: int
-    ranks: Ranks
+    ranks: RankShare
     pool: Workers
     console: Console | None
 
     def run(self) -> ScanReport | None:
         probes = self.probe()
         unreadable = [seen for seen in probes if isinstance(seen, Skipped)]
-        units = cut_units(self.root, self.found, probes, self.resolution, self.channels)
+        units = plan_shards(self.root, self.found, probes, self.resolution, self.channels)
         before = [unit.record() for unit in units]
         undone = [unit for unit, record in zip(units, before, strict=True) if record is None]
         if self.ranks.rank == 0:
@@ -173,7 +173,7 @@ class _Preparation:
             probes += seen
         return probes
 
-    def check_space(self, units: list[Unit]) -> None:
+    def check_space(self, units: list[ShardJob]) -> None:
         """Say what the units that are left will take; raise TrivdError if the disk has not as much."""
         splits: Counter[str] = Counter()
         for unit in units:
@@ -192,7 +192,7 @@ class _Preparation:
             say(self.console, line)
 
     def finish(
-        self, units: list[Unit], before: list[ShardRecord | None], unreadable: list[Skipped], seconds: float
+        self, units: list[ShardJob], before: list[ShardIndex | None], unreadable: list[Skipped], seconds: float
     ) -> ScanReport:
         """Write the index; `before` are the records from before this call, `seconds` the time that the others took."""
         records = []
@@ -226,7 +226,7 @@ class _Preparation:
         return ScanReport(f"{self.root} (store)", self.found.classes, lengths, 1, tuple(skipped), notes)
 
 
-def _plan(source_root: Path, found: Found, resolution: int, channels: int, data: DataConfig) -> dict[str, Any]:
+def _plan(source_root: Path, found: Listing, resolution: int, channels: int, data: DataConfig) -> dict[str, Any]:
     """All that decides what a store will hold, as JSON values."""
     digest = hashlib.sha256()
     for entry in found.entries:
@@ -291,7 +291,7 @@ def _remove_empty(root: Path) -> None:
             folder.rmdir()
 
 
-def _remove_temporaries(destination: Path, ranks: Ranks) -> None:
+def _remove_temporaries(destination: Path, ranks: RankShare) -> None:
     """Remove what killed processes left half written; each process looks after the numbers that are its share."""
     for folder in (destination, destination / SHARDS, destination / PROBES):
         for path in folder.glob("*.tmp"):

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trivd.config import VideoLimits
 from trivd.data.formats.decode import probe, read_frames
 from trivd.data.formats.frames import UnreadableVideo, VideoInfo, check_bytes, check_frame, check_length
-from trivd.runtime.files import ARRAY_HEADERS, unpacked_sizes
+from trivd.runtime.files import ARRAY_HEADER_LOCK, unpacked_sizes
+from trivd.runtime.pixels import Pixels
 
-Pixels = NDArray[np.uint8]
 ARRAY_SUFFIXES = (".npy", ".npz")
 FUTURES = "futures"  # the array of an .npz file that holds samples, as `trivd predict --npz` calls it
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -140,6 +139,6 @@ def _open(path: Path) -> IO[bytes]:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Shape, whether columns come first, and type."""
-    with ARRAY_HEADERS:
+    with ARRAY_HEADER_LOCK:
         shape, fortran_order, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
     return shape, fortran_order, dtype

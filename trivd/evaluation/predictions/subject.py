@@ -10,14 +10,14 @@ from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.clips import Clip
-from trivd.data.source import Split
+from trivd.data.splits import Split
 from trivd.evaluation.evaluate import Progress
 from trivd.evaluation.predictions.folders import KINDS, Preferred, is_of_predict, predictions_by_name, videos_by_name
-from trivd.evaluation.predictions.samples import Pixels, Samples, find_samples, open_video
+from trivd.evaluation.predictions.samples import Samples, find_samples, open_video
 from trivd.evaluation.scorer import Clips
 from trivd.runtime.distributed import rank, world_size
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.pixels import to_float
+from trivd.runtime.pixels import Pixels, to_float
 
 
 class PredictionFiles:
@@ -69,7 +69,7 @@ class PredictionFiles:
         self.frames, self._height, self._width = self._shape()
         factors = {self._factor(samples) for found in self._predictions for samples in found} - {1}
         sizes = f"{self.frames} frames of {self._width} x {self._height}"
-        self.report = [f"{truth}: {len(names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
+        self.summary = [f"{truth}: {len(names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
         self.notes: list[str] = []  # on which files are scored, and how
         if preferred:
             self.notes.append(

@@ -11,9 +11,8 @@ from video_files import numbered_frames, write_video
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.clips import VideoClips, open_clips
 from trivd.data.datasets.folder import find_videos
-from trivd.data.listing import ListedVideos
-from trivd.data.parts import divide, hashed_splits
-from trivd.data.source import Split
+from trivd.data.listing import ListingSource
+from trivd.data.splits import Split, divide, hashed_splits
 from trivd.data.store.prepare import write_store
 from trivd.runtime.errors import TrivdError
 
@@ -52,8 +51,8 @@ def test_one_video_is_cut_in_time(tmp_path: Path, kind: str) -> None:
         data = tmp_path / "store"
     assert seen(data, "train") == set(range(42))
     assert seen(data, "validation") == seen(data, "test") == set(range(42, 60))
-    report = open_clips(data, "train", DATA, SMALL).report
-    assert any("cut in time: frames 0 to 41 for training, 42 to 59 for validation" in line for line in report)
+    summary = open_clips(data, "train", DATA, SMALL).summary
+    assert any("cut in time: frames 0 to 41 for training, 42 to 59 for validation" in line for line in summary)
 
 
 @given(frames=st.integers(2, 400), span=st.integers(1, 30), share=st.floats(0.01, 0.99))
@@ -92,7 +91,7 @@ def test_bad_videos_leave_no_split_empty(tmp_path: Path) -> None:
             else:
                 save(root / name, 12)
         found = find_videos(root, 0.3)
-        sides = {split: ListedVideos(found, split, 32, 3, 5) for split in ("train", "validation")}
+        sides = {split: ListingSource(found, split, 32, 3, 5) for split in ("train", "validation")}
         assert sorted(sides["train"].names + sides["validation"].names) == sorted(set(names) - set(bad))
         assert sides["train"].names
         assert sides["validation"].names

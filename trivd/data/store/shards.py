@@ -14,28 +14,28 @@ import numpy as np
 
 from trivd.data.formats.decode import UnreadableVideo, VideoInfo
 from trivd.data.formats.frames import FrameConverter, resized
-from trivd.data.listing import Entry, Found
+from trivd.data.listing import Entry, Listing
 from trivd.data.scan_report import Skipped
 from trivd.data.store.index import (
     CHECKSUM,
-    ShardRecord,
+    ShardIndex,
     StoredVideo,
     changed_videos,
-    read_record,
-    record_path,
+    read_shard_index,
+    shard_index_path,
     shard_path,
     video_bytes,
-    write_record,
+    write_shard_index,
 )
 from trivd.runtime.errors import TrivdError
 
-UNIT_VIDEOS = 64  # at most
-UNIT_BYTES = 1 << 28  # at most, unless one video alone has more
-UNITS = 64  # wanted at least where there are as many videos, so that few videos, too, occupy all cores
+SHARD_VIDEOS = 64  # at most
+SHARD_BYTES = 1 << 28  # at most, unless one video alone has more
+WANTED_SHARDS = 64  # wanted at least where there are as many videos, so that few videos, too, occupy all cores
 
 
 @dataclass(frozen=True)
-class Unit:
+class ShardJob:
     """Videos that become one shard."""
 
     root: Path  # of the store
@@ -46,18 +46,18 @@ class Unit:
     resolution: int
     channels: int
 
-    def record(self) -> ShardRecord | None:
+    def record(self) -> ShardIndex | None:
         """What is in the shard; None unless it is done."""
-        record = read_record(self.root, self.number)
+        record = read_shard_index(self.root, self.number)
         if record is None:
             return None
         names = {video.name for video in record.videos} | {skipped.name for skipped in record.skipped}
         return record if names == {entry.name for entry in self.entries} else None
 
 
-def cut_units(
-    root: Path, found: Found, probes: Sequence[VideoInfo | Skipped], resolution: int, channels: int
-) -> list[Unit]:
+def plan_shards(
+    root: Path, found: Listing, probes: Sequence[VideoInfo | Skipped], resolution: int, channels: int
+) -> list[ShardJob]:
     """All units of a listing.
 
     Args:
@@ -73,23 +73,23 @@ def cut_units(
         if isinstance(seen, VideoInfo)
     ]
     labels = found.labels([entry for entry, _ in readable])
-    most = min(UNIT_VIDEOS, max(1, len(readable) // UNITS))
+    most = min(SHARD_VIDEOS, max(1, len(readable) // WANTED_SHARDS))
     runs: list[list[tuple[Entry, int, int]]] = []
     total = 0
     for (entry, size), label in zip(readable, labels, strict=True):
         total += size
-        if not runs or len(runs[-1]) == most or total > UNIT_BYTES:
+        if not runs or len(runs[-1]) == most or total > SHARD_BYTES:
             runs.append([])
             total = size
         runs[-1].append((entry, label, size))
     units = []
     for number, run in enumerate(runs):
         entries, numbers, sizes = zip(*run, strict=True)
-        units.append(Unit(root, number, entries, numbers, sizes, resolution, channels))
+        units.append(ShardJob(root, number, entries, numbers, sizes, resolution, channels))
     return units
 
 
-def write_shard(unit: Unit) -> None:
+def write_shard(unit: ShardJob) -> None:
     """Decode a unit into its shard, then say that it is done.
 
     Raises:
@@ -112,7 +112,7 @@ def write_shard(unit: Unit) -> None:
             file.flush()
             os.fsync(file.fileno())  # else the record might survive a power cut, and the pixels not
         os.replace(temporary, path)
-        write_record(unit.root, unit.number, ShardRecord(size, tuple(videos), tuple(skipped)))
+        write_shard_index(unit.root, unit.number, ShardIndex(size, tuple(videos), tuple(skipped)))
     except OSError as error:
         raise TrivdError(
             f"{path} could not be written: {error}; mend that and repeat the command: finished shards are kept."
@@ -121,7 +121,7 @@ def write_shard(unit: Unit) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _append(file: BinaryIO, entry: Entry, label: int, unit: Unit) -> StoredVideo:
+def _append(file: BinaryIO, entry: Entry, label: int, unit: ShardJob) -> StoredVideo:
     """Decode one video to the end of the file, a frame at a time."""
     offset, whole, checksums = file.tell(), 0, []
     shape: tuple[int, ...] = ()
@@ -138,12 +138,12 @@ def _append(file: BinaryIO, entry: Entry, label: int, unit: Unit) -> StoredVideo
     return StoredVideo(entry.name, label, entry.split, len(checksums), shape[0], shape[1], unit.number, offset, whole)
 
 
-def verify_shard(unit: Unit) -> list[str]:
+def verify_shard(unit: ShardJob) -> list[str]:
     """Names of the videos that are not as they were written; their shard then counts as not done."""
     record = unit.record()
     if record is None:
         return [entry.name for entry in unit.entries]
     changed = changed_videos(shard_path(unit.root, unit.number), record.videos, unit.channels)
     if changed:
-        record_path(unit.root, unit.number).unlink()
+        shard_index_path(unit.root, unit.number).unlink()
     return changed

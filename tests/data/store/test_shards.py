@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivd.data.formats.decode import VideoFile, VideoInfo
-from trivd.data.listing import Entry, Found
+from trivd.data.listing import Entry, Listing
 from trivd.data.processes import Workers
 from trivd.data.scan_report import Skipped
-from trivd.data.store.units import cut_units
+from trivd.data.store.shards import plan_shards
 from trivd.runtime.errors import TrivdError
 
 
@@ -23,11 +23,11 @@ from trivd.runtime.errors import TrivdError
 def test_units_are_runs_of_the_listing(videos: list[int | None], channels: int) -> None:
     """Frames of each video, None for those that are unreadable; a frame is 32 x 32."""
     entries = tuple(Entry(VideoFile(Path("v")), str(n), "train", None) for n in range(len(videos)))
-    found = Found(Path("root"), entries, (), (), ())
+    found = Listing(Path("root"), entries, (), (), ())
     probes = [
         Skipped(str(n), "bad") if frames is None else VideoInfo(frames, 64, 64) for n, frames in enumerate(videos)
     ]
-    units = cut_units(Path("store"), found, probes, 32, channels)
+    units = plan_shards(Path("store"), found, probes, 32, channels)
     assert [unit.number for unit in units] == list(range(len(units)))
     joined = [(entry.name, size) for unit in units for entry, size in zip(unit.entries, unit.sizes, strict=True)]
     readable = [(str(n), frames * (32 * 32 * channels + 4)) for n, frames in enumerate(videos) if frames is not None]
@@ -39,10 +39,10 @@ def test_units_are_runs_of_the_listing(videos: list[int | None], channels: int) 
 
 def test_large_sets_have_large_units() -> None:
     entries = tuple(Entry(VideoFile(Path("v")), str(n), "train", None) for n in range(64 * 64 + 1))
-    found = Found(Path("root"), entries, (), (), ())
-    units = cut_units(Path("store"), found, [VideoInfo(10, 64, 64)] * len(entries), 32, 3)
+    found = Listing(Path("root"), entries, (), (), ())
+    units = plan_shards(Path("store"), found, [VideoInfo(10, 64, 64)] * len(entries), 32, 3)
     assert [len(unit.entries) for unit in units] == [64] * 64 + [1]
-    units = cut_units(Path("store"), found, [VideoInfo(300, 64, 96)] * len(entries), 64, 3)
+    units = plan_shards(Path("store"), found, [VideoInfo(300, 64, 96)] * len(entries), 64, 3)
     assert {len(unit.entries) for unit in units[:-1]} == {2**28 // (300 * 64 * 96 * 3)}
 
 

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from trivd.config import DataConfig
 from trivd.data.formats.frames import READER, UnreadableVideo
 from trivd.data.listing import TOO_SHORT, nothing_usable
-from trivd.data.parts import Part, divide
 from trivd.data.scan_report import ScanReport, Skipped
-from trivd.data.source import Split, existing_split
-from trivd.data.source import balanced as balanced_splits
+from trivd.data.splits import Segment, Split, balanced_splits, divide, existing_split
 from trivd.data.store.index import CHECKSUM, StoredVideo, is_store, read_index, shard_path, verify_store
 
 __all__ = ["StoreSource", "is_store", "verify_store"]
@@ -42,8 +40,8 @@ class StoreSource:
         root: the store's folder.
         split: which videos; the store remembers their splits.
         span: frames below which a video is too short.
-        balanced: take the paper's balanced split of the stored videos instead of their own; see `source.balanced`.
-        validation_share: of what is held out where the store holds out no video; see `trivd.data.parts`.
+        balanced: take the paper's balanced split of the stored videos instead of their own; see `balanced_splits`.
+        validation_share: of what is held out where the store holds out no video; see `trivd.data.splits`.
 
     Raises:
         TrivdError: this is no store, it is unfinished or damaged, or has nothing usable in this split.
@@ -69,19 +67,19 @@ class StoreSource:
         self.split = existing_split({"train", "validation"} if is_open else set(splits), split)
         wanted = [video for video, of in zip(index.videos, splits, strict=True) if is_open or of == self.split]
         used = [video for video in wanted if video.frames >= span]
-        parts = [Part(number, self.split, 0, video.frames) for number, video in enumerate(used)]
+        segments = [Segment(number, self.split, 0, video.frames) for number, video in enumerate(used)]
         notes: tuple[str, ...] = ()
         if is_open and used:
             names, lengths = [video.name for video in used], [video.frames for video in used]
-            parts, note = divide(root, names, lengths, span, validation_share)
-            parts, notes = [part for part in parts if part.split == self.split], (note,)
+            segments, note = divide(root, names, lengths, span, validation_share)
+            segments, notes = [segment for segment in segments if segment.split == self.split], (note,)
         if index.reader < READER:
             notes = (*notes, older_reader(root))
-        self._videos = [used[part.video] for part in parts]
-        self._first = [part.first for part in parts]
+        self._videos = [used[segment.video] for segment in segments]
+        self._first = [segment.first for segment in segments]
         self.names = [video.name for video in self._videos]
         self.labels = [video.label for video in self._videos]
-        self.lengths = [part.frames for part in parts]
+        self.lengths = [segment.frames for segment in segments]
         skipped = [
             Skipped(video.name, TOO_SHORT, f"{video.frames} of {span} frames")
             for video in wanted
