@@ -14,20 +14,12 @@ from trivd.data.formats.decode import probe, read_frames
 from trivd.models.generator import Generator
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels
 
 MakeConfig = Callable[..., Config]
 MakeGenerator = Callable[..., Generator]
-OPTIONS: dict[str, Any] = {
-    "samples": 2,
-    "truncation": None,
-    "seed": 0,
-    "frames": None,
-    "start": None,
-    "label": 0,
-    "npz": False,
-}
 
 
 def numbered(count: int = 12, size: int = 32) -> Pixels:
@@ -56,8 +48,8 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path / "clip.npy"
 
 
-def write(predictor: Predictor, clip: Path, out: Path, **options: Any) -> list[str]:
-    return list(write_futures(predictor, clip, out, **(OPTIONS | options)))
+def write(predictor: Predictor, clip: Path, out: Path, frames: int | None = None, **options: Any) -> list[str]:
+    return list(write_futures(predictor, clip, out, Sampling(2, frames=frames), **options))
 
 
 @pytest.mark.parametrize(

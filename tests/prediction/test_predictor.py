@@ -18,6 +18,7 @@ from trivd.evaluation.scorer import clip_latents
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
 from trivd.prediction.predictor import Predictor
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels, to_float, to_uint8
 
@@ -117,11 +118,11 @@ def test_models_that_predict_less_than_they_are_given_keep_the_newest_frames(
 
 
 def test_motion_comes_with_the_futures(predictor: Predictor) -> None:
-    futures = predictor.draw(past(), 2, None, 0, 7, 0, motion=True)
+    futures = predictor.draw(past(), Sampling(2, frames=7), motion=True)
     assert futures.motion is not None
     assert futures.motion.shape == (7, 2, 2, SIZE, SIZE)
     assert futures.motion.isfinite().all()
-    assert predictor.draw(past(), 2, None, 0, None, 0, motion=False).motion is None
+    assert predictor.draw(past(), Sampling(2)).motion is None
     assert np.array_equal(futures.video, predictor.predict(past(), 2, frames=7))
 
 

@@ -7,12 +7,10 @@ import tyro
 from rich.console import Console
 
 from trivd.commands.status import DONE
-from trivd.config import (
-    DEFAULT_LIMITS,
-    VideoLimits,
-)
+from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.console import say
 from trivd.runtime.files import check_output_folder
 
@@ -31,7 +29,7 @@ class Predict:
     """Draw z's entries beyond it again: 0.8 is moderate, 0 gives the one future of z = 0."""
     seed: int = 0
     frames: int | None = None
-    """Frames of each future; more than the model's own are drawn by going on from its own frames."""
+    """Frames of each future; beyond the model's own number it continues from its own frames."""
     start: int | None = None
     """Number of the first given frame; the rest of the clip is then shown as the truth. Default: the clip's end."""
     label: int = 0
@@ -46,18 +44,9 @@ class Predict:
         out = self.out or Path("predictions") / self.clip.stem
         check_output_folder(out, empty=True)
         predictor = Predictor.from_pretrained(self.model)
+        sampling = Sampling(self.samples, self.truncation, self.seed, self.frames, self.label)
         for line in write_futures(
-            predictor,
-            self.clip,
-            out,
-            self.samples,
-            self.truncation,
-            self.seed,
-            self.frames,
-            self.start,
-            self.label,
-            self.npz,
-            self.limits,
+            predictor, self.clip, out, sampling, start=self.start, npz=self.npz, limits=self.limits
         ):
             say(console, line)
         return DONE

@@ -30,6 +30,8 @@ GRID_WIDTH = 2400  # px; longer rows are wrapped
 FONT_SIZE = 18  # px
 GAP = 4  # px between frames
 BAR = 4  # px, the coloured bar above frames
+FPS = 8.0  # of videos of futures: slow enough to see the frames
+GIF_SCALE = 4  # enlargement of their GIFs
 VIEWABLE = 256  # px, the smaller side of a written MP4 is at least that
 
 # The colour wheel of the Middlebury flow benchmark (Baker et al. 2011): its hues, and the steps from each to the next.

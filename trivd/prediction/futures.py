@@ -1,4 +1,4 @@
-"""The files of `trivd predict`: videos, a grid, motion fields, arrays."""
+"""The files that `trivd predict` writes: videos, a grid, motion fields, arrays."""
 
 import io
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.formats.decode import probe
 from trivd.evaluation.predictions.folders import FUTURES_FILE, GRID_FILE
 from trivd.pictures.draw import (
+    FPS,
+    GIF_SCALE,
     color_wheel_legend,
     flow_arrows,
     flow_to_color,
@@ -19,27 +21,34 @@ from trivd.pictures.draw import (
     save_png,
 )
 from trivd.prediction.predictor import Predictor
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
-
-FPS = 8.0  # slow enough to see the frames
-GIF_SCALE = 4
 
 
 def write_futures(
     predictor: Predictor,
     clip: Path,
     out: Path,
-    samples: int,
-    truncation: float | None,
-    seed: int,
-    frames: int | None,
-    start: int | None,
-    label: int,
-    npz: bool,
+    sampling: Sampling,
+    *,
+    start: int | None = None,
+    npz: bool = False,
     limits: VideoLimits = DEFAULT_LIMITS,
 ) -> Iterator[str]:
-    """Draw futures of a clip and write them into `out`; yields a sentence for each thing done. See `Predictor.draw`.
+    """Draw futures of a clip and write them into a folder.
+
+    Args:
+        predictor: draws them.
+        clip: a video, a folder of images, or an array.
+        out: the folder.
+        sampling: which futures.
+        start: number of the first given frame, with the rest of the clip as the truth; None: the clip's last frames.
+        npz: whether to write the frames as an array too.
+        limits: of what the clip may ask of the machine.
+
+    Yields:
+        a sentence for each file, or kind of files, once it is there.
 
     Raises:
         TrivdError: the clip cannot be read, is too short, or an argument is out of range.
@@ -51,12 +60,11 @@ def write_futures(
             f"{clip}: {info.width} x {info.height} pixels, resized and centre-cropped to the model's "
             f"{config.resolution} x {config.resolution}."
         )
-    count = config.predicted_frames if frames is None else frames
+    count = config.predicted_frames if sampling.frames is None else sampling.frames
     if count < 1:
         raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
     past, truth = predictor.read(clip, start, count, limits)
-    warps = predictor.generator.warps
-    futures = predictor.draw(past, samples, truncation, seed, frames, label, motion=warps)
+    futures = predictor.draw(past, sampling, motion=predictor.generator.warps)
     rows = [(f"sample {i + 1}", np.concatenate([past, video])) for i, video in enumerate(futures.video)]
     for name, video in rows:
         stem = name.replace(" ", "-")

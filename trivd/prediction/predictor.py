@@ -1,10 +1,7 @@
 """Model + frames -> futures: what `trivd.load` returns."""
 
 import math
-import numbers
-import operator
 import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +20,15 @@ from trivd.models.generator import Generator
 from trivd.models.motion import motion_field
 from trivd.models.pretrained import find_model, load_generator, save_generator
 from trivd.ops.spectral import normalized, normalized_now, use_normalized
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_folder
 from trivd.runtime.hardware import autocast, choose_device, choose_precision
 from trivd.runtime.pixels import Frames, Pixels, as_pixels, to_float, to_uint8
 
-SEED_BITS = 63  # of a seed that is drawn
-
 
 class Futures(NamedTuple):
-    """What was drawn."""
+    """Futures of one clip."""
 
     video: Pixels  # (samples, T, H, W, C) uint8
     motion: Tensor | None  # backward flow (T, samples, 2, H, W) in pixels, of units that warp; None if not asked
@@ -156,44 +152,31 @@ class Predictor:
         frames: int | None = None,
         label: int = 0,
     ) -> Pixels:
-        """Futures of a clip, (samples, T, H, W, C) uint8; see `draw`.
+        """Futures of a clip, (samples, T, H, W, C) uint8.
 
         Args:
-            past: see `draw`; or the path of a clip, whose last frames are given as `trivd predict` gives them.
-            samples: see `draw`, as for all that follow.
-            truncation: of z.
-            seed: of z.
-            frames: frames of each future.
-            label: class.
+            past: frames, see `draw`; or the path of a clip, whose last frames are given as `trivd predict` gives them.
+            samples: how many futures.
+            truncation: of z: 0.8 is moderate (D.1), 0 draws the one future of z = 0, None all of N(0, I).
+            seed: of z; None draws other futures each time.
+            frames: of each future; None for the model's T. Longer ones continue from their own last C frames.
+            label: class, for models with classes.
 
         Raises:
             TrivdError: see `draw`; or the clip cannot be read.
         """
         if isinstance(past, str | os.PathLike):
             past, _ = self.read(Path(past), None, 0)
-        return self.draw(past, samples, truncation, seed, frames, label, motion=False).video
+        return self.draw(past, Sampling(samples, truncation, seed, frames, label)).video
 
     @torch.no_grad()
-    def draw(
-        self,
-        past: Frames,
-        samples: int,
-        truncation: float | None,
-        seed: int | None,
-        frames: int | None,
-        label: int,
-        motion: bool,
-    ) -> Futures:
+    def draw(self, past: Frames, sampling: Sampling, motion: bool = False) -> Futures:
         """Futures of a clip, and the motion the model saw in them.
 
         Args:
             past: frames (T', H, W, C) uint8, T' >= C, or a list of frames, see
                 `trivd.runtime.pixels.as_pixels`; the last C frames count. Any size, see `fit`.
-            samples: how many futures.
-            truncation: of z: 0.8 is moderate (D.1), 0 draws the one future of z = 0, None all of N(0, I).
-            seed: of z; None draws other futures each time.
-            frames: frames of each future; None for the model's T. Longer ones go on from its own last C frames.
-            label: class, for models with classes.
+            sampling: which futures.
             motion: whether to return motion fields.
 
         Raises:
@@ -201,38 +184,20 @@ class Predictor:
         """
         given, chunk = self.config.conditioning_frames, self.config.predicted_frames
         pixels = as_pixels(past)
-        samples, label = _whole("samples", samples), _whole("label", label)
-        count = chunk if frames is None else _whole("frames", frames)
-        seed = secrets.randbits(SEED_BITS) if seed is None else _whole("seed", seed)
         if len(pixels) < given:
             raise TrivdError(f"The model needs {given} frames to start from, but there are {len(pixels)}.")
-        if samples < 1 or count < 1:
-            raise TrivdError(f"Cannot draw {samples} samples of {count} frames; both must be at least 1.")
-        if truncation is not None and not (isinstance(truncation, numbers.Real) and math.isfinite(truncation)):
-            raise TrivdError(f"Truncation is {truncation!r}; it must be a number of at least 0, or None for none.")
-        if seed < 0 or (truncation is not None and truncation < 0):
-            raise TrivdError(f"Seed {seed} and truncation {truncation} must not be negative.")
-        if not 0 <= label < max(1, self.config.classes):
-            raise TrivdError(f"Class {label} is unknown: the model has {self.config.classes} classes.")
+        samples, frames, seed, label = sampling.resolved(self.config)
         seen = to_float(self.fit(pixels[-given:])).to(self.device)
         seen = seen.expand(samples, *seen.shape)  # (samples, C, channels, R, R)
         labels = torch.full((samples,), label, device=self.device)
         videos, flows = [], []
-        for part in range(-(-count // chunk)):
-            z = clip_latents(part, samples, self.config.latent_dim, seed, truncation).to(self.device)
+        for part in range(math.ceil(frames / chunk)):
+            z = clip_latents(part, samples, self.config.latent_dim, seed, sampling.truncation).to(self.device)
             with use_normalized(self.weights), autocast(self.device, self.dtype):
                 video, warps = self.generator(seen, z, labels, return_warps=motion)
             if motion:
                 flows.append(motion_field({r: w.float() for r, w in warps.items()}, self.config.resolution))
             videos.append(video)
             seen = torch.cat([seen, video], dim=1)[:, -given:]
-        video = to_uint8(torch.cat(videos, dim=1)[:, :count])
-        return Futures(video, torch.cat(flows)[:count].cpu() if motion else None)
-
-
-def _whole(name: str, value: int) -> int:
-    """An argument that is a whole number of whatever type; raises TrivdError if it is none."""
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise TrivdError(f"{name} is {value!r}; it must be a whole number.") from error
+        video = to_uint8(torch.cat(videos, dim=1)[:, :frames])
+        return Futures(video, torch.cat(flows)[:frames].cpu() if motion else None)

@@ -20,6 +20,7 @@ from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.training.run import Run
 
@@ -82,7 +83,7 @@ def own_folders(tmp_path: Path, tiny_config: Any, make_generator: Any) -> dict[s
     (root / "half").mkdir()
     (root / "half" / "plan.json").write_bytes((root / "store" / "plan.json").read_bytes())
     predictor = Predictor(generator, {"data": "", "step": 0, "config": to_dict(config)})
-    list(write_futures(predictor, tmp_path / "clip" / "clip.npy", root / "drawn", 1, None, 0, None, None, 0, True))
+    list(write_futures(predictor, tmp_path / "clip" / "clip.npy", root / "drawn", Sampling(), npz=True))
     (root / "venv").mkdir()
     (root / "venv" / "pyvenv.cfg").touch()
     return {

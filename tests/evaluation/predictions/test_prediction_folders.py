@@ -21,6 +21,7 @@ from trivd.models.generator import Generator
 from trivd.pictures.draw import save_gif, save_mp4, save_png
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
+from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import to_pixels
 
@@ -56,7 +57,7 @@ def predicted(predictor: Predictor, truth: Path, tmp_path_factory: pytest.TempPa
     """What `trivd predict --npz` writes for each clip."""
     folder = tmp_path_factory.mktemp("predicted")
     for name in NAMES:
-        list(write_futures(predictor, truth / f"{name}.npy", folder / name, SAMPLES, None, 0, None, 0, 0, npz=True))
+        list(write_futures(predictor, truth / f"{name}.npy", folder / name, Sampling(SAMPLES), start=0, npz=True))
     return folder
 
 
