@@ -20,7 +20,7 @@ from reference.i3d_plain import plain_logits, random_variables
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import Clip, ClipDataset, open_clips
 from trivd.data.splits import Split
-from trivd.evaluation.evaluate import evaluate, model_subject
+from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frame_scores import psnr, ssim
 from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.networks.digits import load_digits_network
@@ -28,6 +28,7 @@ from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.networks.i3d import I3D, Identity
 from trivd.evaluation.scorer import clip_latents
 from trivd.evaluation.standing import refresh_standing_statistics
+from trivd.evaluation.subjects import TrainedModel, model_subject
 from trivd.models.generator import Generator
 from trivd.presets import preset
 from trivd.runtime.hardware import choose_precision, to_channels_last
@@ -139,10 +140,10 @@ def our_distance(generator: Generator, history: dict[str, Any], held_out: Loaded
     choices = EvaluationConfig(
         clips=len(held_out), best_of_clips=1, samples=1, batch_size=8, standing_batches=1, standing_batch_size=4
     )
-    subject = model_subject(generator, history, held_out, choices, choose_precision("auto", device))
+    subject = model_subject(TrainedModel(generator, history, choose_precision("auto", device)), held_out, choices)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        evaluation = evaluate(subject, "digits", 1, held_out, choices, network, device, report)
+        evaluation = evaluate(subject, HeldOut(held_out, "digits", 1), choices, network, device=device, report=report)
     return float(evaluation.figure(network.distance).model.mean)
 
 

@@ -377,5 +377,5 @@ def test_an_interruption_ends_with_status_130(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trivd.commands.report.write_run_report", interrupted)
+    monkeypatch.setattr("trivd.commands.report.write_run_page", interrupted)
     assert trivd_command("report", run_folder)[0] == 130

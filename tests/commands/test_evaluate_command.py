@@ -180,11 +180,11 @@ def test_a_signal_to_stop_is_answered(
     predictions = write_arrays(tmp_path / "predictions", 2, FRAMES, 0)
     truth = write_arrays(tmp_path / "truth", 2, FRAMES, 1)
     before = signal.getsignal(number)
-    monkeypatch.setattr("trivd.commands.evaluate.evaluate", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("trivd.commands.evaluate.evaluate", lambda *_, **__: signal.raise_signal(number))
     options = ("--conditioning-frames", GIVEN, "--features", "none")
     status, out, _ = evaluate("--predictions", predictions, "--truth", truth, *options)
     assert status == 3
-    assert "Stopped; finished batches are kept. Repeat the command to go on." in out
+    assert "Stopped; finished batches are kept. Repeat the command to resume." in out
     assert signal.getsignal(number) is before
 
 

@@ -214,7 +214,7 @@ def test_any_fault_of_the_system_is_a_sentence(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("trivd.commands.report.write_run_report", fails)
+    monkeypatch.setattr("trivd.commands.report.write_run_page", fails)
     refused(trivd_command("report", "run"), *parts, "epeat the command")
     assert os_error_sentence(error).endswith(".")
 

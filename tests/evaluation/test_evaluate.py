@@ -15,7 +15,7 @@ from stand_ins import Means
 from trivd.config import Config, to_dict
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import evaluation_numbers
-from trivd.evaluation.evaluate import evaluate, model_subject
+from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork
@@ -23,6 +23,7 @@ from trivd.evaluation.outcome import Evaluation, Spread, read_evaluation
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.scorer import Columns, ModelForecaster, Scorer
 from trivd.evaluation.standing import refresh_standing_statistics
+from trivd.evaluation.subjects import TrainedModel, model_subject
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
 from trivd.runtime.errors import TrivdError
@@ -47,13 +48,14 @@ def score(
 ) -> Evaluation:
     history = {"data": DATA, "step": 77, "config": to_dict(config)}
     train, held_out = splits(config)
-    subject = model_subject(generator, history, train, config.evaluation, torch.float32)
+    subject = model_subject(TrainedModel(generator, history, torch.float32), train, config.evaluation)
 
     def progress(what: str, done: int, total: int) -> None:
         if steps is not None:
             steps.append(f"{what} {done}/{total}")
 
-    return evaluate(subject, DATA, 1, held_out, config.evaluation, network, CPU, report, progress)
+    clips = HeldOut(held_out, DATA, 1)
+    return evaluate(subject, clips, config.evaluation, network, device=CPU, report=report, progress=progress)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from stand_ins import Means
 from trivd.config import Config, EvaluationConfig, override, to_dict
 from trivd.data.clips import Clip, ClipDataset, open_clips
 from trivd.data.formats.frames import UnreadableVideo
-from trivd.evaluation.evaluate import Subject, evaluate, model_subject
+from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frame_scores import psnr
 from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import Evaluation, read_evaluation
+from trivd.evaluation.subjects import Subject, TrainedModel, model_subject
 from trivd.evaluation.tables import markdown
 from trivd.models.generator import Generator
 from trivd.runtime.errors import TrivdError
@@ -73,9 +74,10 @@ def score(
     def run(held_out: ClipDataset, network: FeatureNetwork | None = None, train: ClipDataset = clips) -> Evaluation:
         generator = make_generator(predicted_frames=3, recurrent_resolutions=(8,))
         history = {"data": "moving-digits", "step": 0, "config": to_dict(config)}
-        subject = model_subject(generator, history, train, config.evaluation, torch.float32)
+        subject = model_subject(TrainedModel(generator, history, torch.float32), train, config.evaluation)
         report = tmp_path / "report.json"
-        return evaluate(subject, "digits", 1, held_out, config.evaluation, network, CPU, report)
+        counted = HeldOut(held_out, "digits", 1)
+        return evaluate(subject, counted, config.evaluation, network, device=CPU, report=report)
 
     return run
 
@@ -183,5 +185,13 @@ def test_settings_that_do_not_fit_are_said_before_a_clip_is_scored(
 
     subject = Subject(Unused(), "", 2)  # type: ignore[arg-type]
     with pytest.raises(TrivdError, match=message):
-        evaluate(subject, "", 1, Damaged(clips, ()), settings, Means(), CPU, tmp_path / "report.json", progress)
+        evaluate(
+            subject,
+            HeldOut(Damaged(clips, ()), "", 1),
+            settings,
+            Means(),
+            device=CPU,
+            report=tmp_path / "report.json",
+            progress=progress,
+        )
     assert list(tmp_path.iterdir()) == []

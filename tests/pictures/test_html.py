@@ -4,7 +4,7 @@ import base64
 from html.parser import HTMLParser
 from pathlib import Path
 
-from trivd.pictures.html import Picture, Report, Section, Table, write_report
+from trivd.pictures.html import Page, Picture, Section, Table, write_page
 from trivd.pictures.plots import frame_curves, to_svg
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -14,7 +14,7 @@ PICTURES = (
     Picture("third", b"mp4", "video/mp4"),
     Picture("fourth", to_svg(frame_curves({"SSIM": {"a": [1.0]}})).encode(), "image/svg+xml"),
 )
-REPORT = Report(
+PAGE = Page(
     title="Moving digits & more",
     summary=("Trained for 10 steps.", "It took < 1 minute."),
     sections=(
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def written(path: Path) -> str:
-    write_report(path, REPORT)
+    write_page(path, PAGE)
     return path.read_text(encoding="utf-8")
 
 

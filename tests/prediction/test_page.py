@@ -18,7 +18,7 @@ from trivd.config import Config
 from trivd.evaluation.metrics.motion_error import MotionScore
 from trivd.evaluation.outcome import Evaluation, Figure, Protocol, Spread
 from trivd.pictures.draw import save_png
-from trivd.prediction.page import write_run_report
+from trivd.prediction.page import write_run_page
 from trivd.runtime.errors import TrivdError
 from trivd.training.loop import train
 from trivd.training.run import Run
@@ -63,7 +63,7 @@ def headings(page: str) -> list[str]:
 
 
 def test_the_page_of_a_run_without_evaluation(run: Run) -> None:
-    path = write_run_report(run)
+    path = write_run_page(run)
     assert path == run.folder / "index.html"
     page = path.read_text()
     assert headings(page) == ["Predicted futures", "Motion fields", "Training"]
@@ -75,7 +75,7 @@ def test_the_page_of_a_run_without_evaluation(run: Run) -> None:
 
 
 def test_pictures_are_pictures(run: Run) -> None:
-    page = write_run_report(run).read_text()
+    page = write_run_page(run).read_text()
     sources = re.findall(r'src="data:image/(png|gif);base64,([^"]*)"', page)
     sizes = []
     for kind, data in sources:
@@ -90,7 +90,7 @@ def test_pictures_are_pictures(run: Run) -> None:
 @pytest.mark.parametrize("motion", [MotionScore(1.25, 1.5, 64), None])
 def test_the_evaluation_is_shown_with_its_protocol(run: Run, motion: MotionScore | None) -> None:
     evaluation(motion).save(run.folder / "report.json")
-    page = write_run_report(run).read_text()
+    page = write_run_page(run).read_text()
     assert headings(page) == ["Predicted futures", "Motion fields", "Scores on held-out clips", "Training"]
     assert str(evaluation(motion).protocol) in page
     shown = (
@@ -110,7 +110,7 @@ def test_the_evaluation_is_shown_with_its_protocol(run: Run, motion: MotionScore
 
 
 def test_another_model_is_shown_beside(run: Run, trained_run: Path) -> None:
-    page = write_run_report(run, beside=str(trained_run)).read_text()
+    page = write_run_page(run, beside=str(trained_run)).read_text()
     assert headings(page)[-2:] == [
         f"Beside it, {trained_run}: {part}" for part in ("predicted futures", "motion fields")
     ]
@@ -124,7 +124,7 @@ def test_another_model_is_looked_for_first(run: Run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("trivd.prediction.page.draw_example", draws)
     with pytest.raises(TrivdError, match="There is no model at nowhere"):
-        write_run_report(run, beside="nowhere")
+        write_run_page(run, beside="nowhere")
 
 
 def folder_of_videos(root: Path) -> Path:
@@ -144,7 +144,7 @@ def test_clips_that_cannot_be_read_end_neither_a_page_nor_an_evaluation(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     data = folder_of_videos(tmp_path / "videos\udcff")  # names of files are bytes, which need not be UTF-8
-    page = write_run_report(run, data=str(data)).read_text()
+    page = write_run_page(run, data=str(data)).read_text()
     assert page.count("data:image/gif") == 3
     assert page.count("damaged image (2.png)") == 2
     out = tmp_path / "out\udcff.json"
@@ -165,16 +165,16 @@ def test_the_data_may_be_named_and_limited(run: Run, tmp_path: Path) -> None:
     settings["data"] = str(tmp_path / "private")
     run.config_file.write_text(json.dumps(settings))
     with pytest.raises(TrivdError, match="private"):
-        write_run_report(run)
-    assert "trained on moving-digits" in write_run_report(run, data="moving-digits").read_text()
+        write_run_page(run)
+    assert "trained on moving-digits" in write_run_page(run, data="moving-digits").read_text()
 
 
 def test_only_samples_of_the_run_are_shown(run: Run, tmp_path: Path) -> None:
-    before = write_run_report(run).read_text().count("data:image/png")
+    before = write_run_page(run).read_text().count("data:image/png")
     (tmp_path / "secret").write_text("secret")
     (run.samples / "step-00000099.png").symlink_to(tmp_path / "secret")
     (run.samples / "step-last.png").write_bytes(b"")
-    assert write_run_report(run).read_text().count("data:image/png") == before
+    assert write_run_page(run).read_text().count("data:image/png") == before
 
 
 def test_units_that_do_not_warp_have_no_motion_section(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:
@@ -185,14 +185,14 @@ def test_units_that_do_not_warp_have_no_motion_section(tmp_path: Path, tiny_conf
         discriminator={"decomposition": "mocogan_k1"},
     )
     assert train(config, "moving-digits", run, Console(file=io.StringIO()))
-    page = write_run_report(run).read_text()
+    page = write_run_page(run).read_text()
     assert headings(page) == ["Predicted futures", "Training"]
     assert "adversarial losses and L1 x 30" in page
 
 
 def test_what_is_no_run_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(TrivdError, match="is not the folder of a run"):
-        write_run_report(Run(tmp_path / "nothing"))
+        write_run_page(Run(tmp_path / "nothing"))
     shutil.rmtree(run.best)
     with pytest.raises(TrivdError, match="has no model yet"):
-        write_run_report(run)
+        write_run_page(run)

@@ -1,4 +1,4 @@
-"""`trivd evaluate`: a model on held-out clips, or anybody's predictions in files."""
+"""`trivd evaluate`: a model on held-out clips, or any model's predictions in files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,13 @@ from rich.progress import TaskID
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, override
 from trivd.data.splits import Split
-from trivd.evaluation.evaluate import Progress, Subject, evaluate, evaluate_model
+from trivd.evaluation.evaluate import HeldOut, evaluate, evaluate_model
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
-from trivd.evaluation.outcome import Evaluation, check_report
+from trivd.evaluation.outcome import REPORT_FILE, Evaluation, check_report
 from trivd.evaluation.predictions.subject import PredictionFiles
 from trivd.evaluation.protocols import ProtocolName, with_protocol
+from trivd.evaluation.subjects import Progress, Subject, TrainedModel
 from trivd.evaluation.tables import markdown, print_tables
 from trivd.pictures.plots import frame_curves, to_png
 from trivd.prediction.predictor import Predictor
@@ -32,13 +33,12 @@ from trivd.runtime.hardware import choose_device
 from trivd.training.output import lasting_output
 from trivd.training.stops import interrupted_by_signals
 
-REPORT = "report.json"
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a model, or anybody's predictions in files, against copying the last frame; repeated, it goes on."""
+    """Score a model, or any predictions in files, against copying the last frame; repeat the command to resume."""
 
     model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
     """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
@@ -89,24 +89,24 @@ class Evaluate:
                     with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
                         evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
                     if rank() == 0:
-                        self._report(evaluation, out, console)
+                        self._write(evaluation, out, console)
             except KeyboardInterrupt:
-                say(console, "Stopped; finished batches are kept. Repeat the command to go on.")
+                say(console, "Stopped; finished batches are kept. Repeat the command to resume.")
                 return STOPPED
         return DONE
 
     def _report_file(self) -> Path:
         """The JSON file to write."""
         if self.predictions is not None:
-            return self.out or self.predictions / REPORT
+            return self.out or self.predictions / REPORT_FILE
         if self.model is None:
             raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
         folder = Path(self.model)
-        return self.out or (folder if folder.is_dir() else Path()) / REPORT
+        return self.out or (folder if folder.is_dir() else Path()) / REPORT_FILE
 
     @staticmethod
-    def _report(evaluation: Evaluation, out: Path, console: Console) -> None:
-        """Say what was found, and write it beside the JSON for people to read."""
+    def _write(evaluation: Evaluation, out: Path, console: Console) -> None:
+        """Print the figures, and write tables and a plot beside the JSON report."""
         picture, tables = _beside(out)
         write_atomically(picture, to_png(frame_curves(evaluation.titled_curves)))
         write_atomically(tables, markdown(evaluation, picture.name).encode(errors="replace"))
@@ -122,25 +122,15 @@ class Evaluate:
         split: Split = "validation"
         if self.protocol is not None:
             config, split = with_protocol(config, self.protocol, predictor.config)
-        config = replace(config, data=replace(config.data, limits=self.limits))
-        settings = self._settings(config.evaluation)
+        config = replace(
+            config, data=replace(config.data, limits=self.limits), evaluation=self._settings(config.evaluation)
+        )
         data = self.source or str(predictor.history["data"])
         name = Path(data).name + (" (balanced)" if config.data.balanced_split else "")
         if self.protocol is not None:
             name += f" by protocol {self.protocol}"
-        return evaluate_model(
-            predictor.generator,
-            predictor.history,
-            predictor.dtype,
-            data,
-            name,
-            config,
-            split,
-            settings,
-            device,
-            out,
-            progress,
-        )
+        model = TrainedModel(predictor.generator, predictor.history, predictor.dtype)
+        return evaluate_model(model, config, data, name=name, split=split, device=device, report=out, progress=progress)
 
     def _files(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         assert self.predictions is not None
@@ -169,7 +159,8 @@ class Evaluate:
             notes=files.notes,
             check=files.check_readable,
         )
-        return evaluate(subject, str(self.truth), 1, files, settings, network, device, out, progress)
+        held_out = HeldOut(files, str(self.truth), 1)
+        return evaluate(subject, held_out, settings, network, device=device, report=out, progress=progress)
 
     def _settings(self, base: EvaluationConfig) -> EvaluationConfig:
         given: dict[str, Any] = {

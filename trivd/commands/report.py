@@ -8,11 +8,8 @@ import tyro
 from rich.console import Console
 
 from trivd.commands.status import DONE
-from trivd.config import (
-    DEFAULT_LIMITS,
-    VideoLimits,
-)
-from trivd.prediction.page import write_run_report
+from trivd.config import DEFAULT_LIMITS, VideoLimits
+from trivd.prediction.page import write_run_page
 from trivd.runtime.console import say
 from trivd.training.run import Run
 
@@ -29,6 +26,6 @@ class Report:
     limits: VideoLimits = DEFAULT_LIMITS
 
     def run(self, console: Console) -> int:
-        page = write_run_report(Run(self.folder), self.beside, self.data, self.limits)
+        page = write_run_page(Run(self.folder), self.beside, self.data, self.limits)
         say(console, f"Written: {page}")
         return DONE

@@ -13,6 +13,7 @@ from trivd.evaluation.metrics.motion_error import MotionScore
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import ANOTHER_OUT, check_output_file, read_json, write_atomically
 
+REPORT_FILE = "report.json"  # in the folder of a model or of predictions
 LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
 MOST_DIGITS = 10  # behind the point
 LINE = "protocol_line"  # the protocol in words, among the values of a report

@@ -1,4 +1,4 @@
-"""A report that is one HTML file: text, tables, pictures and videos inside it, readable without a network."""
+"""Pages of one HTML file: text, tables, pictures and videos inside it, readable without a network."""
 
 import base64
 from collections.abc import Sequence
@@ -46,15 +46,15 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the page says."""
+class Page:
+    """A title, a summary and sections."""
 
     title: str
     summary: Sequence[str]  # sentences, each its own line: what was trained, on which data, for how long
     sections: Sequence[Section]
 
 
-def write_report(path: Path | str, contents: Report) -> None:
+def write_page(path: Path | str, page: Page) -> None:
     """Write the page to `path`, usually `.../index.html`; folders are created, an old page is replaced in one step.
 
     Raises:
@@ -68,5 +68,5 @@ def write_report(path: Path | str, contents: Report) -> None:
         lstrip_blocks=True,
     )
     environment.tests["picture"] = lambda item: isinstance(item, Picture)
-    page = environment.get_template("report.html").render(report=contents)
-    write_atomically(path, page.encode(errors="replace"))  # names of files need not be text
+    text = environment.get_template("page.html").render(page=page)
+    write_atomically(path, text.encode(errors="replace"))  # names of files need not be text

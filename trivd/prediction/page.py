@@ -1,4 +1,4 @@
-"""The page of a run: what it learned, seen and counted."""
+"""The page of a run: its futures, motion, scores and losses in one HTML file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +9,10 @@ import numpy as np
 from trivd.config import DEFAULT_LIMITS, Config, VideoLimits
 from trivd.data.clips import ClipDataset
 from trivd.data.formats.frames import UnreadableVideo
-from trivd.evaluation.outcome import Evaluation, read_evaluation
+from trivd.evaluation.outcome import REPORT_FILE, Evaluation, read_evaluation
 from trivd.evaluation.tables import tables
-from trivd.pictures.draw import encode_gif, encode_png, sample_grid
-from trivd.pictures.html import Picture, Report, Section, write_report
+from trivd.pictures.draw import FPS, GIF_SCALE, encode_gif, encode_png, sample_grid
+from trivd.pictures.html import Page, Picture, Section, write_page
 from trivd.pictures.plots import frame_curves, loss_curves, score_curves, to_svg
 from trivd.prediction.examples import SAMPLES, Example, draw_example
 from trivd.prediction.predictor import Predictor
@@ -22,13 +22,11 @@ from trivd.training.loop import open_splits
 from trivd.training.run import Run
 
 CLIPS = 4  # held-out clips whose futures are shown
-FPS = 8.0
-GIF_SCALE = 4
 FIRST_STEPS = 6  # sample grids of the training, evenly spread
 TITLE = "trivd: "  # begins the title of each page
 
 
-def write_run_report(
+def write_run_page(
     run: Run, beside: str | None = None, data: str | None = None, limits: VideoLimits = DEFAULT_LIMITS
 ) -> Path:
     """Write RUN/index.html from the run's log, samples, best model and, if there is one, its evaluation.
@@ -47,16 +45,16 @@ def write_run_report(
     data = named if data is None else data
     if not run.best.is_dir():
         raise TrivdError(f"{run.folder} has no model yet; let it train until its first evaluation.")
-    page = run.folder / "index.html"
-    check_output_file(page, "copy the run to a place that can be written")
-    if page.is_file() and f"<title>{TITLE}" not in page.read_text("utf-8", "replace"):
-        raise TrivdError(f"{page} was not written by `trivd report`, and is not overwritten; move it away.")
+    path = run.folder / "index.html"
+    check_output_file(path, "copy the run to a place that can be written")
+    if path.is_file() and f"<title>{TITLE}" not in path.read_text("utf-8", "replace"):
+        raise TrivdError(f"{path} was not written by `trivd report`, and is not overwritten; move it away.")
     predictor = Predictor.from_pretrained(run.best)
     other = None if beside is None else Predictor.from_pretrained(beside)
     held_out = _held_out(config, data, limits)
     rows = run.log_rows()
-    evaluation_file = run.folder / "report.json"
-    evaluation = read_evaluation(evaluation_file) if evaluation_file.is_file() else None
+    report = run.folder / REPORT_FILE
+    evaluation = read_evaluation(report) if report.is_file() else None
     parameters = sum(parameter.numel() for parameter in predictor.generator.parameters())
     summary = [
         f"A TrIVD-GAN ({config.model.unit}, decomposition {config.discriminator.decomposition}) trained on {data} for "
@@ -72,8 +70,8 @@ def write_run_report(
     sections.append(_training(run, rows))
     if beside is not None and other is not None:
         sections += _beside(beside, other, data, limits)
-    write_report(page, Report(f"{TITLE}{run.folder.name}", summary, sections))
-    return page
+    write_page(path, Page(f"{TITLE}{run.folder.name}", summary, sections))
+    return path
 
 
 def _held_out(config: Config, data: str, limits: VideoLimits) -> ClipDataset:

@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from trivd.config import EvaluationConfig
-from trivd.evaluation.evaluate import Subject, evaluate
+from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frame_scores import psnr, ssim
+from trivd.evaluation.outcome import Evaluation
 from trivd.evaluation.predictions.subject import PredictionFiles
+from trivd.evaluation.subjects import Subject
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import to_float
 
@@ -37,24 +39,28 @@ def write(folder: Path, clips: Videos, samples: int | None = None) -> Path:
     return folder
 
 
+def score(files: PredictionFiles, settings: EvaluationConfig, report: Path) -> Evaluation:
+    subject = Subject(files, "another model", files.given)
+    held_out = HeldOut(files, "truth", 1)
+    return evaluate(subject, held_out, settings, None, device=torch.device("cpu"), report=report)
+
+
 def test_scores_are_those_of_the_arrays(tmp_path: Path) -> None:
     truth, predicted = videos(0), videos(1)
     files = PredictionFiles(write(tmp_path / "p", predicted, samples=3), write(tmp_path / "t", truth), GIVEN)
     assert (len(files), files.samples) == (CLIPS, 3)
     settings = EvaluationConfig(clips=9, best_of_clips=9, samples=3, batch_size=3)
-    subject = Subject(files, "somebody", GIVEN)
-    report = tmp_path / "report.json"
-    evaluation = evaluate(subject, "t", 1, files, settings, None, torch.device("cpu"), report)
+    evaluation = score(files, settings, tmp_path / "report.json")
     true = to_float(truth[:, GIVEN:])
     samples = [to_float(np.roll(predicted, sample, axis=2)[:, GIVEN:]) for sample in range(3)]
-    for name, title, score in (("psnr", "PSNR [dB]", psnr), ("ssim", "SSIM", ssim)):
-        each = torch.stack([score(sample, true) for sample in samples])  # (samples, B, T)
+    for name, title, measure in (("psnr", "PSNR [dB]", psnr), ("ssim", "SSIM", ssim)):
+        each = torch.stack([measure(sample, true) for sample in samples])  # (samples, B, T)
         best = each[each.mean(dim=2).argmax(dim=0), range(CLIPS)]
         assert evaluation.curves[name]["best of 3"] == pytest.approx(best.mean(dim=0).tolist(), rel=1e-4)
         assert evaluation.figure(f"{title}, one sample").model.mean == pytest.approx(float(each.mean()), rel=1e-4)
     copy = to_float(truth[:, [GIVEN - 1] * (FRAMES - GIVEN)])
     assert evaluation.curves["psnr"]["copy the last frame"] == pytest.approx(psnr(copy, true).mean(dim=0).tolist())
-    assert "somebody" in str(evaluation.protocol)
+    assert "another model" in str(evaluation.protocol)
     assert "standing statistics" not in str(evaluation.protocol)
 
 
@@ -62,10 +68,9 @@ def test_predictions_may_leave_out_the_given_frames(tmp_path: Path) -> None:
     truth, predicted = write(tmp_path / "t", videos(0)), videos(1)
     whole = PredictionFiles(write(tmp_path / "whole", predicted), truth, GIVEN)
     part = PredictionFiles(write(tmp_path / "part", predicted[:, GIVEN:]), truth, GIVEN)
-    settings, cpu = EvaluationConfig(clips=4, best_of_clips=4, samples=1), torch.device("cpu")
+    settings = EvaluationConfig(clips=4, best_of_clips=4, samples=1)
     first, second = (
-        evaluate(Subject(files, "", GIVEN), "t", 1, files, settings, None, cpu, tmp_path / f"{name}.json").curves
-        for name, files in (("whole", whole), ("part", part))
+        score(files, settings, tmp_path / f"{name}.json").curves for name, files in (("whole", whole), ("part", part))
     )
     assert first == second
 
@@ -73,15 +78,11 @@ def test_predictions_may_leave_out_the_given_frames(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     truth = write(tmp_path / "t", videos(0))
 
-    def score(predictions: Path, given: int) -> None:
-        files = PredictionFiles(predictions, truth, given)
-        settings = EvaluationConfig(clips=4, best_of_clips=4, samples=1)
-        subject = Subject(files, "", given)
-        evaluate(subject, "t", 1, files, settings, None, torch.device("cpu"), tmp_path / "report.json")
+    settings = EvaluationConfig(clips=4, best_of_clips=4, samples=1)
 
     def refuse(message: str, predictions: Path, given: int = GIVEN) -> None:
         with pytest.raises(TrivdError, match=message):
-            score(predictions, given)
+            score(PredictionFiles(predictions, truth, given), settings, tmp_path / "report.json")
 
     (tmp_path / "none").mkdir()
     refuse("no videos", tmp_path / "none")

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from trivd.config import Config, EvaluationConfig, to_dict
-from trivd.evaluation.evaluate import Subject, evaluate
+from trivd.evaluation.evaluate import HeldOut, evaluate
+from trivd.evaluation.outcome import Evaluation
 from trivd.evaluation.predictions.subject import PredictionFiles
 from trivd.evaluation.scorer import Clips
+from trivd.evaluation.subjects import Progress, Subject
 from trivd.models.generator import Generator
 from trivd.pictures.draw import save_gif, save_mp4, save_png
 from trivd.prediction.futures import write_futures
@@ -207,6 +209,13 @@ def picture_damaged(path: Path) -> None:
     damaged(path / "3.png")
 
 
+def score(files: PredictionFiles, samples: int, report: Path, progress: Progress) -> Evaluation:
+    subject = Subject(files, "", GIVEN, notes=files.notes, check=files.check_readable)
+    settings = EvaluationConfig(clips=2, best_of_clips=2, samples=samples)
+    held_out = HeldOut(files, "", 1)
+    return evaluate(subject, held_out, settings, None, device=torch.device("cpu"), report=report, progress=progress)
+
+
 @pytest.mark.parametrize(
     ("which", "spoil", "message"),
     [
@@ -234,15 +243,13 @@ def test_all_files_are_read_before_any_is_scored(
         (tmp_path / which).rename(tmp_path / "truth" / "b")
     done: list[str] = []
 
-    def score() -> None:
-        files = PredictionFiles(copied, tmp_path / "truth", GIVEN)
-        subject = Subject(files, "", GIVEN, notes=files.notes, check=files.check_readable)
-        settings = EvaluationConfig(clips=2, best_of_clips=2, samples=SAMPLES)
-        progress: Any = lambda what, number, of: done.append(what)  # noqa: E731
-        evaluate(subject, "", 1, files, settings, None, torch.device("cpu"), tmp_path / "report.json", progress)
-
     with pytest.raises(TrivdError, match=message):
-        score()
+        score(
+            PredictionFiles(copied, tmp_path / "truth", GIVEN),
+            SAMPLES,
+            tmp_path / "report.json",
+            lambda part, number, of: done.append(part),
+        )
     assert set(done) <= {"reading all files"}
     assert not list(tmp_path.glob("*report*"))
 
@@ -267,8 +274,5 @@ def test_headers_of_arrays_are_read_one_at_a_time(
 
 def test_notes_come_with_the_figures(copied: Path, truth: Path, tmp_path: Path) -> None:
     files = PredictionFiles(without(copied, "*.npz"), truth, GIVEN)
-    subject = Subject(files, "", GIVEN, notes=files.notes, check=files.check_readable)
-    settings = EvaluationConfig(clips=2, best_of_clips=2, samples=2)
-    report = tmp_path / "report.json"
-    evaluation = evaluate(subject, "", 1, files, settings, None, torch.device("cpu"), report)
+    evaluation = score(files, 2, tmp_path / "report.json", lambda part, number, of: None)
     assert evaluation.warnings == files.notes

@@ -11,10 +11,10 @@ from torch import Tensor
 from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.clips import Clip
 from trivd.data.splits import Split
-from trivd.evaluation.evaluate import Progress
 from trivd.evaluation.predictions.folders import KINDS, Preferred, is_of_predict, predictions_by_name, videos_by_name
 from trivd.evaluation.predictions.samples import Samples, find_samples, open_video
 from trivd.evaluation.scorer import Clips
+from trivd.evaluation.subjects import Progress
 from trivd.runtime.distributed import rank, world_size
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels, to_float
