@@ -1,4 +1,4 @@
-"""Frames as people pass them: views, lists, tensors, images; what is no clip is named, and nothing is warned of."""
+"""Pixels: frames as users pass them (views, lists, tensors, images), and the exact conversion to and from floats."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from trivd.models.generator import Generator
 from trivd.models.pretrained import load_generator, save_generator
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.pixels import as_pixels, to_float
+from trivd.runtime.pixels import as_pixels, to_float, to_uint8
 
 SIZE = 32
 CLIP = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
@@ -186,3 +186,29 @@ def test_pixels_are_not_shared_with_what_is_read_only() -> None:
     video = to_float(read_only(CLIP))
     assert torch.equal(video, to_float(CLIP))
     assert torch.equal(to_float(CLIP[::-1]), video.flip(0))
+
+
+def test_every_value_survives_the_round_trip() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(1, 2, 16, 8, 1).repeat(3, axis=-1)  # (B, T, H, W, C)
+    video = to_float(values)
+    assert video.shape == (1, 2, 3, 16, 8)
+    assert (video.min(), video.max()) == (-1.0, 1.0)
+    np.testing.assert_array_equal(to_uint8(video), values)
+    torch.testing.assert_close(to_float(torch.from_numpy(values)), video)
+
+
+def test_values_are_rounded_and_clipped() -> None:
+    video = torch.tensor([-1.2, -1.0, 0.9999, 1.0, 3.0]).reshape(1, 1, 5)
+    np.testing.assert_array_equal(to_uint8(video)[0, :, 0], [0, 0, 255, 255, 255])
+
+
+def test_channels_move_last() -> None:
+    video = torch.full((3, 4, 6), -1.0)
+    video[2] = 1.0
+    assert to_uint8(video).shape == (4, 6, 3)
+    np.testing.assert_array_equal(to_uint8(video)[0, 0], [0, 0, 255])
+
+
+def test_only_pixels_are_converted() -> None:
+    with pytest.raises(TypeError, match="uint8"):
+        to_float(torch.zeros(4, 4, 3))

@@ -1,6 +1,7 @@
 """What lies among videos on real disks: tools' folders, trivd's own, what cannot be read. None ends a command."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ TOOLS = [
 ]
 
 
+FOUR = ("a/1.npy", "a/2.npy", "b/1.npy", "b/2.npy")
+
+
 def arrays(root: Path, *names: str, frames: int = 12) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,7 @@ def arrays(root: Path, *names: str, frames: int = 12) -> Path:
 
 
 def test_what_the_system_and_tools_keep_is_not_seen(tmp_path: Path) -> None:
-    root = arrays(tmp_path, "a/1.npy", "a/2.npy", "b/1.npy", "b/2.npy")
+    root = arrays(tmp_path, *FOUR)
     before = find_videos(root, 0.3)
     for name in TOOLS:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +71,21 @@ def test_images_with_a_tools_folder_are_still_one_video(tmp_path: Path) -> None:
     assert [entry.name for entry in find_videos(tmp_path, 0.3).entries] == ["frames"]
 
 
-@pytest.fixture
-def own_folders(tmp_path: Path, tiny_config: Any, make_generator: Any) -> dict[str, Path]:
-    """Folders as trivd writes them, by what they are said to be."""
-    root = tmp_path / "own"
+OWN_FOLDERS = {
+    "run": "the folder of a run",
+    "model": "a saved model",
+    "store": "a store made by `trivd prepare`",
+    "half": "a store made by",
+    "drawn": "a folder of predictions",
+    "venv": "a Python environment",
+}
+
+
+@pytest.fixture(scope="module")
+def made_folders(tmp_path_factory: pytest.TempPathFactory, tiny_config: Any, make_generator: Any) -> Path:
+    """The folder of `OWN_FOLDERS` as trivd, and Python, write them; not to be changed."""
+    base = tmp_path_factory.mktemp("made")
+    root = base / "own"
     config: Config = tiny_config()
     with Run(root / "run").opened(config, "videos"):
         pass
@@ -78,26 +93,27 @@ def own_folders(tmp_path: Path, tiny_config: Any, make_generator: Any) -> dict[s
     arrays(root / "run" / "samples", "1.npy")
     generator: Generator = make_generator()
     save_generator(generator, root / "model", {})
-    arrays(tmp_path / "clip", "clip.npy", "other.npy")
-    write_store(tmp_path / "clip", root / "store", 32, 3, DataConfig(), 0, None)
+    arrays(base / "clip", "clip.npy", "other.npy")
+    write_store(base / "clip", root / "store", 32, 3, DataConfig(), 0, None)
     (root / "half").mkdir()
     (root / "half" / "plan.json").write_bytes((root / "store" / "plan.json").read_bytes())
     predictor = Predictor(generator, {"data": "", "step": 0, "config": to_dict(config)})
-    list(write_futures(predictor, tmp_path / "clip" / "clip.npy", root / "drawn", Sampling(), npz=True))
+    list(write_futures(predictor, base / "clip" / "clip.npy", root / "drawn", Sampling(), npz=True))
     (root / "venv").mkdir()
     (root / "venv" / "pyvenv.cfg").touch()
-    return {
-        "the folder of a run": root / "run",
-        "a saved model": root / "model",
-        "a store made by `trivd prepare`": root / "store",
-        "a folder of predictions": root / "drawn",
-        "a Python environment": root / "venv",
-    } | {"a store made by": root / "half"}
+    return root
+
+
+@pytest.fixture
+def own_folders(made_folders: Path, tmp_path: Path) -> dict[str, Path]:
+    """A copy of each of them for one test, by what it is said to be."""
+    shutil.copytree(made_folders, tmp_path / "own")
+    return {said: tmp_path / "own" / name for name, said in OWN_FOLDERS.items()}
 
 
 @pytest.mark.parametrize("place", [".", "a", "a/deep/er", "runs/first"])
 def test_what_trivd_wrote_is_left_out_and_said(own_folders: dict[str, Path], tmp_path: Path, place: str) -> None:
-    root = arrays(tmp_path / "data", "a/1.npy", "a/2.npy", "b/1.npy", "b/2.npy")
+    root = arrays(tmp_path / "data", *FOUR)
     before = find_videos(root, 0.3)
     (root / place).mkdir(parents=True, exist_ok=True)
     for folder in own_folders.values():
@@ -131,26 +147,32 @@ def test_other_files_of_those_names_are_the_users(tmp_path: Path) -> None:
     assert find_videos(root, 0.3).classes == ("a", "b")
 
 
-def test_folders_that_cannot_be_read_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = arrays(tmp_path, "a/1.npy", "b/1.npy", "b/closed/1.npy", "closed/1.npy")
+@pytest.fixture
+def closed_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders named "closed" cannot be read, not even by the administrator."""
     scandir = os.scandir
 
-    def refuse(path: Any) -> Any:
+    def scan(path: Any) -> Any:
         if Path(path).name == "closed":
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr("os.scandir", refuse)
+    monkeypatch.setattr("os.scandir", scan)
+
+
+@pytest.mark.usefixtures("closed_folders")
+def test_folders_that_cannot_be_read_are_skipped(tmp_path: Path) -> None:
+    root = arrays(tmp_path, "a/1.npy", "b/1.npy", "b/closed/1.npy", "closed/1.npy")
     source = ListingSource(find(root, DataConfig(validation_share=0.3)), "train", 32, 3, 2)
     assert source.classes == ("a", "b")
     for name in ("closed", "b/closed"):
         assert f"skipped {name}: cannot be read (Permission denied)" in source.summary
-    monkeypatch.setattr("os.scandir", lambda path: refuse("closed"))
-    with pytest.raises(TrivdError, match=f"{root} cannot be read: Permission denied"):
-        find_videos(root, 0.3)
+    with pytest.raises(TrivdError, match=f"{root / 'closed'} cannot be read: Permission denied"):
+        find_videos(root / "closed", 0.3)
 
 
-def test_closed_folders_of_data_sets_with_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("closed_folders")
+def test_closed_folders_of_data_sets_with_lists(tmp_path: Path) -> None:
     """Kinetics and UCF-101: one folder that cannot be read, and those of tools, end nothing."""
     kinetics, ucf101 = tmp_path / "kinetics", tmp_path / "ucf101"
     clips = [f"{letter * 11}_000000_000010" for letter in "ABC"]
@@ -167,14 +189,6 @@ def test_closed_folders_of_data_sets_with_lists(tmp_path: Path, monkeypatch: pyt
     for name in ("a/1.avi", "a/2.avi", "a/desktop.ini", "closed/1.avi", "lost+found/1.avi"):
         (ucf101 / name).parent.mkdir(exist_ok=True)
         (ucf101 / name).touch()
-    scandir = os.scandir
-
-    def refuse(path: Any) -> Any:
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
     for root, layout, missing in ((kinetics, "kinetics600", f"{clips[2]}.mp4"), (ucf101, "ucf101", "closed/1.avi")):
         found = find(root, DataConfig())
         assert f"layout {layout}" in found.notes
@@ -202,7 +216,7 @@ def test_closed_folders_and_files(tmp_path: Path) -> None:
 
 
 def test_links_and_what_is_no_file(tmp_path: Path) -> None:
-    root = arrays(tmp_path / "data", "a/1.npy", "a/2.npy", "b/1.npy", "b/2.npy")
+    root = arrays(tmp_path / "data", *FOUR)
     (root / "a" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     (root / "a" / "gone").symlink_to(tmp_path / "nowhere")
     (root / "a" / "round.mp4").symlink_to(root / "a" / "round.mp4")

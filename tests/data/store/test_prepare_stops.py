@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from prepare_checks import contents, make, times
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from video_files import numbered_frames, write_video
 
 from trivd.commands.main import main
@@ -44,6 +46,13 @@ def undisturbed(many: Path) -> dict[str, bytes]:
 # The same bytes whoever writes them.
 
 
+def succeed(words: list[str]) -> None:
+    """Run a command that ends well."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+
+
 def test_two_workers_write_the_same_bytes_as_one(action_folder: Path, tmp_path: Path) -> None:
     one, two = make(action_folder, tmp_path / "one"), make(action_folder, tmp_path / "two", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -52,13 +61,27 @@ def test_two_workers_write_the_same_bytes_as_one(action_folder: Path, tmp_path: 
 
 
 def test_two_processes_of_torchrun_write_the_same_bytes_as_one(
-    many: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    many: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trivd"]
+    """By torchrun's launcher, which here forks a process that has imported everything instead of starting Python."""
     words = ["prepare", many, tmp_path / "store", "--resolution", "32", "--validation-share", "0.3", "--workers", "1"]
-    done = subprocess.run([*torchrun, *words], capture_output=True, text=True, check=True)
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_endpoint="localhost:0",
+        rdzv_backend="c10d",
+        start_method="forkserver",
+        logs_specs=DefaultLogsSpecs(str(tmp_path / "logs"), redirects=Std.ALL),
+        signals_to_handle="SIGQUIT",
+    )
+    handler = signal.getsignal(signal.SIGQUIT)
+    monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "")  # the launcher sets it, for this process too
+    elastic_launch(settings, succeed)(list(map(str, words)))
+    signal.signal(signal.SIGQUIT, handler)
     assert contents(tmp_path / "store") == undisturbed
-    assert done.stdout.count(": 24 videos, 2,904 frames") == 1  # one process reports, on all
+    said = "".join(log.read_text() for log in (tmp_path / "logs").rglob("stdout.log"))
+    assert said.count(": 24 videos, 2,904 frames") == 1  # one process reports, on all
 
 
 # Nothing is done twice.
@@ -102,9 +125,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(many: Path, undisturbed: dic
     assert is_store(store)
     assert not (store / "index.json").exists()
 
-    with pytest.raises(SystemExit) as ended:
-        main([*words[:-1], "1"])  # with any number of workers
-    assert ended.value.code == 0
+    succeed([*words[:-1], "1"])  # with any number of workers
     assert contents(store) == undisturbed
     assert done.items() <= times(store).items()
     before = times(store)

@@ -27,19 +27,26 @@ def make(root: Path, destination: Path, channels: int = 3) -> None:
     assert write_store(root, destination, 32, channels, DATA, workers=0, progress=None)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def made_store(shared_actions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six videos, each in a shard of its own; not to be changed."""
+    store = tmp_path_factory.mktemp("made") / "store"
+    make(shared_actions, store)
+    return store
+
+
 @pytest.fixture
-def store(action_folder: Path, tmp_path: Path) -> Path:
-    """Six videos, each in a shard of its own."""
-    make(action_folder, tmp_path / "store")
-    return tmp_path / "store"
+def store(made_store: Path, tmp_path: Path) -> Path:
+    """A copy of `made_store` for one test."""
+    return Path(shutil.copytree(made_store, tmp_path / "store"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_store_holds_the_folder_pixel_for_pixel(action_folder: Path, tmp_path: Path, channels: int) -> None:
-    make(action_folder, tmp_path / "new" / "store", channels)
+def test_a_store_holds_the_folder_pixel_for_pixel(shared_actions: Path, tmp_path: Path, channels: int) -> None:
+    make(shared_actions, tmp_path / "new" / "store", channels)
     for split in ("train", "validation"):
         stored = StoreSource(tmp_path / "new" / "store", split, 8, balanced=False)
-        folder = ListingSource(find_videos(action_folder, 0.3), split, 32, channels, 8)
+        folder = ListingSource(find_videos(shared_actions, 0.3), split, 32, channels, 8)
         assert (stored.classes, stored.names, stored.labels) == (folder.classes, folder.names, folder.labels)
         assert stored.lengths == folder.lengths
         for video, length in enumerate(stored.lengths):
@@ -126,7 +133,7 @@ def test_the_balanced_split_is_taken_of_what_is_stored(store: Path) -> None:
     assert sorted(StoreSource(store, "test", 1, balanced=True).names) == sorted(rest)
 
 
-def test_damage_is_named_and_the_way_out_mends_it(action_folder: Path, store: Path) -> None:
+def test_damage_is_named_and_the_way_out_mends_it(shared_actions: Path, store: Path) -> None:
     shard, index = store / "shards" / "00000.u8", store / "index.json"
     contents, text = shard.read_bytes(), index.read_text()
 
@@ -137,8 +144,8 @@ def test_damage_is_named_and_the_way_out_mends_it(action_folder: Path, store: Pa
         verify_store(store)
     index.unlink()
     with pytest.raises(TrivdError, match=r"checksums differ for run/1\.mp4; check the disk and repeat the command"):
-        make(action_folder, store)
-    make(action_folder, store)
+        make(shared_actions, store)
+    make(shared_actions, store)
     assert (shard.read_bytes(), index.read_text()) == (contents, text)
 
     shard.write_bytes(contents[:-7])
@@ -148,7 +155,7 @@ def test_damage_is_named_and_the_way_out_mends_it(action_folder: Path, store: Pa
     with pytest.raises(TrivdError, match=r"00000\.u8 is damaged: it is missing"):
         StoreSource(store, "train", 8, balanced=False)
     index.unlink()
-    make(action_folder, store)
+    make(shared_actions, store)
     assert (shard.read_bytes(), index.read_text()) == (contents, text)
 
 
@@ -190,16 +197,16 @@ def test_an_unfinished_store_is_not_trained_on(store: Path) -> None:
         StoreSource(store, "train", 8, balanced=False)
 
 
-def test_what_is_a_store(store: Path, action_folder: Path, tmp_path: Path) -> None:
+def test_what_is_a_store(store: Path, shared_actions: Path, tmp_path: Path) -> None:
     assert is_store(store)
-    assert not is_store(action_folder)
+    assert not is_store(shared_actions)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index.json").write_text("{}")
     assert not is_store(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", ["index.json", "plan.json"])
-def test_a_store_of_an_older_reader_says_so(store: Path, action_folder: Path, name: str) -> None:
+def test_a_store_of_an_older_reader_says_so(store: Path, shared_actions: Path, name: str) -> None:
     """Those of before it was kept do not say which."""
     assert not any("older version" in line for line in StoreSource(store, "train", 8, balanced=False).summary)
     values = json.loads((store / name).read_text())
@@ -211,4 +218,4 @@ def test_a_store_of_an_older_reader_says_so(store: Path, action_folder: Path, na
         assert source.read(0, 0, 8, 1).shape[0] == 8
     else:
         with pytest.raises(TrivdError, match=r"older version of trivd.*new folder"):
-            make(action_folder, store)
+            make(shared_actions, store)
