@@ -14,7 +14,7 @@ import torch
 from benchmarks.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
-from reference.plain_step import PlainTrainer
+from reference.step import Trainer as PlainTrainer
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
 from trivd.presets import TABLE2_UNITS, preset

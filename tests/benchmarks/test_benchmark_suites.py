@@ -106,7 +106,7 @@ def test_ratios_of_units(fake: Fake) -> None:
 
 
 def test_dgmr_takes_its_turn_where_it_is_installed(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "dgmr_conv_gru", lambda channels: units.PlainConvGRU(channels, channels))
+    monkeypatch.setattr(units, "dgmr_conv_gru", units.plain_conv_gru)
     fake(units, {"ours": 6.0, "conv_gru": 4.0, "plain": 12.0, "DGMR": 24.0})
     row = UNITS.measure({"unit": "tsru_p", "shape": "4@4", "pass": "forward+backward"}, CPU)
     assert row["ratios"]["ours / DGMR"] == 0.25

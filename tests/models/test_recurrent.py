@@ -1,32 +1,35 @@
-"""Every recurrent unit against its equations, written out step by step in `oracles`."""
+"""Every recurrent unit against its equations, written out step by step in `reference.units`."""
 
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from typing import Any
 
-import oracles
 import pytest
 import torch
+from agreement import assert_same, plainly, scramble
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from reference.units import build_unit
+from trivd.config import ModelConfig
+from trivd.models.layers import SpectralNorm
 from trivd.models.recurrent import TSRU, ConvGRU, ConvLSTM, DynamicConvLSTM, KTrajGRU, RecurrentUnit
 
-RHO = {"relu": lambda x: x.clamp(min=0), "tanh": torch.tanh}
-
-# name -> how to build the unit, and its equations
-UNITS: dict[str, tuple[Callable[..., RecurrentUnit], Callable[..., oracles.Unrolled]]] = {
-    "conv_gru": (ConvGRU, oracles.conv_gru),
-    "conv_lstm": (ConvLSTM, oracles.conv_lstm),
-    "dynamic_conv_lstm": (DynamicConvLSTM, oracles.dynamic_conv_lstm),
-    "k_traj_gru-1": (partial(KTrajGRU, links=1), oracles.k_traj_gru),
-    "k_traj_gru-2": (partial(KTrajGRU, links=2), oracles.k_traj_gru),
+# name -> how to build the unit, and the settings of its plain form
+UNITS: dict[str, tuple[Callable[..., RecurrentUnit], dict[str, Any]]] = {
+    "conv_gru": (ConvGRU, {"unit": "conv_gru"}),
+    "conv_lstm": (ConvLSTM, {"unit": "conv_lstm"}),
+    "dynamic_conv_lstm": (DynamicConvLSTM, {"unit": "dynamic_conv_lstm"}),
+    "k_traj_gru-1": (partial(KTrajGRU, links=1), {"unit": "k_traj_gru", "links": 1}),
+    "k_traj_gru-2": (partial(KTrajGRU, links=2), {"unit": "k_traj_gru", "links": 2}),
 }
 for warping, flow, gate in product(("factorized", "pixelwise"), "cps", (False, True)):
-    UNITS[f"{'p' if warping == 'pixelwise' else ''}tsru_{flow}{'-read_gate' if gate else ''}"] = (
+    kind = f"{'p' if warping == 'pixelwise' else ''}tsru_{flow}"
+    UNITS[f"{kind}{'-read_gate' if gate else ''}"] = (
         partial(TSRU, flow=flow, warping=warping, read_gate=gate),
-        partial(oracles.tsru, flow=flow, read_gate=gate),
+        {"unit": kind, "read_gate": gate},
     )
 WARPING = [name for name in UNITS if "tsru" in name or "traj" in name]
 
@@ -42,7 +45,7 @@ def inputs(steps: int, batch: int, read: int, hidden: int, height: int, width: i
 @settings(max_examples=4)
 def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
     """Values, warping weights, and gradients w.r.t. inputs, first state and every parameter."""
-    build, equations = UNITS[name]
+    build, kind = UNITS[name]
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9999), "seed"))
     hidden = draw(st.sampled_from([2, 4]), "hidden channels")
@@ -56,32 +59,35 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
     steps, batch = draw(st.integers(1, 3), "steps"), draw(st.integers(1, 3), "batch")
     height, width = draw(st.integers(2, 6), "height"), draw(st.integers(2, 6), "width")
 
-    unit = oracles.scramble(build(read, hidden, **options))
+    unit = scramble(build(read, hidden, **options))
+    plain = build_unit(ModelConfig(**kind, **options), read, hidden)
     x, initial = inputs(steps, batch, read, hidden, height, width)
-    actual = unit(x, initial, return_weights=True)
-    expected = equations(unit, RHO[options["activation"]], x, initial)
-    assert (actual[1] is None) == (expected[1] is None) == (name not in WARPING)
-    if name in WARPING:
-        links = 2 if name.endswith("-2") else 1
-        assert actual[1].shape == (steps, batch, links, options["warp_size"] ** 2, height, width)
-    present = [[tensor for tensor in pair if tensor is not None] for pair in (actual, expected)]
-    oracles.assert_same(*present, [x, initial, *unit.parameters()])
+    states, weights = unit(x, initial, return_weights=True)
+    assert (weights is not None) == (name in WARPING)
+    if weights is None:
+        assert_same([states], [plainly(plain, unit)(x, initial)], [x, initial, *unit.parameters()])
+        return
+    thetas: list[Tensor] = []
+    plain.f.register_forward_hook(lambda f, inputs, theta: thetas.append(theta))
+    expected = plainly(plain, unit)(x, initial)
+    assert weights.shape == (steps, batch, kind.get("links", 1), options["warp_size"] ** 2, height, width)
+    assert_same([states, weights], [expected, torch.stack(thetas)], [x, initial, *unit.parameters()])
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_repeated_input_may_be_expanded(name: str) -> None:
     """G's first stage reads the same features at every step: a stride of 0 gives the same result, gradients too."""
-    unit = oracles.scramble(UNITS[name][0](4, 4))
+    unit = scramble(UNITS[name][0](4, 4))
     _, initial = inputs(1, 2, 4, 4, 5, 6)
     once = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)
     expanded, copied = once.expand(3, *once.shape), torch.stack([once] * 3)
     assert expanded.stride(0) == 0 != copied.stride(0)
-    oracles.assert_same([unit(expanded, initial)], [unit(copied, initial)], [once, initial, *unit.parameters()])
+    assert_same([unit(expanded, initial)], [unit(copied, initial)], [once, initial, *unit.parameters()])
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_layout_in_memory_does_not_matter(name: str) -> None:
-    unit = oracles.scramble(UNITS[name][0](4, 4))
+    unit = scramble(UNITS[name][0](4, 4))
     x, initial = inputs(2, 2, 4, 4, 5, 6)
     moved = x.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)  # (B, T, H, W, C) in memory
     last = initial.contiguous(memory_format=torch.channels_last)
@@ -90,14 +96,14 @@ def test_layout_in_memory_does_not_matter(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_states_do_not_depend_on_later_inputs(name: str) -> None:
-    unit = oracles.scramble(UNITS[name][0](4, 4))
+    unit = scramble(UNITS[name][0](4, 4))
     x, initial = inputs(4, 2, 4, 4, 5, 5)
     torch.testing.assert_close(unit(x, initial)[:2], unit(x[:2], initial), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_bfloat16_autocast_agrees_with_float32(name: str) -> None:
-    unit = oracles.scramble(UNITS[name][0](8, 8), torch.float32)
+    unit = scramble(UNITS[name][0](8, 8), torch.float32)
     x, initial = (tensor.detach().float() for tensor in inputs(3, 2, 8, 8, 8, 8))
     exact = unit(x, initial)
     with torch.autocast("cpu", torch.bfloat16):
@@ -110,11 +116,11 @@ def test_bfloat16_autocast_agrees_with_float32(name: str) -> None:
 @pytest.mark.parametrize("name", UNITS)
 def test_one_power_iteration_per_training_pass(name: str) -> None:
     """Weights are normalised once for all time steps, not once per step."""
-    unit = oracles.scramble(UNITS[name][0](4, 4))
+    unit = scramble(UNITS[name][0](4, 4))
     x, initial = inputs(3, 1, 4, 4, 4, 4)
     expected = {}
     for path, layer in unit.named_modules():
-        if isinstance(layer, oracles.SpectralNorm):
+        if isinstance(layer, SpectralNorm):
             matrix = layer.weight.flatten(1)
             right = matrix.T @ layer.left
             left = matrix @ right

@@ -2,37 +2,35 @@
 
 from functools import partial
 
-import oracles
 import pytest
 import torch
+from agreement import plainly, scramble
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from reference.units import build_unit
+from trivd.config import ModelConfig
 from trivd.models.recurrent import TSRU, ConvGRU, KTrajGRU, RecurrentUnit
 from trivd.ops.gates import Parts
 from trivd.ops.unroll import Recursion
 
-RHO = {"relu": torch.relu, "tanh": torch.tanh}
 UNITS = {
-    "conv_gru": (ConvGRU, oracles.conv_gru),
-    "k_traj_gru": (partial(KTrajGRU, links=2), oracles.k_traj_gru),
-    "tsru_s": (partial(TSRU, flow="s"), partial(oracles.tsru, flow="s", read_gate=False)),
-    "ptsru_p": (
-        partial(TSRU, flow="p", warping="pixelwise"),
-        partial(oracles.tsru, flow="p", read_gate=False),
-    ),
+    "conv_gru": (ConvGRU, ModelConfig(unit="conv_gru")),
+    "k_traj_gru": (partial(KTrajGRU, links=2), ModelConfig(unit="k_traj_gru", links=2)),
+    "tsru_s": (partial(TSRU, flow="s"), ModelConfig(unit="tsru_s")),
+    "ptsru_p": (partial(TSRU, flow="p", warping="pixelwise"), ModelConfig(unit="ptsru_p")),
 }
 ALL = pytest.mark.parametrize("name", UNITS)
 
 
 def prepare(name: str) -> tuple[RecurrentUnit, Tensor, Tensor]:
     """A unit of float64, four inputs and the first state."""
-    unit = oracles.scramble(UNITS[name][0](3, 4))
+    unit = scramble(UNITS[name][0](3, 4))
     return unit, torch.randn(4, 2, 3, 5, 6, dtype=torch.float64), torch.randn(2, 4, 5, 6, dtype=torch.float64)
 
 
 def plain(name: str, unit: RecurrentUnit, x: Tensor, state: Tensor) -> Tensor:
-    return UNITS[name][1](unit, RHO[unit.activation], x, state)[0]
+    return plainly(build_unit(UNITS[name][1], x.shape[2], state.shape[1]), unit)(x, state)
 
 
 def gradients(states: Tensor, *sources: Tensor, retain: bool = False) -> tuple[Tensor, ...]:

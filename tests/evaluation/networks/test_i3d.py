@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reference.i3d_plain import Variables, _pad, _pool, plain_logits, plain_resize, random_variables
+from reference import i3d as plain
+from reference.i3d import Variables, random_variables
 from trivd.evaluation.networks.i3d import I3D, Identity, _Cubic, _MaxPool
 from trivd.evaluation.networks.i3d_layout import Folded, fold, variable_shapes
 from trivd.evaluation.networks.resize import resize_bilinear
@@ -35,7 +36,7 @@ needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no referen
 
 @pytest.fixture(scope="module")
 def variables() -> Variables:
-    return random_variables(0)
+    return random_variables(variable_shapes(), 0)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_equals_the_plain_network(
     features = network(video)
     assert features.logits.shape == (1, 400)
     with torch.no_grad():
-        assert error(features.logits, plain_logits(video, variables)) < 5e-6
+        assert error(features.logits, plain.logits(video, variables)) < 5e-6
 
 
 @settings(max_examples=50)
@@ -143,7 +144,7 @@ def test_convolutions_are_padded_by_the_size_of_their_input(
 ) -> None:
     weight, bias, features = torch.randn(4, 2, *[kernel] * 3), torch.randn(4), torch.randn(2, 2, *size)
     convolution = _Cubic(Folded(weight, bias), stride)
-    expected = nn.functional.conv3d(_pad(features, (kernel,) * 3, (stride,) * 3, 0.0), weight, bias, stride)
+    expected = nn.functional.conv3d(plain.pad_same(features, (kernel,) * 3, (stride,) * 3, 0.0), weight, bias, stride)
     torch.testing.assert_close(convolution(features.movedim(1, -1)).movedim(-1, 1), expected, atol=1e-4, rtol=1e-5)
 
 
@@ -158,7 +159,7 @@ def test_max_pools_are_padded_by_the_size_of_their_input(
 ) -> None:
     features = torch.randn(2, 3, *size)  # also negative: padding with zeros would show
     pooled = _MaxPool(*window)(features.movedim(1, -1)).movedim(-1, 1)
-    assert torch.equal(pooled, _pool(features, *window))
+    assert torch.equal(pooled, plain.max_pool(features, *window))
 
 
 @needs_reference
@@ -173,7 +174,7 @@ def test_resize_equals_the_plain_resize(source: tuple[int, int], target: tuple[i
     video = random_clips(2, 2, *source, 3)
     resized = resize_bilinear(video, *target)
     assert resized.dtype == torch.float32
-    torch.testing.assert_close(resized.double(), plain_resize(video, *target), atol=2e-3, rtol=0)
+    torch.testing.assert_close(resized.double(), plain.resize(video, *target), atol=2e-3, rtol=0)
 
 
 def test_resize_has_no_half_pixel_centres() -> None:

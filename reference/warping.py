@@ -1,0 +1,64 @@
+"""Kernel-based warping (B) and the hyper-networks f that predict its weights from [h; x] (F.1)."""
+
+from itertools import product
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reference.layers import conv, linear
+from trivd.config import ModelConfig
+
+
+def warp(h: Tensor, weights: Tensor) -> Tensor:
+    """A weighted sum of the k x k neighbours of every position, zeros outside (Eq 11).
+
+    Args:
+        h: features (B, C, H, W).
+        weights: (B, k^2, H, W); weight m k + n is that of row i + m - (k - 1) / 2 and column j + n - (k - 1) / 2.
+    """
+    k = isqrt(weights.shape[1])
+    height, width = h.shape[2:]
+    padded = F.pad(h, (k // 2,) * 4)
+    warped = torch.zeros_like(h)
+    for m, n in product(range(k), repeat=2):
+        warped = warped + weights[:, None, m * k + n] * padded[:, :, m : m + height, n : n + width]  # Eq 11
+    return warped
+
+
+class FactorizedKernels(nn.Module):
+    """f of TSRU and K-TrajGRU: N = k^2 kernels w for the whole sample and a map S that mixes them at each position.
+
+    Called on [h; x] (B, channels, H, W), it gives the weights of `links` warps (B, L, k^2, H, W).
+    """
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.links, self.taps = config.links, config.warp_size**2
+        pooled = (channels // 2) * 4 * 4
+        self.features = conv(channels, channels // 2, config.kernel_size)
+        self.hidden = linear(pooled, pooled // 2)
+        self.output = linear(pooled // 2, self.links * self.taps**2)
+        self.selection = conv(channels, self.links * self.taps, config.kernel_size)
+
+    def forward(self, hx: Tensor) -> Tensor:
+        features = F.adaptive_max_pool2d(F.relu(self.features(hx)), 4).flatten(1)
+        kernels = self.output(F.relu(self.hidden(features)))
+        w = kernels.unflatten(1, (self.links, self.taps, self.taps)).softmax(dim=3)  # (B, L, N, k^2)
+        s = self.selection(hx).unflatten(1, (self.links, self.taps)).softmax(dim=2)  # (B, L, N, H, W)
+        return torch.einsum("blnhw,blnq->blqhw", s, w)  # Eq 12
+
+
+class PixelwiseKernels(nn.Module):
+    """f of PTSRU: a CNN of two hidden layers predicts k^2 weights at each position, (B, 1, k^2, H, W)."""
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.features = conv(channels, channels // 2, config.kernel_size)
+        self.hidden = conv(channels // 2, channels // 4)
+        self.output = conv(channels // 4, config.warp_size**2)
+
+    def forward(self, hx: Tensor) -> Tensor:
+        weights: Tensor = self.output(F.relu(self.hidden(F.relu(self.features(hx)))))
+        return weights.softmax(dim=1).unsqueeze(1)
