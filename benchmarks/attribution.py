@@ -1,4 +1,4 @@
-"""What the events of a profiled training step were spent on, and what its convolutions take alone."""
+"""Attribution of a profiled step's time to kinds of work, and the time of its convolutions run alone."""
 
 import re
 from collections import defaultdict
@@ -13,13 +13,14 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile, record_function
 
 from benchmarks.measuring import finisher, take_turns
-from trivd.models.frame_norm import FrameNorm
-from trivd.ops import spectral as normalization
+from trivd.models import spectral_norm as normalization
+from trivd.models.frame_norm import FrameNormReLU
+from trivd.ops.operator import Operator
 from trivd.training.plan import flops
 
 
 class Kind(StrEnum):
-    """Of work."""
+    """Kinds of work."""
 
     FORWARD = "convolutions, forward"
     BACKWARD = "convolutions, backward"
@@ -40,16 +41,22 @@ SCOPES = {
     "Optimizer.zero_grad#Adam.zero_grad": Kind.OPTIMIZER,
     "aten::_foreach_lerp_": Kind.OPTIMIZER,  # the moving average's
 }
-# Our autograd functions, by module: compiled kernels are no operators of PyTorch, their time is the function's own.
-FUNCTIONS = {
-    "trivd.ops.unroll": Kind.RECURRENT,
-    "trivd.ops.gates": Kind.RECURRENT,
+# Operations of ours, by module of trivd.ops; those that only help others have none.
+MODULES = {
     "trivd.ops.differences": Kind.RECURRENT,
-    "trivd.models.warping": Kind.RECURRENT,
-    "trivd.models.frame_norm": Kind.NORMALISATION,
+    "trivd.ops.gates": Kind.RECURRENT,
+    "trivd.ops.normalize": Kind.NORMALISATION,
+    "trivd.ops.operator": None,
+    "trivd.ops.orthogonality": Kind.OPTIMIZER,
+    "trivd.ops.precision": None,
+    "trivd.ops.softmax": Kind.RECURRENT,
     "trivd.ops.spectral": Kind.NORMALISATION,
-    "trivd.training.losses": Kind.OPTIMIZER,
+    "trivd.ops.unroll": Kind.RECURRENT,
+    "trivd.ops.upsample": None,  # PyTorch's own convolutions
+    "trivd.ops.warp": Kind.RECURRENT,
 }
+# An operator "trivd::warp_backward", or the autograd function that PyTorch generates for it.
+OPERATOR = re.compile(r"(?:trivd::|GeneratedBackwardFor_trivd_)(\w+?)(?:_default)?(?:Backward)?$")
 AUTOGRAD = "autograd::engine::evaluate_function"
 CONVOLUTION = re.compile(r"aten::\w*conv(\dd|_|olution)")
 PRODUCTS = {f"aten::{name}" for name in ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "mv", "addmv_", "dot")}
@@ -57,20 +64,20 @@ REPLAYED = {
     "aten::convolution": torch.ops.aten.convolution,
     "aten::convolution_backward": torch.ops.aten.convolution_backward,
 }
-TOP = 15  # operators that are listed
-MAIN = 12  # convolutions that are run alone too
+TOP = 15  # operators listed
+MAIN = 12  # convolutions run alone
 
 
 @contextmanager
 def labelled_normalisation() -> Iterator[None]:
-    """Tell the profiler where layers normalise weights and features, of which autograd functions are but a part."""
-    with _labelled(normalization, "_normalize", SPECTRAL_NORM), _labelled(FrameNorm, "forward", FRAME_NORM):
+    """Label for the profiler all normalisation of weights and features, not only its autograd functions."""
+    with _labelled(normalization, "_normalize", SPECTRAL_NORM), _labelled(FrameNormReLU, "forward", FRAME_NORM):
         yield
 
 
 @contextmanager
 def _labelled(owner: Any, name: str, label: str) -> Iterator[None]:
-    """Within, `owner.name` is a scope of the profiler."""
+    """Make every call of `owner.name` a scope of the profiler."""
     function = getattr(owner, name)
 
     def call(*arguments: Any) -> Any:
@@ -85,28 +92,34 @@ def _labelled(owner: Any, name: str, label: str) -> Iterator[None]:
 
 
 def processor_events(profiler: profile) -> list[FunctionEvent]:
-    """Those of the CPU, which hold the kernels that they started on a GPU too."""
+    """The CPU's events; each also holds the kernels that it started on a GPU."""
     return [event for event in profiler.events() if event.device_type.name == "CPU"]
 
 
 def scopes() -> dict[str, Kind]:
-    """The kind of work within events of these names, unless an operator within says otherwise."""
+    """The kind of work inside events of these names, unless an operator inside them has its own."""
     found = dict(SCOPES)
     for function in torch.autograd.Function.__subclasses__():
         if function.__module__.startswith("trivd."):
-            kind = FUNCTIONS.get(function.__module__, Kind.ELEMENTWISE)
+            kind = MODULES.get(function.__module__) or Kind.ELEMENTWISE
             found |= {function.__name__: kind, f"{function.__name__}Backward": kind}
     return found
 
 
+def operator_kind(name: str) -> Kind | None:
+    """The kind of work of an operator of ours, that of the module which defines it; None for others."""
+    operator = OPERATOR.match(name)
+    return MODULES[Operator.modules[operator[1]]] if operator else None
+
+
 def kind_of(event: FunctionEvent, within: Mapping[str, Kind]) -> Kind:
-    """What the event's own time, without that of the events inside it, was spent on; `within` is `scopes()`."""
+    """The kind of an event's own time, without that of the events inside it; `within` is `scopes()`."""
     names = [event.name]
     parent = event.cpu_parent
     while parent is not None:
         names.append(parent.name)
         parent = parent.cpu_parent
-    scope = next((within[name] for name in names if name in within), None)
+    scope = next((kind for name in names if (kind := within.get(name) or operator_kind(name)) is not None), None)
     if scope in (Kind.NORMALISATION, Kind.OPTIMIZER):  # their matrix products are part of them
         return scope
     product = event.name in PRODUCTS
@@ -120,7 +133,7 @@ def kind_of(event: FunctionEvent, within: Mapping[str, Kind]) -> Kind:
 
 
 def seconds_by_kind(events: Sequence[FunctionEvent], whole: float, device: torch.device) -> dict[Kind, float]:
-    """The `whole` seconds of a step divided among all kinds; what no event accounts for is the rest."""
+    """The `whole` seconds of a step divided among all kinds; time that no event covers is the rest."""
     within, found = scopes(), dict.fromkeys(Kind, 0.0)
     for event in events:
         found[kind_of(event, within)] += _own_seconds(event, device)
@@ -129,7 +142,7 @@ def seconds_by_kind(events: Sequence[FunctionEvent], whole: float, device: torch
 
 
 def top_operators(events: Sequence[FunctionEvent], device: torch.device) -> list[dict[str, Any]]:
-    """The operators and sizes that take most time themselves."""
+    """The operators and sizes with the largest own times."""
     within = scopes()
     seconds: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for event in events:
@@ -145,7 +158,7 @@ def top_operators(events: Sequence[FunctionEvent], device: torch.device) -> list
 def replay_convolutions(
     events: Sequence[FunctionEvent], device: torch.device, dtype: torch.dtype, turns: int
 ) -> list[dict[str, Any]]:
-    """The convolutions, forward and backward, that take most of the step, each run alone with the same sizes."""
+    """The forward and backward convolutions that take most of the step, each run alone on the same sizes."""
     groups: dict[tuple[str, str], list[FunctionEvent]] = defaultdict(list)
     for event in events:
         if event.name in REPLAYED:
@@ -186,12 +199,12 @@ def _seconds(event: FunctionEvent, device: torch.device) -> float:
 
 
 def _input_shapes(event: FunctionEvent) -> list[list[int]]:
-    """Of its arguments; [] for those that are no tensor."""
-    shapes: Any = event.input_shapes  # annotated otherwise
+    """The shapes of its arguments; [] for those that are not tensors."""
+    shapes: Any = event.input_shapes  # annotated as something else
     return shapes
 
 
 def _shapes(event: FunctionEvent) -> str:
-    """Of its first three tensors."""
+    """The shapes of its first three tensors as text."""
     shapes = [shape for shape in _input_shapes(event) if shape and isinstance(shape[0], int)]  # no lists of tensors
     return ", ".join("x".join(map(str, shape)) for shape in shapes[:3])

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from benchmarks.measuring import finisher, take_turns
 from benchmarks.suite import Case, Column, Suite
-from reference.i3d import logits as plain_logits
-from reference.i3d import random_variables
+from reference.i3d_plain import plain_logits, random_variables
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import Clip, ClipDataset, open_clips
 from trivd.data.splits import Split
@@ -27,7 +26,6 @@ from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.networks.digits import load_digits_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.networks.i3d import I3D, Identity
-from trivd.evaluation.networks.i3d_layout import variable_shapes
 from trivd.evaluation.scorer import clip_latents
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.evaluation.subjects import TrainedModel, model_subject
@@ -36,7 +34,7 @@ from trivd.presets import preset
 from trivd.runtime.hardware import choose_precision, to_channels_last
 from trivd.runtime.pixels import to_float, to_pixels
 
-PAPERS_CLIPS = 2048  # that a published evaluation takes at least
+PAPERS_CLIPS = 2048  # the fewest that a published evaluation takes
 FEW = EvaluationConfig(standing_batches=1, standing_batch_size=4)
 WARM_UP_CLIPS = 4
 
@@ -137,7 +135,7 @@ class Loaded:
 
 
 def our_distance(generator: Generator, history: dict[str, Any], held_out: Loaded, network: FeatureNetwork) -> float:
-    """The Fréchet distance that `trivd evaluate` gives."""
+    """The Fréchet distance that `trivd evaluate` computes."""
     device = next(generator.parameters()).device
     choices = EvaluationConfig(
         clips=len(held_out), best_of_clips=1, samples=1, batch_size=8, standing_batches=1, standing_batch_size=4
@@ -151,7 +149,7 @@ def our_distance(generator: Generator, history: dict[str, Any], held_out: Loaded
 
 @torch.no_grad()
 def plain_distance(generator: Generator, held_out: Loaded, features: FeaturesOf) -> float:
-    """The same, clip by clip in float32."""
+    """The same distance, computed clip by clip in float32."""
     given = generator.config.conditioning_frames
     device = next(generator.parameters()).device
     sets: tuple[list[Tensor], ...] = ([], [])
@@ -176,6 +174,6 @@ def _networks(i3d: bool, device: torch.device) -> tuple[FeaturesOf, FeatureNetwo
     if not i3d:
         digits = load_digits_network(device)
         return (lambda video: digits(video).embedding), digits
-    variables = random_variables(variable_shapes(), 0)
+    variables = random_variables(0)
     identity = Identity("FVD (random weights)", "IS (random weights)", "random")
     return (lambda video: plain_logits(video, variables)), I3D.from_tensorflow(variables, identity).to(device)

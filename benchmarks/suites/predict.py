@@ -20,8 +20,7 @@ from benchmarks.dgmr import (
 )
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
-from reference.generator import Generator as PlainGenerator
-from reference.layers import load
+from reference.plain import PlainGenerator
 from trivd.config import Config, ModelConfig, override
 from trivd.data.loader import Batch
 from trivd.evaluation.standing import collect_standing_statistics
@@ -80,7 +79,7 @@ class Predict(Suite):
         ]
 
     def model_config(self, model: str) -> ModelConfig:
-        """Of the model of a row."""
+        """The configuration of a row's model."""
         if model == "small":
             return preset("small").model
         changes = {
@@ -95,7 +94,7 @@ class Predict(Suite):
         batch, dtype = int(case["batch"]), getattr(torch, str(case["precision"]))
         config = self.model_config(str(case["model"]))
         generator = _generator(config, device)
-        plain = load(PlainGenerator(config), generator.state_dict()).eval()
+        plain = PlainGenerator.from_ours(generator)
         to_channels_last(generator)
         predictor = Predictor(generator, {})
         predictor.dtype = dtype
@@ -129,12 +128,12 @@ class Predict(Suite):
 
 
 def _shape(config: ModelConfig, frames: int) -> tuple[int, ...]:
-    """Of one clip, (1, frames, H, W, C)."""
+    """The given frames of one clip, (1, frames, H, W, C)."""
     return 1, frames, config.resolution, config.resolution, config.image_channels
 
 
 def _generator(config: ModelConfig, device: torch.device) -> Generator:
-    """With initial weights, and standing statistics of a random clip."""
+    """A generator with initial weights and the standing statistics of a random clip."""
     torch.manual_seed(0)
     generator = Generator(config).requires_grad_(False).to(device)
     video = torch.randint(256, _shape(config, config.frames), dtype=torch.uint8)

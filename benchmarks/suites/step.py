@@ -14,7 +14,7 @@ import torch
 from benchmarks.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
-from reference.step import Trainer as PlainTrainer
+from reference.plain_step import PlainTrainer
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
 from trivd.presets import TABLE2_UNITS, preset
@@ -107,7 +107,7 @@ class Step(Suite):
         return [case for table in TABLES.values() for case in table]
 
     def config(self, case: Case) -> Config:
-        """Of a row's run."""
+        """The configuration of a row's training."""
         row: dict[str, dict[str, Any]] = {
             "model": {"unit": case["unit"]},
             "discriminator": {"decomposition": case["decomposition"]},
@@ -178,7 +178,7 @@ class Step(Suite):
 
 
 def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
-    """A training step on random clips that are in memory already: no lag of loading counts, as in the paper (4.2)."""
+    """A training step on random clips in memory already: loading does not count, as in the paper (4.2)."""
     config, model = trainer.config, trainer.config.model
     shape = (config.training.batch_size, model.frames, model.resolution, model.resolution, model.image_channels)
     rng = torch.Generator().manual_seed(0)
@@ -192,7 +192,7 @@ def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
 
 
 def measure_memory(config: Config, device: torch.device, dtype: torch.dtype) -> int | None:
-    """Bytes that one step takes at most, networks and optimizers included; None where nothing says it.
+    """The highest memory of one step in bytes, networks and optimizers included; None where the system does not tell it.
 
     On the CPU by a process of its own, less what Python and its libraries take.
     """

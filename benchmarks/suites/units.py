@@ -16,13 +16,13 @@ from benchmarks.dgmr import HOW_TO_GET, dgmr_conv_gru
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
 from benchmarks.suites.warp import PASSES, parse_shape
-from reference.units import build_unit as build_plain_unit
+from reference.peers import PlainConvGRU
 from trivd.config import ModelConfig, Unit
 from trivd.models.recurrent import build_unit
 from trivd.runtime.hardware import autocast, choose_precision, dtype_name, to_channels_last
 from trivd.training.plan import flops, saved_bytes
 
-SHARE_OF_MEMORY = 0.7  # of what is free, that a row may take
+SHARE_OF_MEMORY = 0.7  # of the free memory, which a row may take
 REFERENCE = "conv_gru"
 
 
@@ -101,7 +101,7 @@ class Units(Suite):
         ways = {"ours": our(name)}
         if name != REFERENCE:
             ways[REFERENCE] = our(REFERENCE)
-        ways["plain"] = way(plain_conv_gru(channels).to(device), torch.contiguous_format)
+        ways["plain"] = way(PlainConvGRU(channels, channels).to(device), torch.contiguous_format)
         dgmr = dgmr_conv_gru(channels)
         if dgmr is not None:
             ways["DGMR"] = way(dgmr.to(device), torch.contiguous_format)
@@ -124,17 +124,12 @@ class Units(Suite):
 
 
 def our_unit(name: str, channels: int) -> nn.Module:
-    """One of ours, in training mode."""
+    """One of our units, in training mode."""
     return build_unit(ModelConfig(unit=name), channels)  # type: ignore[arg-type]
 
 
-def plain_conv_gru(channels: int) -> nn.Module:
-    """The ConvGRU written plainly, in training mode."""
-    return build_plain_unit(ModelConfig(unit="conv_gru"), channels, channels)
-
-
 def run_unit(unit: nn.Module, x: Tensor, initial: Tensor) -> None:
-    """Draw the states of x (T, B, C, H, W); and the gradients of everything where x requires one."""
+    """Compute the states for x (T, B, C, H, W), and all gradients where x requires one."""
     for tensor in (x, initial, *unit.parameters()):
         tensor.grad = None
     with torch.set_grad_enabled(x.requires_grad):
@@ -144,12 +139,12 @@ def run_unit(unit: nn.Module, x: Tensor, initial: Tensor) -> None:
 
 
 def unit_flops(name: str, frames: int, batch: int, channels: int, pixels: int, backward: bool) -> int:
-    """Of one of ours, counted on shapes alone."""
+    """FLOPs of one of our units, counted on shapes alone."""
     return flops(_on_shapes(name, frames, batch, channels, pixels, backward))
 
 
 def needed_bytes(name: str, frames: int, batch: int, channels: int, pixels: int, backward: bool) -> int:
-    """Of float32 activations, at most; without a backward pass, those of a single step come and go."""
+    """Upper bound of the bytes of float32 activations; without a backward pass, those of a single step."""
     return saved_bytes(_on_shapes(name, frames if backward else 1, batch, channels, pixels, backward=True))
 
 

@@ -1,4 +1,4 @@
-"""`trivd benchmark warp`: the warping of Eq 11 against a copy of the features and two plain ways to write it.
+"""`trivd benchmark warp`: the warping of Eq 11 against a copy of the features and two plain forms.
 
 16 rows; about one minute on two CPU cores.
 """
@@ -10,22 +10,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
-from reference.warping import warp as sliced_warp
-from trivd.models.warping import warp
+from reference.peers import sliced_warp, unfold_warp
+from trivd.ops.warp import warp
 
 TAPS = 9  # k^2
 PASSES = ("forward", "forward+backward")
-
-
-def unfold_warp(h: Tensor, weights: Tensor) -> Tensor:
-    """Eq 11 with `F.unfold`, which writes out all k^2 neighbours; shapes as of `trivd.models.warping.warp`."""
-    size = round(weights.shape[1] ** 0.5)
-    neighbours = F.unfold(h, size, padding=size // 2).view(*h.shape[:2], size**2, *h.shape[2:])  # (B, C, k^2, H, W)
-    return (neighbours * weights.unsqueeze(1)).sum(dim=2)
 
 
 def parse_shape(shape: str) -> tuple[int, int]:
@@ -89,7 +81,7 @@ class Warp(Suite):
                 return lambda: torch.autograd.grad(form(h, weights), (h, weights), gradient)
             return lambda: form(h, weights)
 
-        # What must be read and written at least; the backward pass reads three tensors and writes two.
+        # The least that must be read and written; the backward pass reads three tensors and writes two.
         moved = 2 * _bytes(h) + _bytes(weights)
         if backward:
             moved += 3 * _bytes(h) + 2 * _bytes(weights)
@@ -107,7 +99,7 @@ class Warp(Suite):
             "seconds": seconds,
             "ratios": ratios(seconds, ("ours", "copy"), ("unfold", "ours"), ("slices", "ours")),
             "bytes_per_second": moved / seconds["ours"],
-            "largest_difference": float(difference),  # ours from slices
+            "largest_difference": float(difference),  # between ours and slices
         }
 
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.suites.communication import Communication
 from trivd.models.discriminators import Discriminators
-from trivd.models.frame_norm import FrameNorm
+from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
@@ -33,7 +33,7 @@ def test_two_processes_are_measured(tmp_path: Path) -> None:
     sizes = [4 * sum(parameter.numel() for parameter in module.parameters()) for module in (discriminators, generator)]
     updates = config.training.discriminator_updates
     assert row["gradient_bytes"] == updates * sizes[0] + sizes[1]
-    norms = [module for module in generator.modules() if isinstance(module, FrameNorm)]
+    norms = [module for module in generator.modules() if isinstance(module, FrameNormReLU)]
     # Each normalisation when futures are drawn, once per update, and on the way back; and the losses of each update.
     assert row["statistics_calls"] == len(norms) * (updates + 2) + updates + 1
     assert row["processes"] == 2

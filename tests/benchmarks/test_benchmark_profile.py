@@ -1,8 +1,9 @@
-"""The profile of a step: nothing counts twice, nothing is left out, every kind of work is found."""
+"""The profile of a step: no time counts twice or is left out, and every kind of work is found."""
 
 import io
 import json
 import math
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +16,17 @@ from rich.console import Console
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
+import trivd.ops
 from benchmarks import attribution
 from benchmarks.attribution import (
     FRAME_NORM,
-    FUNCTIONS,
+    MODULES,
     OPTIMIZER,
     SPECTRAL_NORM,
     Kind,
     kind_of,
     labelled_normalisation,
+    operator_kind,
     processor_events,
     replay_convolutions,
     scopes,
@@ -34,10 +37,11 @@ from benchmarks.main import Benchmark
 from benchmarks.suites import profile as benchmark_profile
 from benchmarks.suites.profile import SMALL, Profile, detail_tables, fill_profile, profile_step
 from trivd.config import Config
-from trivd.models.frame_norm import FrameNorm, affine_maps
+from trivd.models import spectral_norm as normalization
+from trivd.models.frame_norm import FrameNormReLU, affine_maps
 from trivd.models.layers import SNConv
-from trivd.models.warping import warp
-from trivd.ops import spectral as normalization
+from trivd.ops.operator import Operator
+from trivd.ops.warp import warp
 from trivd.pictures.markdown import BEGIN, END
 from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
@@ -58,9 +62,12 @@ PHASES = [
 ]
 
 
+WARP_BACKWARD = "GeneratedBackwardFor_trivd_warp_defaultBackward"
+
+
 @dataclass
 class Event:
-    """As much of the profiler's event as names its place."""
+    """The parts of a profiler's event that attribution reads."""
 
     name: str
     cpu_parent: "Event | None" = None
@@ -106,15 +113,15 @@ def measured(tiny_config: Callable[..., Config]) -> dict[str, Any]:
         ((SPECTRAL_NORM, "aten::mv", "aten::addmv_"), Kind.NORMALISATION),
         ((FRAME_NORM,), Kind.NORMALISATION),
         (("_DivideBackward", "aten::dot"), Kind.NORMALISATION),
-        (("_Normalize", "aten::to", "aten::copy_"), Kind.NORMALISATION),
+        (("trivd::normalize", "aten::to", "aten::copy_"), Kind.NORMALISATION),
         (("_OffDiagonal", "aten::mm"), Kind.OPTIMIZER),
         ((OPTIMIZER, "aten::_foreach_norm"), Kind.OPTIMIZER),
-        (("_Warp",), Kind.RECURRENT),
-        ((f"{attribution.AUTOGRAD}: _WarpBackward", "_WarpBackward"), Kind.RECURRENT),
-        (("_Mix", "aten::lerp"), Kind.RECURRENT),
+        (("trivd::warp",), Kind.RECURRENT),
+        ((f"{attribution.AUTOGRAD}: {WARP_BACKWARD}", WARP_BACKWARD, "trivd::warp_backward"), Kind.RECURRENT),
+        (("trivd::mix", "aten::lerp"), Kind.RECURRENT),
         (("aten::upsample_bilinear2d",), Kind.ELEMENTWISE),
         (("aten::relu", "aten::clamp_min"), Kind.ELEMENTWISE),
-        ((f"{attribution.AUTOGRAD}: _WarpBackward",), Kind.REST),
+        ((f"{attribution.AUTOGRAD}: {WARP_BACKWARD}",), Kind.REST),
         (("detach",), Kind.REST),
     ],
     ids=lambda value: " > ".join(value) if isinstance(value, tuple) else str(value),
@@ -123,10 +130,20 @@ def test_kinds_of_events(names: tuple[str, ...], kind: Kind) -> None:
     assert kind_of(nested(*names), scopes()) == kind
 
 
-def test_every_module_with_autograd_functions_has_a_kind() -> None:
-    """A module that is renamed, or has its first function, is to be named in FUNCTIONS."""
-    modules = {function.__module__ for function in torch.autograd.Function.__subclasses__()}
-    assert {module for module in modules if module.startswith("trivd.")} == set(FUNCTIONS)
+def test_every_module_of_operations_has_a_kind() -> None:
+    """Whoever adds or renames a module of trivd.ops, or writes the first autograd function elsewhere, has to add it."""
+    operations = {f"trivd.ops.{module.name}" for module in pkgutil.iter_modules(trivd.ops.__path__) if not module.ispkg}
+    functions = {function.__module__ for function in torch.autograd.Function.__subclasses__()}
+    assert operations | {module for module in functions if module.startswith("trivd.")} == set(MODULES)
+
+
+def test_operators_have_the_kind_of_their_module() -> None:
+    for name in ("warp", "warp_backward", "mix", "activate"):
+        assert operator_kind(f"trivd::{name}") == Kind.RECURRENT
+        assert operator_kind(f"GeneratedBackwardFor_trivd_{name}_defaultBackward") == Kind.RECURRENT
+    assert operator_kind("trivd::statistics") == Kind.NORMALISATION
+    assert operator_kind("aten::relu") is None
+    assert {name for name in dir(torch.ops.trivd) if name in Operator.modules} == set(Operator.modules)
 
 
 def test_kinds_cover_all_time_once() -> None:
@@ -203,7 +220,7 @@ def test_phases_add_up_to_the_step(measured: dict[str, Any]) -> None:
 
 def test_both_normalisations_are_found() -> None:
     """With all that is in them: compiled kernels are own time of nothing else."""
-    norm, layer = FrameNorm(2, 4, None), SNConv(4, 4)
+    norm, layer = FrameNormReLU(2, 4, None), SNConv(4, 4)
     affine = affine_maps(norm, torch.zeros(3, 1))[norm]
     with labelled_normalisation(), profile(activities=[ProfilerActivity.CPU]) as profiler:
         norm(torch.randn(2, 3, 4, 8, 8), affine)
@@ -227,7 +244,7 @@ def test_operators_and_convolutions_of_a_step(measured: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("measured")
 def test_profiling_leaves_the_library_as_it_was() -> None:
     assert normalization._normalize.__name__ == "_normalize"
-    assert FrameNorm.forward.__name__ == "forward"
+    assert FrameNormReLU.forward.__name__ == "forward"
 
 
 def test_models_are_those_of_the_step_suite() -> None:

@@ -9,9 +9,9 @@ from torch import Tensor
 from trivd.config import ModelConfig
 from trivd.data.loader import Batch
 from trivd.evaluation.standing import collect_standing_statistics
-from trivd.models.frame_norm import FrameNorm
+from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
-from trivd.models.layers import SpectralNorm
+from trivd.models.spectral_norm import SpectralNorm
 
 
 def batches(count: int, size: int = 3) -> list[Batch]:
@@ -38,8 +38,8 @@ def collect(generator: Generator, data: list[Batch], seed: int = 0) -> None:
     collect_standing_statistics(generator, data, torch.Generator().manual_seed(seed), torch.float32)
 
 
-def norms(generator: Generator) -> dict[str, FrameNorm]:
-    return {name: module for name, module in generator.named_modules() if isinstance(module, FrameNorm)}
+def norms(generator: Generator) -> dict[str, FrameNormReLU]:
+    return {name: module for name, module in generator.named_modules() if isinstance(module, FrameNormReLU)}
 
 
 def test_they_are_the_averages_of_batch_means_and_variances(generator: Generator) -> None:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivd.models.frame_norm import FrameNorm
+from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.recurrent import TSRU
-from trivd.models.warping import warp
 from trivd.ops.cpu import library as compiled
 from trivd.ops.differences import pooled_differences, pooling_windows
-from trivd.ops.gates import Parts, mix, softmax
+from trivd.ops.gates import Parts, mix
+from trivd.ops.softmax import softmax
+from trivd.ops.warp import warp
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 HAS_COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -88,10 +89,10 @@ def test_activated_parts(dtype: torch.dtype, channels: list[int], b: int, size: 
     raw, given = (arranged((3 * torch.randn(shape)).to(dtype), layout) for _ in range(2))
     gradients = [arranged(torch.randn(b, c, size, size + 1).to(dtype), layout) for c in channels]
     missing = [None, *gradients[1:]]
-    outputs = plainly(lambda: list(parts.apply(raw, given)))
+    outputs = plainly(lambda: list(parts.activate(raw, given)))
 
-    assert_like_plain(lambda: list(parts.apply(raw, given)), dtype)
-    assert_like_plain(lambda: list(parts.apply(raw[:, :, 0, 0], None)), dtype)
+    assert_like_plain(lambda: list(parts.activate(raw, given)), dtype)
+    assert_like_plain(lambda: list(parts.activate(raw[:, :, 0, 0], None)), dtype)
     assert_like_plain(lambda: [parts.backward(gradients, outputs), parts.backward(missing, outputs)], dtype)
 
 
@@ -124,7 +125,7 @@ def test_mix_and_softmax(dtype: torch.dtype, c: int, size: int, layout: str, oth
 @settings(max_examples=15)
 def test_frame_norm(dtype: torch.dtype, t: int, b: int, c: int, size: int, layout: str, of: str) -> None:
     """With the batch's own statistics, which may lie far from zero, and with standing ones."""
-    norm = FrameNorm(t, c, None)
+    norm = FrameNormReLU(t, c, None)
     norm.standing_mean.normal_()
     norm.standing_variance.uniform_(0.5, 2)
     if dtype == torch.float64:
@@ -173,7 +174,7 @@ def test_activations_everywhere(dtype: torch.dtype, activation: str) -> None:
     """From the smallest to the largest numbers, relative to each; what is not finite stays what it is."""
     x = torch.cat([torch.logspace(-6, 38, 800), torch.linspace(0, 12, 801), torch.tensor([float("inf"), float("nan")])])
     x = torch.cat([x, -x]).to(dtype).view(-1, 1)
-    (actual,) = Parts([1], [activation]).apply(x, None)
+    (actual,) = Parts([1], [activation]).activate(x, None)
     expected = getattr(torch, activation)(x.double())
     accuracy = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2**-8}[dtype]
     torch.testing.assert_close(actual.double(), expected, rtol=accuracy, atol=1e-37, equal_nan=True)
@@ -183,7 +184,7 @@ def test_activations_everywhere(dtype: torch.dtype, activation: str) -> None:
 def test_threads_change_nothing() -> None:
     h, weights = torch.randn(4, 64, 32, 32, requires_grad=True), torch.rand(4, 9, 32, 32, requires_grad=True)
     assert h.numel() >= compiled.WORTH_THREADS
-    norm = FrameNorm(2, 64, None)
+    norm = FrameNormReLU(2, 64, None)
 
     def work() -> list[Tensor]:
         warped = warp(h, weights)
@@ -201,8 +202,9 @@ def test_threads_change_nothing() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_tensors_without_values_take_the_plain_form() -> None:
-    assert compiled.kernel("mix", torch.empty(1, device="meta")) is None
+def test_tensors_that_kernels_do_not_take() -> None:
+    shapes = [torch.empty(2, 3, device="meta") for _ in range(3)]
+    assert mix(*shapes).shape == (2, 3)
     assert compiled.kernel("mix", torch.empty(1), torch.empty(1, dtype=torch.float64)) is None
     assert compiled.kernel("mix", torch.empty(1, dtype=torch.float16)) is None
 

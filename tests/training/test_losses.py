@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from trivd.config import ModelConfig
 from trivd.models.generator import Generator
-from trivd.models.layers import ClassEmbedding, SNConv, SNLinear, SpectralNorm
+from trivd.models.layers import ClassEmbedding, SNConv, SNLinear
+from trivd.models.spectral_norm import SpectralNorm
 from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
 
 

@@ -8,10 +8,10 @@ import torch
 from trivd.config import EvaluationConfig
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
-from trivd.models.frame_norm import FrameNorm
+from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_own_latents
-from trivd.models.layers import SpectralNorm
+from trivd.models.spectral_norm import SpectralNorm
 from trivd.runtime.distributed import rank, world_size
 from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float
@@ -34,7 +34,7 @@ def refresh_standing_statistics(
             unreadable.extend(batch.unreadable)
             yield batch
 
-    stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, 0, rank(), world_size())
+    stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, 0, rank=rank(), world=world_size())
     own = islice(stream, len(range(rank(), settings.standing_batches, world_size())))
     collect_standing_statistics(generator, noted(own), torch.Generator().manual_seed(settings.seed), dtype)
     return unreadable
@@ -56,7 +56,7 @@ def collect_standing_statistics(
     for layer in generator.modules():
         if isinstance(layer, SpectralNorm):
             layer.power_iteration(POWER_ITERATIONS)
-    norms = [layer for layer in generator.modules() if isinstance(layer, FrameNorm)]
+    norms = [layer for layer in generator.modules() if isinstance(layer, FrameNormReLU)]
     for norm in norms:
         norm.collect(True)
     device = next(generator.parameters()).device

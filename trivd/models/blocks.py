@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trivd.models.frame_norm import Affine, FrameNorm
-from trivd.models.layers import SNConv, pool_space
-from trivd.ops.spectral import normalized, normalized_now, use_normalized
+from trivd.models.frame_norm import Affine, FrameNormReLU
+from trivd.models.layers import SNConv
+from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
+from trivd.ops.upsample import pool_space
 
 
 class ResidualBlock(nn.Module):
@@ -48,21 +49,21 @@ class GBlock(ResidualBlock):
         super().__init__()
         self.frames = frames
         self.upsample = upsample
-        self.norm1 = FrameNorm(frames, inputs, condition_dim)
+        self.norm1 = FrameNormReLU(frames, inputs, condition_dim)
         self.conv1 = SNConv(inputs, outputs)
-        self.norm2 = FrameNorm(frames, outputs, condition_dim)
+        self.norm2 = FrameNormReLU(frames, outputs, condition_dim)
         self.conv2 = SNConv(outputs, outputs)
         self.shortcut = SNConv(inputs, outputs, 1) if upsample or inputs != outputs else nn.Identity()
 
-    def normalize(self, norm: FrameNorm, x: Tensor, affines: Mapping[FrameNorm, Affine]) -> Tensor:
+    def normalize(self, norm: FrameNormReLU, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
         y: Tensor = norm(x.unflatten(0, (self.frames, -1)), affines[norm])  # and ReLU
         return y.flatten(0, 1)
 
-    def forward(self, x: Tensor, affines: Mapping[FrameNorm, Affine]) -> Tensor:
+    def forward(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
         """`affines` are those of `affine_maps`."""
         return self.run(self._body, x, affines)
 
-    def _body(self, x: Tensor, affines: Mapping[FrameNorm, Affine]) -> Tensor:
+    def _body(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
         h = self.normalize(self.norm1, x, affines)
         h = self.conv1.upsampled(h) if self.upsample else self.conv1(h)
         h = self.conv2(self.normalize(self.norm2, h, affines))

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import discriminator_blocks
-from trivd.models.layers import ClassEmbedding, SNLinear, exact_dtype, full_precision, normalized
+from trivd.models.layers import ClassEmbedding, SNLinear
+from trivd.models.spectral_norm import normalized
+from trivd.ops.precision import exact_dtype, full_precision
 from trivd.runtime.distributed import rank_rows, world_size
 
 Head = Literal["mixed_projection", "projection"]

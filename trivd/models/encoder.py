@@ -7,7 +7,9 @@ from torch.nn import functional as F
 
 from trivd.config import ModelConfig
 from trivd.models.blocks import discriminator_blocks
-from trivd.models.layers import SNConv, normalized, pool_space
+from trivd.models.layers import SNConv
+from trivd.models.spectral_norm import normalized
+from trivd.ops.upsample import pool_space
 
 
 class Encoder(nn.Module):

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from trivd.config import FIRST_RESOLUTION, ModelConfig
 from trivd.models.blocks import GBlock
 from trivd.models.encoder import Encoder
-from trivd.models.frame_norm import Affine, FrameNorm, affine_maps
-from trivd.models.layers import ClassEmbedding, SNConv, exact_dtype, normalized
+from trivd.models.frame_norm import Affine, FrameNormReLU, affine_maps
+from trivd.models.layers import ClassEmbedding, SNConv
 from trivd.models.recurrent import build_unit
+from trivd.models.spectral_norm import normalized
+from trivd.ops.precision import exact_dtype
 
 
 class Prediction(NamedTuple):
@@ -33,7 +35,7 @@ class Stage(nn.Module):
         self.upsampling_block = GBlock(config.predicted_frames, inputs, outputs, condition_dim, upsample=True)
 
     def forward(
-        self, x: Tensor, state: Tensor | None, affines: Mapping[FrameNorm, Affine], return_weights: bool
+        self, x: Tensor, state: Tensor | None, affines: Mapping[FrameNormReLU, Affine], return_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(T, B, in, r, r) -> (T, B, out, 2r, 2r) and the unit's warping weights, if any and asked."""
         weights = None
@@ -67,7 +69,7 @@ class Generator(nn.Module):
         self.stages = nn.ModuleList(Stage(config, r, width[r], width[2 * r]) for r in resolutions[:-1])
         last = width[config.resolution]
         self.output_unit = build_unit(config, last) if config.resolution in config.recurrent_resolutions else None
-        self.output_norm = FrameNorm(config.predicted_frames, last, None)
+        self.output_norm = FrameNormReLU(config.predicted_frames, last, None)
         self.output = SNConv(last, config.image_channels)
 
     @property

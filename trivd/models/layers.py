@@ -6,31 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivd.ops.spectral import SpectralNorm, full_precision, normalized
-
-__all__ = [
-    "ClassEmbedding",
-    "SNConv",
-    "SNLinear",
-    "SpectralNorm",
-    "compute_dtype",
-    "exact_dtype",
-    "full_precision",
-    "normalized",
-]
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The type in which convolutions of `x` run: autocast's where it is on, else that of `x`."""
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return x.dtype
-
-
-def exact_dtype(x: Tensor) -> torch.dtype:
-    """The type of sums over `x`: at least float32."""
-    return torch.promote_types(x.dtype, torch.float32)
+from trivd.models.spectral_norm import SpectralNorm
+from trivd.ops.gates import PartActivation, Parts, activate
+from trivd.ops.precision import compute_dtype
+from trivd.ops.unroll import Recursion
+from trivd.ops.upsample import pooled_convolution, upsampled_convolution
 
 
 class SNLinear(SpectralNorm):
@@ -68,41 +48,25 @@ class SNConv(SpectralNorm):
         return self.bind()(x)
 
     def upsampled(self, x: Tensor) -> Tensor:
-        """`forward` of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W), with 4/9 of its products.
-
-        Each output reads 2 x 2 different pixels, so the two are one transposed convolution.
-        """
-        kernel = 4 * _averaged(self.normalized_weight()).flip(2, 3).transpose(0, 1)
-        return F.conv_transpose2d(x, kernel.to(compute_dtype(x)), self.bias, stride=2, padding=self.padding)
+        """`forward` of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W)."""
+        return upsampled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x))
 
     def pooled(self, x: Tensor) -> Tensor:
-        """`forward` and then averages over 2 x 2 pixels, (..., H, W) -> (..., H/2, W/2).
-
-        The two are one convolution of stride 2 whose kernel is one pixel larger: 4/9 of the products.
-        """
-        if min(x.shape[-2:]) < FOLDED_FROM:
-            return pool_space(self(x))
-        kernel = _averaged(self.normalized_weight()).to(compute_dtype(x))
-        time = (1,) * (x.dim() - 4)
-        return self.convolve(x, kernel, self.bias, stride=(*time, 2, 2), padding=self.padding)
+        """`forward` and then averages over 2 x 2 pixels, (..., H, W) -> (..., H/2, W/2)."""
+        return pooled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x))
 
 
-FOLDED_FROM = 8  # pixels; on smaller features, libraries are faster with a plain convolution
-
-
-def _averaged(kernel: Tensor) -> Tensor:
-    """(..., k, k) -> (..., k + 1, k + 1): the kernel, then averages over 2 x 2 pixels."""
-    if kernel.dim() == 4:
-        return F.avg_pool2d(kernel, 2, stride=1, padding=1)
-    return _averaged(kernel.flatten(1, 2)).unflatten(1, kernel.shape[1:3])
-
-
-def pool_space(x: Tensor) -> Tensor:
-    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions."""
-    if x.dim() == 4:
-        return F.avg_pool2d(x, 2)
-    frames = x.transpose(1, 2)  # pooled as pictures: autocast would have avg_pool3d run in float32
-    return F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2]).transpose(1, 2)
+def share_layer(
+    layer: SNConv | SNLinear, activation: PartActivation, recursion: Recursion | None
+) -> Callable[[Tensor], Tensor]:
+    """A whole layer followed by its activation, shared in a recursion; without one it may be called on its own."""
+    if recursion is None:
+        call = layer.bind()
+        return lambda x: activate(call(x), activation)
+    weight = layer.normalized_weight().to(recursion.dtype)
+    bias = None if layer.bias is None else layer.bias.to(recursion.dtype)
+    shared = recursion.share(weight, bias, Parts([len(weight)], [activation]))
+    return lambda x: shared(x)[0]
 
 
 class ClassEmbedding(SNLinear):

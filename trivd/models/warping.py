@@ -1,102 +1,19 @@
-"""Kernel-based warping (paper B) and the hyper-networks f that predict its weights (F.1)."""
+"""The hyper-networks f, which predict the weights of kernel-based warping (B, F.1)."""
 
-import ctypes
 from collections.abc import Callable
-from math import isqrt
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trivd.models.layers import SNConv, SNLinear
-from trivd.ops.cpu.library import MOST_TAPS, kernel, threads
-from trivd.ops.gates import softmax
-from trivd.ops.unroll import Recursion, share_layer
+from trivd.models.layers import SNConv, SNLinear, share_layer
+from trivd.ops.softmax import softmax
+from trivd.ops.unroll import Recursion
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
 # Offsets of logits with which warps start as "copy": of each kernel's own tap, and of the centre in what selects.
 OWN_TAP = 5.0
 CENTRE = 2.0
-
-
-class _Shape(ctypes.Structure):
-    """Sizes of features and strides of weights, as in kernels/warp.h."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_int64)
-        for name in ("batch", "channels", "height", "width", "size", "of_sample", "of_tap", "of_row", "of_column")
-    )
-
-
-class _Warp(torch.autograd.Function):
-    """Eq 11, whose backward gathers like its forward: autograd's own would write k^2 padded gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(h, weights)
-        compiled = kernel("warp", h, weights) if weights.shape[1] <= MOST_TAPS else None
-        if compiled is None:
-            taps = weights.unsqueeze(2).unbind(1)  # k^2 of (B, 1, H, W)
-            neighbours = _neighbours(h, len(taps))
-            result = taps[0] * neighbours[0]
-            for tap, neighbour in zip(taps[1:], neighbours[1:], strict=True):
-                result.addcmul_(tap, neighbour)
-            return result
-        h = h.contiguous(memory_format=torch.channels_last)
-        result = torch.empty_like(h)
-        pointers = (tensor.data_ptr() for tensor in (h, weights, result))
-        compiled(*pointers, ctypes.byref(_shape(h, weights)), threads(h.numel()))
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        h, weights = ctx.saved_tensors
-        taps = weights.shape[1]
-        compiled = kernel("warp_backward", gradient, h, weights) if taps <= MOST_TAPS else None
-        if compiled is None:
-            for_weights = torch.stack([(gradient * neighbour).sum(dim=1) for neighbour in _neighbours(h, taps)], dim=1)
-            # Position p is read through tap q by the position opposite: p - offset(q), the tap counted backwards.
-            readers = _neighbours(gradient, taps)[::-1]
-            reading = _neighbours(weights, taps)[::-1]  # all taps of each reader; the one that reads p is needed
-            for_h = reading[0][:, :1] * readers[0]
-            for q in range(1, taps):
-                for_h.addcmul_(reading[q][:, q : q + 1], readers[q])
-            return for_h, for_weights
-        gradient, h, weights = (t.contiguous(memory_format=torch.channels_last) for t in (gradient, h, weights))
-        for_h, for_weights = torch.empty_like(h), torch.empty_like(weights)
-        pointers = (tensor.data_ptr() for tensor in (gradient, h, weights, for_h, for_weights))
-        compiled(*pointers, ctypes.byref(_shape(h, weights)), threads(h.numel()))
-        return for_h, for_weights
-
-
-def _shape(h: Tensor, weights: Tensor) -> _Shape:
-    batch, channels, height, width = h.shape
-    return _Shape(batch, channels, height, width, isqrt(weights.shape[1]), *weights.stride())
-
-
-def _neighbours(x: Tensor, taps: int) -> list[Tensor]:
-    """x (B, C, H, W) seen from each tap of a k x k kernel, zeros outside: k^2 views (B, C, H, W)."""
-    height, width = x.shape[-2:]
-    size = isqrt(taps)
-    padded = F.pad(x, (size // 2,) * 4)
-    return [padded[..., m : m + height, n : n + width] for m in range(size) for n in range(size)]
-
-
-def warp(h: Tensor, weights: Tensor) -> Tensor:
-    """Each position becomes a weighted mean of its k x k neighbours, the same for all channels (Eq 11).
-
-    Args:
-        h: features (B, C, H, W); outside of them lie zeros.
-        weights: (B, k^2, H, W); weight m k + n belongs to row i + m - (k-1)/2 and column j + n - (k-1)/2.
-
-    Returns:
-        warped features (B, C, H, W).
-    """
-    warped: Tensor = _Warp.apply(h, weights.to(h.dtype))
-    return warped
 
 
 def _bias(layer: nn.Module) -> Tensor:

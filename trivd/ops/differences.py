@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trivd.models.layers import exact_dtype
-from trivd.ops.cpu.library import kernel, threads
+from trivd.ops.cpu.library import kernel, launch
+from trivd.ops.operator import Operator
+from trivd.ops.precision import exact_dtype
 
 
 def pooling_windows(maps: Tensor, count: int) -> Tensor:
-    """(B, c, width, H, W) -> (B, c, places, width x count x count): the places of each window of adaptive pooling.
+    """The places of each window of adaptive pooling, (B, c, width, H, W) -> (B, c, places, width x count x count).
 
     Windows that are smaller than the largest name their last place several times.
     """
@@ -29,39 +29,6 @@ def pooling_windows(maps: Tensor, count: int) -> Tensor:
     return picked.permute(0, 1, 4, 6, 2, 3, 5).flatten(4).flatten(2, 3)
 
 
-class _Pairs(ctypes.Structure):
-    """Sizes, as in kernels/differences.h."""
-
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("samples", "channels", "places", "cells"))
-
-
-class _PooledDifferences(torch.autograd.Function):
-    """The compiled form of `pooled_differences`, which writes no difference to memory."""
-
-    @staticmethod
-    def forward(ctx: Any, now: Tensor, before: Tensor) -> Tensor:
-        now, before = now.contiguous(), before.contiguous()
-        ctx.save_for_backward(now, before)
-        compiled = kernel("pooled_differences", now, before)
-        assert compiled is not None
-        result = now.new_empty(len(now), now.shape[1], now.shape[1], now.shape[3])
-        pointers = (tensor.data_ptr() for tensor in (now, before, result))
-        compiled(*pointers, ctypes.byref(_Pairs(*now.shape)), threads(result.numel()))
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        now, before = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        compiled = kernel("pooled_differences_backward", gradient, now, before)
-        assert compiled is not None
-        for_now, for_before = (torch.zeros_like(now, dtype=exact_dtype(now)) for _ in range(2))
-        pointers = (tensor.data_ptr() for tensor in (gradient, now, before, for_now, for_before))
-        compiled(*pointers, ctypes.byref(_Pairs(*now.shape)), threads(gradient.numel()))
-        return for_now.to(now.dtype), for_before.to(now.dtype)
-
-
 def pooled_differences(now: Tensor, before: Tensor) -> Tensor:
     """ReLU of the largest difference in each window, for all pairs of channels.
 
@@ -72,7 +39,78 @@ def pooled_differences(now: Tensor, before: Tensor) -> Tensor:
     Returns:
         (B, c, c, cells): relu(max over places p of now[b, i, p] - before[b, j, p]) at [b, j, i].
     """
-    if kernel("pooled_differences", now, before) is None:
-        return F.relu((now.unsqueeze(1) - before.unsqueeze(2)).max(dim=3).values)
-    pooled: Tensor = _PooledDifferences.apply(now, before)
+    pooled: Tensor = _pooled_differences(now, before)
     return pooled
+
+
+# The plain form
+
+
+def plain_pooled_differences(now: Tensor, before: Tensor) -> Tensor:
+    return F.relu((now.unsqueeze(1) - before.unsqueeze(2)).max(dim=3).values)
+
+
+def plain_pooled_differences_backward(gradient: Tensor, now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of now and before: each goes to the first place of the largest difference, if that is positive."""
+    most, place = (now.unsqueeze(1) - before.unsqueeze(2)).max(dim=3, keepdim=True)  # (B, c, c, 1, cells)
+    passed = torch.where(most > 0, gradient.unsqueeze(3), 0)
+    shares = passed.new_zeros(*passed.shape[:3], now.shape[2], passed.shape[4]).scatter_(3, place, passed)
+    return shares.sum(dim=1), -shares.sum(dim=2)
+
+
+_pooled_differences = Operator(
+    "pooled_differences",
+    plain_pooled_differences,
+    lambda now, before: now.new_empty(now.shape[0], now.shape[1], now.shape[1], now.shape[3]),
+)
+_pooled_differences_backward = Operator(
+    "pooled_differences_backward",
+    plain_pooled_differences_backward,
+    lambda gradient, now, before: (now.new_empty(now.shape), before.new_empty(before.shape)),
+)
+
+# CPU
+
+
+class _Pairs(ctypes.Structure):
+    """Sizes, as in cpu/kernels/differences.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("samples", "channels", "places", "cells"))
+
+
+@_pooled_differences.kernel("CPU")
+def _(now: Tensor, before: Tensor) -> Tensor:
+    """Write no difference to memory."""
+    compiled = kernel("pooled_differences", now, before)
+    if compiled is None:
+        return plain_pooled_differences(now, before)
+    now, before = now.contiguous(), before.contiguous()
+    result = now.new_empty(now.shape[0], now.shape[1], now.shape[1], now.shape[3])
+    launch(compiled, now, before, result, _Pairs(*now.shape), elements=result.numel())
+    return result
+
+
+@_pooled_differences_backward.kernel("CPU")
+def _(gradient: Tensor, now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    compiled = kernel("pooled_differences_backward", gradient, now, before)
+    if compiled is None:
+        return plain_pooled_differences_backward(gradient, now, before)
+    gradient, now, before = gradient.contiguous(), now.contiguous(), before.contiguous()
+    for_now, for_before = (torch.zeros_like(now, dtype=exact_dtype(now)) for _ in range(2))
+    launch(compiled, gradient, now, before, for_now, for_before, _Pairs(*now.shape), elements=gradient.numel())
+    return for_now.to(now.dtype), for_before.to(now.dtype)
+
+
+# The derivative
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    gradients: tuple[Tensor, Tensor] = _pooled_differences_backward(gradient, *ctx.saved_tensors)
+    return gradients
+
+
+_pooled_differences.derivative(_save, _backward)

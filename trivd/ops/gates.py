@@ -1,157 +1,45 @@
-"""The small parts of recurrent units, one pass over memory each: activated gates, Eq 5 and 10, short softmaxes."""
+"""The pointwise parts of recurrent units, one pass over memory each: activated gates, and Eq 5, 10, 22."""
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trivd.ops.cpu.library import MOST_TAPS, kernel, threads
+from trivd.ops.cpu.library import kernel, launch
+from trivd.ops.operator import Operator, channels_innermost, empty
 
 PartActivation = Literal["identity", "relu", "sigmoid", "tanh"]
-CODES: dict[PartActivation, int] = {"identity": 0, "relu": 1, "sigmoid": 2, "tanh": 3}  # as in kernels/pointwise.h
+ACTIVATIONS: tuple[PartActivation, ...] = get_args(PartActivation)  # their numbers, as in cpu/kernels/pointwise.h
 
 
 class Parts:
-    """How the channels of a convolution's or linear layer's output are divided, and the activation of each part."""
+    """The gates that are evaluated as one layer: how its channels are divided, and the activation of each part."""
 
     def __init__(self, channels: Sequence[int], activations: Sequence[PartActivation]) -> None:
         self.channels = list(channels)
-        self.activations = list(activations)
-        array = ctypes.c_int64 * len(self.channels)
-        self.c_channels = array(*self.channels)
-        self.c_activations = array(*(CODES[activation] for activation in activations))
+        self.activations = [ACTIVATIONS.index(activation) for activation in activations]
 
-    def apply(self, raw: Tensor, given: Tensor | None) -> tuple[Tensor, ...]:
+    def activate(self, raw: Tensor, given: Tensor | None) -> list[Tensor]:
         """The activated parts of raw + given.
 
         Args:
             raw: (B, C, H, W) or (B, C), C the sum of all parts' channels.
             given: of the same shape, or None for zeros.
         """
-        compiled = kernel("activate", raw) if given is None else kernel("activate", raw, given)
-        if compiled is None:
-            both = raw if given is None else raw + given
-            parts = both.split(self.channels, dim=1)
-            return tuple(activate(part, name) for part, name in zip(parts, self.activations, strict=True))
-        raw = _rows(raw)
-        given = None if given is None else _rows(given)
-        outputs = tuple(_empty(raw, channels) for channels in self.channels)
-        compiled(
-            raw.data_ptr(),
-            None if given is None else given.data_ptr(),
-            _pointers(outputs),
-            self.c_channels,
-            self.c_activations,
-            len(outputs),
-            raw.numel() // raw.shape[1],
-            threads(raw.numel()),
-        )
-        return outputs
+        parts: list[Tensor] = _activate(raw, given, self.channels, self.activations)
+        return parts
 
-    def backward(self, gradients: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> Tensor:
-        """Gradient of `raw`, and of `given`, from those of the parts (None: zero) and the activated parts."""
-        present = [gradient for gradient in gradients if gradient is not None]
-        compiled = kernel("activate_backward", *outputs, *present)
-        if compiled is None:
-            return torch.cat(
-                [
-                    torch.zeros_like(output) if gradient is None else _activate_backward(gradient, output, name)
-                    for gradient, output, name in zip(gradients, outputs, self.activations, strict=True)
-                ],
-                dim=1,
-            )
-        rows = [None if gradient is None else _rows(gradient) for gradient in gradients]
-        outputs = [_rows(output) for output in outputs]
-        result = _empty(outputs[0], sum(self.channels))
-        compiled(
-            _pointers(rows),
-            _pointers(outputs),
-            result.data_ptr(),
-            self.c_channels,
-            self.c_activations,
-            len(outputs),
-            result.numel() // result.shape[1],
-            threads(result.numel()),
-        )
-        return result
-
-
-def mix(content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
-    """gate * past + (1 - gate) * content (Eq 5, 10, 22), all of one shape."""
-    mixed: Tensor = _Mix.apply(content, past, gate)
-    return mixed
-
-
-class _Mix(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
-        ctx.save_for_backward(content, past, gate)
-        compiled = kernel("mix", content, past, gate)
-        if compiled is None:
-            return torch.lerp(content, past, gate)
-        content, past, gate = _rows(content), _rows(past), _rows(gate)
-        result = torch.empty_like(content)
-        pointers = (tensor.data_ptr() for tensor in (content, past, gate, result))
-        compiled(*pointers, result.numel(), threads(result.numel()))
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        content, past, gate = ctx.saved_tensors
-        compiled = kernel("mix_backward", gradient, content, past, gate)
-        if compiled is None:
-            for_past = gradient * gate
-            return gradient - for_past, for_past, gradient * (past - content)
-        gradient, content, past, gate = (_rows(tensor) for tensor in (gradient, content, past, gate))
-        results = torch.empty_like(content), torch.empty_like(content), torch.empty_like(content)
-        pointers = (tensor.data_ptr() for tensor in (gradient, content, past, gate, *results))
-        compiled(*pointers, content.numel(), threads(content.numel()))
-        return results
-
-
-def softmax(x: Tensor) -> Tensor:
-    """Over the last dimension, which is short: PyTorch's own is made for long ones."""
-    result: Tensor = _Softmax.apply(x)
-    return result
-
-
-class _Softmax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        width = x.shape[-1]
-        compiled = kernel("softmax", x) if width <= MOST_TAPS else None
-        if compiled is None:
-            result = torch.softmax(x, -1).to(x.dtype)
-        else:
-            x = x.contiguous()
-            result = torch.empty_like(x)
-            compiled(x.data_ptr(), result.data_ptr(), x.numel() // width, width, threads(x.numel()))
-        ctx.save_for_backward(result)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        width = y.shape[-1]
-        compiled = kernel("softmax_backward", gradient, y) if width <= MOST_TAPS else None
-        if compiled is None:
-            weighted = gradient * y
-            return weighted - y * weighted.sum(-1, keepdim=True)
-        gradient, y = gradient.contiguous(), y.contiguous()
-        result = torch.empty_like(y)
-        pointers = (tensor.data_ptr() for tensor in (gradient, y, result))
-        compiled(*pointers, y.numel() // width, width, threads(y.numel()))
-        return result
+    def backward(self, gradients: Sequence[Tensor | None], parts: Sequence[Tensor]) -> Tensor:
+        """Gradient of `raw`, and of `given`, from those of the activated parts (None: zero) and these."""
+        gradient: Tensor = _activate_backward(list(gradients), list(parts), self.activations)
+        return gradient
 
 
 def activate(x: Tensor, activation: PartActivation) -> Tensor:
-    """The activation, plainly."""
+    """One activation by its name."""
     if activation == "relu":
         return F.relu(x)
     if activation == "sigmoid":
@@ -159,26 +47,144 @@ def activate(x: Tensor, activation: PartActivation) -> Tensor:
     return torch.tanh(x) if activation == "tanh" else x
 
 
-def _activate_backward(gradient: Tensor, y: Tensor, activation: PartActivation) -> Tensor:
-    """Gradient of the input of an activation whose result is y."""
-    if activation == "relu":
-        return gradient * (y > 0)
-    if activation == "sigmoid":
-        return gradient * (y * (1 - y))
-    return gradient * (1 - y * y) if activation == "tanh" else gradient
+def mix(content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
+    """gate * past + (1 - gate) * content (Eq 5, 10, 22), all of one shape."""
+    mixed: Tensor = _mix(content, past, gate)
+    return mixed
 
 
-def _rows(x: Tensor) -> Tensor:
-    """x with its channels innermost in memory, as kernels need it: a copy only if they are not."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+# The plain form
 
 
-def _empty(like: Tensor, channels: int) -> Tensor:
-    """Of the size of `like` but for its channels, these innermost."""
-    layout = torch.channels_last if like.dim() == 4 else torch.contiguous_format
-    size = (like.shape[0], channels, *like.shape[2:])
-    return torch.empty(size, dtype=like.dtype, memory_format=layout)
+def plain_activate(
+    raw: Tensor, given: Tensor | None, channels: Sequence[int], activations: Sequence[int]
+) -> list[Tensor]:
+    parts = (raw if given is None else raw + given).split(list(channels), dim=1)
+    names = [ACTIVATIONS[code] for code in activations]
+    # A copy of what no activation changes: operators give no views of their arguments.
+    activated = [p.clone() if n == "identity" else activate(p, n) for p, n in zip(parts, names, strict=True)]
+    return [channels_innermost(part) for part in activated]
 
 
-def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+def plain_activate_backward(
+    gradients: Sequence[Tensor | None], parts: Sequence[Tensor], activations: Sequence[int]
+) -> Tensor:
+    inputs = []
+    for gradient, y, activation in zip(gradients, parts, activations, strict=True):
+        if gradient is None:
+            inputs.append(torch.zeros_like(y))
+            continue
+        slope = (None, y > 0, y * (1 - y), 1 - y * y)[activation]
+        inputs.append(gradient if slope is None else gradient * slope)
+    return channels_innermost(torch.cat(inputs, dim=1))
+
+
+def plain_mix(content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
+    return channels_innermost(torch.lerp(content, past, gate))
+
+
+def plain_mix_backward(gradient: Tensor, content: Tensor, past: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of content, past and gate."""
+    for_past = gradient * gate
+    results = gradient - for_past, for_past, gradient * (past - content)
+    return tuple(map(channels_innermost, results))  # type: ignore[return-value]
+
+
+_activate = Operator(
+    "activate", plain_activate, lambda raw, given, channels, activations: [empty(raw, c) for c in channels]
+)
+_activate_backward = Operator(
+    "activate_backward",
+    plain_activate_backward,
+    lambda gradients, parts, activations: empty(parts[0], sum(part.shape[1] for part in parts)),
+)
+_mix = Operator("mix", plain_mix, lambda content, past, gate: empty(content))
+_mix_backward = Operator(
+    "mix_backward",
+    plain_mix_backward,
+    lambda gradient, content, past, gate: tuple(map(empty, (content, past, gate))),
+)
+
+# CPU
+
+
+def _integers(values: Sequence[int]) -> Any:
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+@_activate.kernel("CPU")
+def _(raw: Tensor, given: Tensor | None, channels: Sequence[int], activations: Sequence[int]) -> list[Tensor]:
+    compiled = kernel("activate", raw, given)
+    if compiled is None:
+        return plain_activate(raw, given, channels, activations)
+    raw = channels_innermost(raw)
+    given = None if given is None else channels_innermost(given)
+    parts = [empty(raw, count) for count in channels]
+    rows = raw.numel() // raw.shape[1]
+    sizes = _integers(channels), _integers(activations), len(parts), rows
+    launch(compiled, raw, given, parts, *sizes, elements=raw.numel())
+    return parts
+
+
+@_activate_backward.kernel("CPU")
+def _(gradients: Sequence[Tensor | None], parts: Sequence[Tensor], activations: Sequence[int]) -> Tensor:
+    compiled = kernel("activate_backward", *gradients, *parts)
+    if compiled is None:
+        return plain_activate_backward(gradients, parts, activations)
+    gradients = [None if gradient is None else channels_innermost(gradient) for gradient in gradients]
+    parts = [channels_innermost(part) for part in parts]
+    channels = [part.shape[1] for part in parts]
+    result = empty(parts[0], sum(channels))
+    rows = result.numel() // result.shape[1]
+    sizes = _integers(channels), _integers(activations), len(parts), rows
+    launch(compiled, gradients, parts, result, *sizes, elements=result.numel())
+    return result
+
+
+@_mix.kernel("CPU")
+def _(content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
+    compiled = kernel("mix", content, past, gate)
+    if compiled is None:
+        return plain_mix(content, past, gate)
+    content, past, gate = map(channels_innermost, (content, past, gate))
+    result = torch.empty_like(content)
+    launch(compiled, content, past, gate, result, result.numel(), elements=result.numel())
+    return result
+
+
+@_mix_backward.kernel("CPU")
+def _(gradient: Tensor, content: Tensor, past: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    compiled = kernel("mix_backward", gradient, content, past, gate)
+    if compiled is None:
+        return plain_mix_backward(gradient, content, past, gate)
+    gradient, content, past, gate = map(channels_innermost, (gradient, content, past, gate))
+    results = torch.empty_like(content), torch.empty_like(content), torch.empty_like(content)
+    launch(compiled, gradient, content, past, gate, *results, content.numel(), elements=content.numel())
+    return results
+
+
+# The derivatives
+
+
+def _save_parts(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    ctx.save_for_backward(*output)
+    ctx.set_materialize_grads(False)
+    ctx.activations, ctx.has_given = inputs[3], inputs[1] is not None
+
+
+def _parts_backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Tensor, Tensor | None, None, None]:
+    gradient = _activate_backward(gradients, ctx.saved_tensors, ctx.activations)
+    return gradient, gradient if ctx.has_given else None, None, None
+
+
+def _save_mixed(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _mixed_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    gradients: tuple[Tensor, Tensor, Tensor] = _mix_backward(gradient, *ctx.saved_tensors)
+    return gradients
+
+
+_activate.derivative(_save_parts, _parts_backward)
+_mix.derivative(_save_mixed, _mixed_backward)

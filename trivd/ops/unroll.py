@@ -2,19 +2,54 @@
 
 Backpropagation through time needs only the state's gradient at each step; summed over all steps, the gradient of a
 weight is one large product instead of many small ones, each of which would write a whole weight.
+
+A use and the end of the recursion are autograd functions and no operators of their own: an operator keeps nothing
+between two calls, and these keep the records that the weights' gradients are computed from. Without gradients a use is
+a convolution and `trivd::activate`, which compile and export pass through.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
-from trivd.models.layers import SNConv, SNLinear, compute_dtype, full_precision
-from trivd.ops.gates import PartActivation, Parts, activate
+from trivd.ops.gates import Parts
+from trivd.ops.precision import without_autocast
+
+WIDE = 256  # channels of a convolution whose time is that of its sums
+WIDEST = 768  # channels; beyond, the gradient of a convolution's weight no longer fits in the processor's caches
+BLOCK = 16  # channels
+
+Needs = tuple[bool, bool, bool]  # whether gradients of weight, bias and given are asked for
+
+
+def joint_convolutions(channels: Mapping[str, int]) -> list[list[str]]:
+    """Which convolutions of one input are fastest as one: all, unless that is wide.
+
+    A wide one gains nothing from more width. And a few channels more, such as a selection map's 9, would cost it
+    more than one of their own does, because libraries divide channels into blocks.
+
+    Args:
+        channels: name -> output channels.
+
+    Returns:
+        the names, grouped.
+    """
+    if sum(channels.values()) < WIDE:
+        return [list(channels)]
+    groups: list[list[str]] = []
+    odd = [name for name, count in channels.items() if count % BLOCK]
+    for name in channels:
+        if name in odd:
+            continue
+        if not groups or sum(channels[other] for other in (*groups[-1], name)) > WIDEST:
+            groups.append([])
+        groups[-1].append(name)
+    return [*groups, odd] if odd else groups
 
 
 class Recursion:
@@ -55,19 +90,6 @@ class Recursion:
         return begun
 
 
-def share_layer(
-    layer: SNConv | SNLinear, activation: PartActivation, recursion: Recursion | None
-) -> Callable[[Tensor], Tensor]:
-    """A whole layer followed by its activation; without a recursion it may be called on its own."""
-    if recursion is None:
-        call = layer.bind()
-        return lambda x: activate(call(x), activation)
-    weight = layer.normalized_weight().to(recursion.dtype)
-    bias = None if layer.bias is None else layer.bias.to(recursion.dtype)
-    shared = recursion.share(weight, bias, Parts([len(weight)], [activation]))
-    return lambda x: shared(x)[0]
-
-
 class Shared:
     """A convolution or linear layer that is used at every step of one unroll; see `Recursion.share`."""
 
@@ -81,22 +103,23 @@ class Shared:
         self.task = -1  # the backward pass that the records belong to
         self.records: dict[int, tuple[int, Tensor, Tensor]] = {}  # use -> step, input, gradient of the output
 
-    def __call__(self, x: Tensor, step: int = 0) -> tuple[Tensor, ...]:
+    def __call__(self, x: Tensor, step: int = 0) -> list[Tensor]:
         """The activated parts for an input (B, in, H, W) or (B, in); `step` says which of `given` to add."""
-        outputs: tuple[Tensor, ...] = _Use.apply(x, self, step)
-        return outputs
+        return list(_Use.apply(x, self, step)) if torch.is_grad_enabled() else self.evaluate(x, step)
 
-    def evaluate(self, x: Tensor, step: int) -> tuple[Tensor, ...]:
+    def evaluate(self, x: Tensor, step: int) -> list[Tensor]:
+        """The same, without a derivative."""
         if self.weight.dim() == 2:
             raw = F.linear(x, self.weight, self.bias)
         else:
             raw = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
         if self.given is None:
-            return self.parts.apply(raw, None)
-        start = 0 if len(self.given) == len(x) else step * len(x)
-        return self.parts.apply(raw, self.given[start : start + len(x)])
+            return self.parts.activate(raw, None)
+        batch = x.shape[0]  # not len(x): to export it is a number that may change
+        start = 0 if self.given.shape[0] == batch else step * batch
+        return self.parts.activate(raw, self.given[start : start + batch])
 
-    def for_input(self, gradient: Tensor) -> Tensor:
+    def input_gradient(self, gradient: Tensor) -> Tensor:
         """Gradient of the input from that of the output."""
         if self.transposed is None:
             # A forward pass with the mirrored weight: faster than the library's backward, and mirrored only once.
@@ -109,13 +132,13 @@ class Shared:
 
     def record(self, use: int, step: int, x: Tensor, gradient: Tensor) -> None:
         """Keep what the weights' gradients are computed from; an interrupted backward's are dropped."""
-        task = torch._C._current_graph_task_id()  # no public name; torch.utils.checkpoint relies on it too
+        task = torch._C._current_graph_task_id()
         if task != self.task:
             self.task, self.records = task, {}
         self.records[use] = step, x, gradient
 
-    def gradients(self, needs: tuple[bool, bool, bool]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Of weight, bias and `given`, as far as needed, from all records."""
+    def gradients(self, needs: Needs) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of weight, bias and `given`, as far as needed, from all records."""
         records = [self.records[use] for use in sorted(self.records)]
         self.records, self.transposed = {}, None
         if not records:
@@ -126,42 +149,25 @@ class Shared:
         if needs[0] and self.weight.dim() == 2:
             for_weight = gradient.mT @ torch.cat(inputs)
         elif needs[0]:
-            ones, padding = [1, 1], [self.weight.shape[-1] // 2] * 2
-            _, for_weight, _ = torch.ops.aten.convolution_backward(
-                gradient,
-                torch.cat(inputs),
-                self.weight,
-                None,
-                ones,
-                padding,
-                ones,
-                False,
-                [0, 0],
-                1,
-                [False, True, False],
-            )
+            shape = list(self.weight.shape)
+            for_weight = conv2d_weight(torch.cat(inputs), shape, gradient, padding=shape[-1] // 2)
         if needs[1]:
             for_bias = gradient.sum([0, *range(2, gradient.dim())])
         if needs[2] and self.given is not None:
-            for_given = self._for_given(gradient, steps)
+            for_given = self._given_gradient(self.given, gradient, steps)
         return for_weight, for_bias, for_given
 
-    def _for_given(self, gradient: Tensor, steps: tuple[int, ...]) -> Tensor:
-        assert self.given is not None
+    @staticmethod
+    def _given_gradient(given: Tensor, gradient: Tensor, steps: tuple[int, ...]) -> Tensor:
         by_step = gradient.unflatten(0, (len(steps), -1))
-        total = len(self.given) // by_step.shape[1]
+        total = len(given) // by_step.shape[1]
         if total == 1:
             return by_step.sum(0)
         if steps == tuple(range(total)):
             return gradient
-        whole = torch.zeros_like(self.given)
+        whole = torch.zeros_like(given)
         whole.unflatten(0, (total, -1))[list(steps)] = by_step  # steps that nothing depends on have no gradient
         return whole
-
-
-def _without_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """Backward computes in the forward's type, wherever it is called; entering a context costs, so only if needed."""
-    return nullcontext() if compute_dtype(x) == x.dtype else full_precision(x)
 
 
 class _Begin(torch.autograd.Function):
@@ -176,7 +182,7 @@ class _Begin(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients: list[Tensor | None] = []
-        with _without_autocast(gradient):
+        with without_autocast(gradient):  # backward computes in the forward's type, wherever it is called
             for i, layer in enumerate(ctx.layers):
                 gradients += layer.gradients(ctx.needs_input_grad[2 + 3 * i : 5 + 3 * i])
         return gradient, None, *gradients
@@ -187,7 +193,7 @@ class _Use(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Shared, step: int) -> tuple[Tensor, ...]:
-        outputs = layer.evaluate(x, step)
+        outputs = tuple(layer.evaluate(x, step))
         ctx.save_for_backward(x, *outputs)
         ctx.set_materialize_grads(False)
         ctx.layer, ctx.step, ctx.use = layer, step, layer.uses
@@ -200,7 +206,7 @@ class _Use(torch.autograd.Function):
         if all(gradient is None for gradient in gradients):
             return None, None, None
         x, *outputs = ctx.saved_tensors
-        with _without_autocast(x):
+        with without_autocast(x):
             gradient = ctx.layer.parts.backward(gradients, outputs)
             ctx.layer.record(ctx.use, ctx.step, x, gradient)
-            return ctx.layer.for_input(gradient), None, None
+            return ctx.layer.input_gradient(gradient), None, None

@@ -15,11 +15,11 @@ from trivd.data.formats.decode import probe, read_frames
 from trivd.data.formats.frames import FrameConverter
 from trivd.data.source import span_of
 from trivd.evaluation.scorer import clip_latents
-from trivd.models.frame_norm import FrameNorm
+from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.models.motion import motion_field
 from trivd.models.pretrained import find_model, load_generator, save_generator
-from trivd.ops.spectral import normalized, normalized_now, use_normalized
+from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
 from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_folder
@@ -43,7 +43,7 @@ class Predictor:
     """
 
     def __init__(self, generator: Generator, history: dict[str, Any]) -> None:
-        norm = next(module for module in generator.modules() if isinstance(module, FrameNorm))
+        norm = next(module for module in generator.modules() if isinstance(module, FrameNormReLU))
         if norm.standing_mean.isnan().any():
             raise TrivdError("This model has no standing statistics; save it with trivd train.")
         self.generator = generator

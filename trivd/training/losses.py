@@ -1,13 +1,13 @@
 """The losses of appendix E: geometric hinge, orthogonality, and the optional reconstruction regulariser."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trivd.models.layers import ClassEmbedding, SpectralNorm, full_precision
+from trivd.models.layers import ClassEmbedding
+from trivd.models.spectral_norm import SpectralNorm
+from trivd.ops.orthogonality import off_diagonal_penalty
+from trivd.ops.precision import full_precision
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
@@ -27,9 +27,9 @@ def orthogonality_penalty(module: nn.Module, dtype: torch.dtype | None = None) -
     rows are not meant to be orthogonal.
 
     Args:
-        module: whose weights are meant.
-        dtype: of W W^T, which for wide layers takes as long as the discriminators' convolutions; its squares are summed
-            in the weights' type. None: that of the weights.
+        module: the network, G with E.
+        dtype: of the product W W^T, which for wide layers takes as long as the discriminators' convolutions; its
+            squares are summed in the weights' type. None: the weights' type.
 
     Returns:
         a scalar.
@@ -40,51 +40,7 @@ def orthogonality_penalty(module: nn.Module, dtype: torch.dtype | None = None) -
         if isinstance(layer, (SpectralNorm, nn.Linear)) and not isinstance(layer, ClassEmbedding)
     ]
     with full_precision(weights[0]):
-        penalty: Tensor = _OffDiagonal.apply(dtype or weights[0].dtype, *weights)
-    return penalty
-
-
-class _OffDiagonal(torch.autograd.Function):
-    """The penalty of several weights; the gradient 4 (W W^T, off the diagonal) W takes half of autograd's products."""
-
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> Tensor:
-        matrices, grams, norms, penalties = [], [], [], []
-        for weight in weights:
-            matrix = weight.movedim(1, -1).flatten(1)  # in any order of columns; this is no copy of channels_last ones
-            if len(matrix) <= matrix.shape[1]:
-                matrix = matrix.to(dtype)
-                gram = matrix @ matrix.mT
-                gram.diagonal().zero_()
-                norm = None
-                penalty = _squares(gram, weight.dtype)
-            else:  # |W W^T| = |W^T W|, which is smaller; the diagonal of W W^T holds the rows' norms
-                gram = matrix.mT @ matrix
-                norm = (matrix * matrix).sum(dim=1, keepdim=True)
-                penalty = _squares(gram, weight.dtype) - _squares(norm, weight.dtype)
-            matrices.append(matrix)
-            grams.append(gram)
-            norms.append(norm)
-            penalties.append(penalty)
-        ctx.save_for_backward(*weights)
-        ctx.products = matrices, grams, norms
-        return torch.stack(penalties).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        results = []
-        for weight, matrix, gram, norm in zip(ctx.saved_tensors, *ctx.products, strict=True):
-            result = gram @ matrix if norm is None else torch.addcmul(matrix @ gram, norm, matrix, value=-1)
-            results.append(result.to(weight.dtype).view(weight.movedim(1, -1).shape).movedim(-1, 1))
-        scale = 4 * gradient
-        return None, *(scale * result for result in results)
-
-
-def _squares(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sum of x's squares, in `dtype`."""
-    values = x.to(dtype).flatten()
-    return torch.dot(values, values)
+        return off_diagonal_penalty(weights, dtype or weights[0].dtype)
 
 
 def reconstruction_l1(samples: Tensor, truth: Tensor) -> Tensor:

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.layers import SNConv, compute_dtype, normalized
+from trivd.models.layers import SNConv
+from trivd.models.spectral_norm import normalized
 from trivd.ops.gates import PartActivation, Parts
-from trivd.ops.unroll import Recursion
+from trivd.ops.precision import compute_dtype
+from trivd.ops.unroll import Recursion, joint_convolutions
 
 Activation = Literal["relu", "tanh"]
-
-WIDE = 256  # channels of a convolution whose time is that of its sums
-WIDEST = 768  # channels; beyond, the gradient of a convolution's weight no longer fits in the processor's caches
-BLOCK = 16  # channels
 
 # One time step: (t, state (B, S, H, W)) -> next state, and warping weights (B, L, k^2, H, W) of units that warp.
 Step = Callable[[int, Tensor], tuple[Tensor, Tensor | None]]
@@ -108,30 +106,12 @@ class Gates(nn.Module):
             recursion: in which the state's half is shared.
             activations: by name; gates that are not named have none.
         """
-        groups = [self._bind_group(names, x, recursion, activations) for names in self._groups()]
+        groups = [self._bind_group(names, x, recursion, activations) for names in joint_convolutions(self.outputs)]
 
         def evaluate(t: int, state: Tensor) -> dict[str, Tensor]:
             return {name: gate for group in groups for name, gate in group(t, state)}
 
         return evaluate
-
-    def _groups(self) -> list[list[str]]:
-        """The gates that are evaluated as one convolution: all, unless that is wide.
-
-        A wide one gains nothing from more width. And a few channels more, such as a selection map's 9, would cost it
-        more than one of their own does, because libraries divide channels into blocks.
-        """
-        if sum(self.outputs.values()) < WIDE:
-            return [list(self.outputs)]
-        groups: list[list[str]] = []
-        odd = [name for name, channels in self.outputs.items() if channels % BLOCK]
-        for name in self.outputs:
-            if name in odd:
-                continue
-            if not groups or sum(self.outputs[other] for other in (*groups[-1], name)) > WIDEST:
-                groups.append([])
-            groups[-1].append(name)
-        return [*groups, odd] if odd else groups
 
     def _bind_group(
         self, names: list[str], x: Tensor, recursion: Recursion, activations: Mapping[str, PartActivation]

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from trivd.config import WarpStart
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
-from trivd.models.warping import FactorizedKernels, warp
+from trivd.models.warping import FactorizedKernels
 from trivd.ops.gates import mix
 from trivd.ops.unroll import Recursion
+from trivd.ops.warp import warp
 
 
 class ConvGRU(RecurrentUnit):

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from trivd.config import WarpStart
-from trivd.models.layers import SNConv
+from trivd.models.layers import SNConv, share_layer
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
-from trivd.models.warping import FactorizedKernels, PixelwiseKernels, warp
+from trivd.models.warping import FactorizedKernels, PixelwiseKernels
 from trivd.ops.gates import mix
-from trivd.ops.unroll import Recursion, share_layer
+from trivd.ops.unroll import Recursion
+from trivd.ops.warp import warp
 
 Flow = Literal["c", "p", "s"]
 

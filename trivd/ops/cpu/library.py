@@ -1,6 +1,6 @@
 """The CPU kernels in kernels/, compiled once by this machine's C++ compiler and then loaded from a cache folder.
 
-Where that cannot be done, every operation has a plain PyTorch form, which other devices always take.
+Where that cannot be done, the plain PyTorch form of every operation takes their place.
 """
 
 import ctypes
@@ -15,9 +15,10 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trivd.runtime.files import library_folder, write_atomically
 from trivd.runtime.hardware import processor
@@ -50,18 +51,33 @@ ARGUMENTS: dict[str, list[type]] = {
 Kernel = Callable[..., None]
 
 
-def kernel(name: str, *tensors: Tensor) -> Kernel | None:
-    """The compiled operation `name` for the type of these tensors; None where the plain form is to be used.
+def kernel(name: str, *tensors: Tensor | None) -> Kernel | None:
+    """The compiled operation `name` for the type of these CPU tensors; None where the plain form is to be used.
 
-    Plain are: other devices than the CPU, tensors without values (meta, fake), tensors of several or other types,
-    machines without a C++ compiler, and everything if the environment variable TRIVD_PLAIN is set and not empty when
-    the first kernel is asked for.
+    Plain are: tensors of several or other types, machines without a C++ compiler, and everything if the environment
+    variable TRIVD_PLAIN is set and not empty when the first kernel is asked for.
     """
-    dtype = tensors[0].dtype
-    for tensor in tensors:
-        if type(tensor) not in (Tensor, nn.Parameter) or tensor.device.type != "cpu" or tensor.dtype != dtype:
-            return None
-    return kernels().get((name, dtype))
+    dtypes = {tensor.dtype for tensor in tensors if tensor is not None}
+    return kernels().get((name, dtypes.pop())) if len(dtypes) == 1 else None
+
+
+def launch(compiled: Kernel, *arguments: Any, elements: int) -> None:
+    """Call a kernel with the addresses of tensors, and other arguments as they are.
+
+    Args:
+        compiled: given by `kernel`.
+        arguments: in the kernel's order; None is a null pointer, a list of tensors becomes one of their addresses.
+        elements: how much there is to do, which decides how many threads do it.
+    """
+    compiled(*map(_argument, arguments), torch.get_num_threads() if elements >= WORTH_THREADS else 1)
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data_ptr()
+    if isinstance(value, list | tuple):
+        return (ctypes.c_void_p * len(value))(*map(_argument, value))
+    return ctypes.byref(value) if isinstance(value, ctypes.Structure) else value
 
 
 @functools.cache
@@ -87,11 +103,6 @@ def kernels() -> dict[tuple[str, torch.dtype], Kernel]:
             function.argtypes, function.restype = arguments, None
             found[name, dtype] = function
     return found
-
-
-def threads(elements: int) -> int:
-    """How many threads a kernel should use: torch's number, or one if there is too little to do."""
-    return torch.get_num_threads() if elements >= WORTH_THREADS else 1
 
 
 def cache_path() -> Path:

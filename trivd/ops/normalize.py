@@ -1,0 +1,216 @@
+"""Normalisation of each time step by its own statistics, an affine map of each sample, and ReLU (paper A)."""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trivd.ops.cpu.library import kernel, launch
+from trivd.ops.operator import Operator, channels_innermost, empty
+from trivd.ops.precision import exact_dtype
+from trivd.runtime.distributed import all_reduce_mean, world_size
+
+
+def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (T, C) of features (T, B, C, H, W) over batch and space, without a derivative."""
+    mean, variance = _statistics(x)
+    return mean, variance
+
+
+def over_processes(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (T, C) of the features of all processes, from those of each; all have as many."""
+    if world_size() == 1:
+        return mean, variance
+    first = mean.double()
+    moments = all_reduce_mean(torch.stack([first, variance + first.square()]))  # in float64: no digits are lost
+    return moments[0].to(mean.dtype), (moments[1] - moments[0].square()).to(mean.dtype)
+
+
+def normalize(x: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor, offset: Tensor) -> Tensor:
+    """relu((x - mean) rstd scale + offset).
+
+    Its derivative takes fewer passes over the features than autograd's would. With xhat = (x - mean) rstd and the
+    gradient g of what the ReLU reads, the gradient of x is rstd (scale g - <scale g> - xhat <scale g xhat>), <> the
+    mean over batch and space of all processes; both means follow from the gradients of offset and scale, and are left
+    out if mean and rstd are not those of x.
+
+    Args:
+        x: features (T, B, C, H, W).
+        mean: (T, C).
+        rstd: 1 / standard deviation (T, C).
+        own: whether mean and rstd are statistics of x, which the derivative then passes through.
+        scale: (B, C) or (C,).
+        offset: (B, C) or (C,).
+
+    Returns:
+        (T, B, C, H, W) in the type of x.
+    """
+    y: Tensor = _normalize(x, mean, rstd, own, scale, offset)
+    return y
+
+
+# The plain form
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    """(T, C) or (T, B, C), to broadcast over features (T, B, C, H, W)."""
+    return (values.unsqueeze(1) if values.dim() == 2 else values)[..., None, None]
+
+
+def _affine(x: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """What x - mean is multiplied by (T, B, C), and what is added (B, C)."""
+    scale, offset = (values.to(mean.dtype).expand(x.shape[1:3]) for values in (scale, offset))
+    return scale * rstd.unsqueeze(1), offset
+
+
+def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    features = x.to(exact_dtype(x))
+    mean = features.mean(dim=(1, 3, 4))
+    return mean, (features - _per_channel(mean)).square().mean(dim=(1, 3, 4))
+
+
+def plain_normalize(x: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor, offset: Tensor) -> Tensor:
+    gain, offset = _affine(x, mean, rstd, scale, offset)
+    centred = x.to(mean.dtype) - _per_channel(mean)
+    y = torch.addcmul(offset[..., None, None], centred, _per_channel(gain)).relu_()
+    return channels_innermost(y.to(x.dtype))
+
+
+def _passed(gradient: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    """Gradient of what the ReLU reads, from that of its result y."""
+    return torch.where(y > 0, gradient, 0).to(dtype)
+
+
+def plain_normalize_sums(gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of scale and offset for each time step and sample (T, B, C)."""
+    passed = _passed(gradient, y, mean.dtype)
+    normalized = (x.to(mean.dtype) - _per_channel(mean)) * _per_channel(rstd)
+    return (passed * normalized).sum(dim=(3, 4)), passed.sum(dim=(3, 4))
+
+
+def plain_normalize_backward(
+    gradient: Tensor,
+    x: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    scale: Tensor,
+    shared: Tensor,
+    projection: Tensor,
+) -> Tensor:
+    """Gradient of x: rstd (scale g - shared - xhat projection), with scale (B, C), shared and projection (T, C)."""
+    passed = _passed(gradient, y, mean.dtype)
+    normalized = (x.to(mean.dtype) - _per_channel(mean)) * _per_channel(rstd)
+    for_x = passed * scale[..., None, None] - _per_channel(shared) - normalized * _per_channel(projection)
+    return channels_innermost((for_x * _per_channel(rstd)).to(x.dtype))
+
+
+def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    mean = x.new_empty(x.shape[0], x.shape[2], dtype=exact_dtype(x))
+    return mean, torch.empty_like(mean)
+
+
+def _fake_sums(gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    sums = mean.new_empty(x.shape[:3])
+    return sums, torch.empty_like(sums)
+
+
+_statistics = Operator("statistics", plain_statistics, _fake_statistics)
+_normalize = Operator("normalize", plain_normalize, lambda x, *_: empty(x))
+_normalize_sums = Operator("normalize_sums", plain_normalize_sums, _fake_sums)
+_normalize_backward = Operator("normalize_backward", plain_normalize_backward, lambda _, x, *__: empty(x))
+
+# CPU
+
+
+class _Frames(ctypes.Structure):
+    """Sizes of features, as in cpu/kernels/normalize.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("frames", "samples", "positions", "channels"))
+
+
+def _frames(x: Tensor) -> _Frames:
+    """The sizes of x (T, B, C, H, W)."""
+    steps, batch, channels, height, width = x.shape
+    return _Frames(steps, batch, height * width, channels)
+
+
+@_statistics.kernel("CPU")
+def _(x: Tensor) -> tuple[Tensor, Tensor]:
+    compiled = kernel("statistics", x)
+    if compiled is None:
+        return plain_statistics(x)
+    x = channels_innermost(x)
+    mean, variance = _fake_statistics(x)
+    launch(compiled, x, mean, variance, _frames(x), elements=x.numel())
+    return mean, variance
+
+
+@_normalize.kernel("CPU")
+def _(x: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor, offset: Tensor) -> Tensor:
+    compiled = kernel("normalize", x)
+    if compiled is None:
+        return plain_normalize(x, mean, rstd, own, scale, offset)
+    gain, offset = _affine(x, mean, rstd, scale, offset)
+    x, offset = channels_innermost(x), offset.contiguous()
+    y = torch.empty_like(x)
+    launch(compiled, x, mean, gain, offset, y, _frames(x), elements=x.numel())
+    return y
+
+
+@_normalize_sums.kernel("CPU")
+def _(gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    compiled = kernel("normalize_sums", gradient, x, y)
+    if compiled is None:
+        return plain_normalize_sums(gradient, x, y, mean, rstd)
+    gradient, x, y = map(channels_innermost, (gradient, x, y))
+    for_scale, for_offset = _fake_sums(gradient, x, y, mean, rstd)
+    launch(compiled, gradient, x, y, mean, rstd, for_scale, for_offset, _frames(x), elements=x.numel())
+    return for_scale, for_offset
+
+
+@_normalize_backward.kernel("CPU")
+def _(
+    gradient: Tensor,
+    x: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    scale: Tensor,
+    shared: Tensor,
+    projection: Tensor,
+) -> Tensor:
+    compiled = kernel("normalize_backward", gradient, x, y)
+    if compiled is None:
+        return plain_normalize_backward(gradient, x, y, mean, rstd, scale, shared, projection)
+    gradient, x, y = map(channels_innermost, (gradient, x, y))
+    scale, shared, projection = (values.contiguous() for values in (scale, shared, projection))
+    for_x = torch.empty_like(x)
+    tensors = (gradient, x, y, mean, rstd, scale, shared, projection, for_x)
+    launch(compiled, *tensors, _frames(x), elements=x.numel())
+    return for_x
+
+
+# The derivative
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, mean, rstd, ctx.own, scale, _ = inputs
+    # x, not the normalised features: it is half as large in bfloat16.
+    ctx.save_for_backward(x, output, mean, rstd, scale)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, mean, rstd, scale = ctx.saved_tensors
+    scales = scale.to(mean.dtype).expand(x.shape[1:3])  # (B, C)
+    for_scale, for_offset = _normalize_sums(gradient, x, y, mean, rstd)  # (T, B, C)
+    means = mean.new_zeros(2, *mean.shape)  # <scale g> and <scale g xhat>, each (T, C)
+    if ctx.own:
+        sums = torch.stack([(scales * for_offset).sum(dim=1), (scales * for_scale).sum(dim=1)])
+        means = all_reduce_mean(sums / (x.shape[1] * x.shape[3] * x.shape[4]))
+    for_x = _normalize_backward(gradient, x, y, mean, rstd, scales, *means)
+    return for_x, None, None, None, for_scale.sum_to_size(scale.shape), for_offset.sum_to_size(scale.shape)
+
+
+_normalize.derivative(_save, _backward)

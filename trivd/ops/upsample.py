@@ -1,0 +1,51 @@
+"""Convolutions folded with the resampling beside them: the same values with 4/9 of the products."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FOLDED_FROM = 8  # pixels; on smaller features, libraries are faster with a plain convolution
+
+
+def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The convolution of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W).
+
+    Each output reads 2 x 2 different pixels, so that the two are one transposed convolution.
+
+    Args:
+        x: features.
+        weight: (out, in, k, k), k odd; the convolution pads with zeros.
+        bias: (out,) or None.
+        dtype: in which the convolution computes.
+    """
+    kernel = 4 * _averaged(weight).flip(2, 3).transpose(0, 1)
+    return F.conv_transpose2d(x, kernel.to(dtype), bias, stride=2, padding=weight.shape[-1] // 2)
+
+
+def pooled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The convolution of x and then averages over 2 x 2 pixels, (B, in, [T,] H, W) -> (B, out, [T,] H/2, W/2).
+
+    The two are one convolution of stride 2 whose kernel is one pixel larger. Arguments are those of
+    `upsampled_convolution`; weight may have a temporal size.
+    """
+    convolve = F.conv2d if weight.dim() == 4 else F.conv3d
+    padding = weight.shape[-1] // 2
+    if min(x.shape[-2:]) < FOLDED_FROM:
+        return pool_space(convolve(x, weight.to(dtype), bias, padding=padding))
+    time = (1,) * (x.dim() - 4)
+    return convolve(x, _averaged(weight).to(dtype), bias, stride=(*time, 2, 2), padding=padding)
+
+
+def pool_space(x: Tensor) -> Tensor:
+    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions."""
+    if x.dim() == 4:
+        return F.avg_pool2d(x, 2)
+    frames = x.transpose(1, 2)  # pooled as pictures: autocast would have avg_pool3d run in float32
+    return F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2]).transpose(1, 2)
+
+
+def _averaged(kernel: Tensor) -> Tensor:
+    """(..., k, k) -> (..., k + 1, k + 1): the kernel, then averages over 2 x 2 pixels."""
+    if kernel.dim() == 4:
+        return F.avg_pool2d(kernel, 2, stride=1, padding=1)
+    return _averaged(kernel.flatten(1, 2)).unflatten(1, kernel.shape[1:3])
