@@ -2,8 +2,9 @@
 
     python -m benchmarks.scripts.curves --json OUT.json [--preset quickstart] [--steps 300] [--device cuda]
 
-It also draws OUT.png. The curves drift apart even in float32: Adam's first updates (beta1 = 0) have the size of the learning
-rate whatever the gradient's, so that rounding decides the sign of those near zero. The tests compare single steps.
+It also draws OUT.png. The curves drift apart even in float32: Adam's first updates (beta1 = 0) have the size of the
+learning rate whatever the gradient's, so that rounding decides the sign of those near zero. The tests compare single
+steps.
 """
 
 import json as json_format
@@ -20,7 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.measuring import circumstances
-from reference.plain_step import PlainTrainer
+from reference.layers import load
+from reference.step import Trainer as PlainTrainer
 from trivd.config import Config
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
@@ -48,7 +50,7 @@ def main(json: Path, preset: str = "quickstart", steps: int = 300, device: str =
     set_up_program()
     config, best = preset_config(preset), choose_precision("auto", place)
     ways: dict[str, Callable[[], PlainTrainer | Trainer]] = {
-        PLAIN: lambda: PlainTrainer(config, place),
+        PLAIN: lambda: plain_trainer(config, place),
         "ours float32": lambda: Trainer(config, place, torch.float32),
         f"ours {dtype_name(best)}": lambda: Trainer(config, place, best),
     }
@@ -57,6 +59,14 @@ def main(json: Path, preset: str = "quickstart", steps: int = 300, device: str =
     facts = {"preset": preset, "steps": steps}
     write_atomically(json, json_format.dumps(circumstances(place) | facts | {"losses": curves}).encode())
     write_atomically(json.with_suffix(".png"), to_png(plot(curves)))
+
+
+def plain_trainer(config: Config, device: torch.device) -> PlainTrainer:
+    """The plain step, from the weights that ours starts with."""
+    ours, plain = Trainer(config, device, torch.float32), PlainTrainer(config, device)
+    load(plain.generator, ours.generator.state_dict())
+    load(plain.discriminators, ours.discriminators.state_dict())
+    return plain
 
 
 def train(name: str, trainer: PlainTrainer | Trainer, config: Config, steps: int) -> Curve:

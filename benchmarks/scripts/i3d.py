@@ -12,8 +12,10 @@ import torch
 import tyro
 
 from benchmarks.measuring import circumstances, take_turns
-from reference.i3d_plain import plain_logits, random_variables
+from reference.i3d import logits as plain_logits
+from reference.i3d import random_variables
 from trivd.evaluation.networks.i3d import I3D, Identity
+from trivd.evaluation.networks.i3d_layout import variable_shapes
 from trivd.runtime.hardware import set_up_program
 
 
@@ -34,7 +36,7 @@ def main(settings: Settings) -> None:
     """Time both ways in turn, and print clips per second."""
     torch.set_num_threads(settings.threads)
     set_up_program()
-    variables = random_variables(0)
+    variables = random_variables(variable_shapes(), 0)
     network = I3D.from_tensorflow(variables, Identity("", "", "random weights"))
     shape = (settings.clips, settings.frames, settings.side, settings.side, settings.channels)
     video = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmarks.measuring import finisher, take_turns
 from benchmarks.suite import Case, Column, Suite
-from reference.i3d_plain import plain_logits, random_variables
+from reference.i3d import logits as plain_logits
+from reference.i3d import random_variables
 from trivd.config import EvaluationConfig, to_dict
 from trivd.data.clips import Clip, ClipDataset, open_clips
 from trivd.data.splits import Split
@@ -26,6 +27,7 @@ from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.networks.digits import load_digits_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.networks.i3d import I3D, Identity
+from trivd.evaluation.networks.i3d_layout import variable_shapes
 from trivd.evaluation.scorer import clip_latents
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.evaluation.subjects import TrainedModel, model_subject
@@ -174,6 +176,6 @@ def _networks(i3d: bool, device: torch.device) -> tuple[FeaturesOf, FeatureNetwo
     if not i3d:
         digits = load_digits_network(device)
         return (lambda video: digits(video).embedding), digits
-    variables = random_variables(0)
+    variables = random_variables(variable_shapes(), 0)
     identity = Identity("FVD (random weights)", "IS (random weights)", "random")
     return (lambda video: plain_logits(video, variables)), I3D.from_tensorflow(variables, identity).to(device)

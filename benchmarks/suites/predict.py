@@ -20,7 +20,8 @@ from benchmarks.dgmr import (
 )
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
-from reference.plain import PlainGenerator
+from reference.generator import Generator as PlainGenerator
+from reference.layers import load
 from trivd.config import Config, ModelConfig, override
 from trivd.data.loader import Batch
 from trivd.evaluation.standing import collect_standing_statistics
@@ -94,7 +95,7 @@ class Predict(Suite):
         batch, dtype = int(case["batch"]), getattr(torch, str(case["precision"]))
         config = self.model_config(str(case["model"]))
         generator = _generator(config, device)
-        plain = PlainGenerator.from_ours(generator)
+        plain = load(PlainGenerator(config), generator.state_dict()).eval()
         to_channels_last(generator)
         predictor = Predictor(generator, {})
         predictor.dtype = dtype

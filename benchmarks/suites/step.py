@@ -14,7 +14,7 @@ import torch
 from benchmarks.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
-from reference.plain_step import PlainTrainer
+from reference.step import Trainer as PlainTrainer
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
 from trivd.presets import TABLE2_UNITS, preset
@@ -192,7 +192,7 @@ def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
 
 
 def measure_memory(config: Config, device: torch.device, dtype: torch.dtype) -> int | None:
-    """The highest memory of one step in bytes, networks and optimizers included; None where the system does not tell it.
+    """The highest memory of one step in bytes, networks and optimizers included; None where unknown.
 
     On the CPU by a process of its own, less what Python and its libraries take.
     """

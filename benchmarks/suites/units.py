@@ -16,7 +16,7 @@ from benchmarks.dgmr import HOW_TO_GET, dgmr_conv_gru
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
 from benchmarks.suites.warp import PASSES, parse_shape
-from reference.peers import PlainConvGRU
+from reference.units import build_unit as build_plain_unit
 from trivd.config import ModelConfig, Unit
 from trivd.models.recurrent import build_unit
 from trivd.runtime.hardware import autocast, choose_precision, dtype_name, to_channels_last
@@ -101,7 +101,7 @@ class Units(Suite):
         ways = {"ours": our(name)}
         if name != REFERENCE:
             ways[REFERENCE] = our(REFERENCE)
-        ways["plain"] = way(PlainConvGRU(channels, channels).to(device), torch.contiguous_format)
+        ways["plain"] = way(plain_conv_gru(channels).to(device), torch.contiguous_format)
         dgmr = dgmr_conv_gru(channels)
         if dgmr is not None:
             ways["DGMR"] = way(dgmr.to(device), torch.contiguous_format)
@@ -126,6 +126,11 @@ class Units(Suite):
 def our_unit(name: str, channels: int) -> nn.Module:
     """One of our units, in training mode."""
     return build_unit(ModelConfig(unit=name), channels)  # type: ignore[arg-type]
+
+
+def plain_conv_gru(channels: int) -> nn.Module:
+    """The ConvGRU written plainly, in training mode."""
+    return build_plain_unit(ModelConfig(unit="conv_gru"), channels, channels)
 
 
 def run_unit(unit: nn.Module, x: Tensor, initial: Tensor) -> None:

@@ -10,14 +10,22 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
-from reference.peers import sliced_warp, unfold_warp
+from reference.warping import warp as sliced_warp
 from trivd.ops.warp import warp
 
 TAPS = 9  # k^2
 PASSES = ("forward", "forward+backward")
+
+
+def unfold_warp(h: Tensor, weights: Tensor) -> Tensor:
+    """Eq 11 with `F.unfold`, which writes out all k^2 neighbours; shapes as of `trivd.models.warping.warp`."""
+    size = round(weights.shape[1] ** 0.5)
+    neighbours = F.unfold(h, size, padding=size // 2).view(*h.shape[:2], size**2, *h.shape[2:])  # (B, C, k^2, H, W)
+    return (neighbours * weights.unsqueeze(1)).sum(dim=2)
 
 
 def parse_shape(shape: str) -> tuple[int, int]:

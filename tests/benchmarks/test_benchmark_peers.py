@@ -7,12 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.utils import parametrize
 
 from benchmarks.dgmr import dgmr_conv_gru, dgmr_generator, find_dgmr
-from reference.peers import PlainConvGRU, sliced_warp, unfold_warp
-from trivd.models.layers import SNConv
-from trivd.models.recurrent import ConvGRU
+from benchmarks.suites.warp import unfold_warp
 from trivd.ops.warp import warp
 from trivd.runtime.errors import TrivdError
 
@@ -40,34 +37,10 @@ class ConvGRU(torch.nn.Module):
     width=st.integers(1, 7),
     size=st.sampled_from([1, 3, 5]),
 )
-def test_plain_warps_are_ours(batch: int, channels: int, height: int, width: int, size: int) -> None:
+def test_unfolded_warp_is_ours(batch: int, channels: int, height: int, width: int, size: int) -> None:
     h = torch.randn(batch, channels, height, width, dtype=torch.float64)
     weights = torch.randn(batch, size**2, height, width, dtype=torch.float64)
-    expected = warp(h, weights)
-    for form in (unfold_warp, sliced_warp):
-        torch.testing.assert_close(form(h, weights), expected, rtol=1e-9, atol=1e-9)
-
-
-def test_plain_conv_gru_is_ours() -> None:
-    ours = ConvGRU(3, 4).double()
-    plain = PlainConvGRU(3, 4).double()
-    convolutions = (*ours.gates.convolutions.values(), *ours.candidate.convolutions.values())
-    assert list(ours.gates.convolutions) == ["r", "u"]
-    for theirs, own in zip((plain.reset, plain.update, plain.candidate), convolutions, strict=True):
-        assert isinstance(own, SNConv)
-        assert own.bias is not None
-        own.power_iteration(300)
-        theirs.parametrizations.weight.original.data = own.weight.detach().clone()
-        theirs.bias.data = own.bias.detach() + torch.randn(4)
-        own.bias.data = theirs.bias.detach().clone()
-        norm = theirs.parametrizations.weight[0]
-        for _ in range(300):  # converged, as ours is: only then are both divided by the same number
-            norm(own.weight)
-    ours.eval()
-    plain.eval()
-    x, initial = torch.randn(5, 2, 3, 6, 4).double(), torch.randn(2, 4, 6, 4).double()
-    torch.testing.assert_close(plain(x, initial), ours(x, initial), rtol=1e-7, atol=1e-7)
-    assert parametrize.is_parametrized(plain.reset, "weight")
+    torch.testing.assert_close(unfold_warp(h, weights), warp(h, weights), rtol=1e-9, atol=1e-9)
 
 
 def write_package(folder: Path) -> None:

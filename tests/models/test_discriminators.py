@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import get_args
 
-import oracles
 import pytest
 import torch
+from agreement import assert_same, average_pool, plainly, scramble, settle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
 
-from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
+from reference import discriminators as plain_forms
+from reference.discriminators import Discriminators as PlainDiscriminators
+from reference.discriminators import draw_view as plain_draw_view
+from trivd.config import Config, Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.discriminators import Discriminator, Discriminators, Scores, combine, draw_view
 from trivd.ops.upsample import pool_space
 
@@ -106,7 +108,7 @@ def test_frames_are_distinct_generated_frames(
     seen = draw_view(view, video, conditioning, k, 2, generator(seed))
     small = view == "small_frames"
     assert seen.shape == (batch, k, 1, *((2, 3) if small else (4, 6)))
-    every = oracles.average_pool(video) if small else video
+    every = average_pool(video) if small else video
     for b in range(batch):
         drawn = [next(t for t in range(every.shape[1]) if torch.equal(every[b, t], frame)) for frame in seen[b]]
         assert len(set(drawn)) == k
@@ -160,10 +162,10 @@ def test_crops_cover_all_offsets_evenly() -> None:
 def test_small_views_are_means_of_squares(scale: int) -> None:
     video = torch.randn(2, 5, 3, 8, 12, dtype=torch.float64, requires_grad=True)
     small = draw_view("small_clip", video, 2, 2, scale, generator())
-    oracles.assert_same([small], [oracles.average_pool(video, scale)], [video])
+    assert_same([small], [average_pool(video, scale)], [video])
     frames = draw_view("frames", video, 2, 2, scale, generator(3))
     small_frames = draw_view("small_frames", video, 2, 2, scale, generator(3))
-    torch.testing.assert_close(small_frames, oracles.average_pool(frames, scale))
+    torch.testing.assert_close(small_frames, average_pool(frames, scale))
 
 
 def test_clip_is_the_whole_video() -> None:
@@ -198,6 +200,7 @@ def test_mixed_projection_is_equation_15(batch: int, frames: int, seed: int) -> 
     torch.manual_seed(seed)
     r_x, r_xy = (torch.randn(batch, frames, dtype=torch.float64, requires_grad=True) for _ in range(2))
     outputs = combine(Scores(r_x, r_xy), "mixed_projection")
+    plain = plain_forms.combine(plain_forms.Scores(r_x, r_xy), "mixed_projection")
     assert outputs.shape == (batch, batch, frames)  # D = B x B x T
     expected = torch.stack(
         [
@@ -210,13 +213,14 @@ def test_mixed_projection_is_equation_15(batch: int, frames: int, seed: int) -> 
             for b in range(batch)
         ]
     )
-    oracles.assert_same([outputs], [expected], [r_x, r_xy])
+    assert_same([outputs, plain], [expected] * 2, [r_x, r_xy])
 
 
 def test_projection_is_one_scalar_per_sample() -> None:
     r_x, r_xy = torch.randn(3, 4), torch.randn(3, 4)
     expected = torch.stack([sum(r_x[b, t] + r_xy[b, t] for t in range(4)) for b in range(3)])
     torch.testing.assert_close(combine(Scores(r_x, r_xy), "projection"), expected)
+    torch.testing.assert_close(plain_forms.combine(plain_forms.Scores(r_x, r_xy), "projection"), expected)
 
 
 def test_scores_split_by_sample() -> None:
@@ -230,26 +234,24 @@ def test_scores_split_by_sample() -> None:
 # --- Discriminators
 
 
-@pytest.mark.parametrize("temporal", [False, True])
-@pytest.mark.parametrize("classes", [0, 3])
-def test_discriminator_is_appendix_a(temporal: bool, classes: int) -> None:
-    """Five D blocks, four of which pool; ReLU; sum over space; a linear score, and a dot product with the class."""
-    discriminator = oracles.scramble(Discriminator(3, 2, classes, temporal), torch.float32)
-    video = torch.rand(2, 4, 3, 16, 32) * 2 - 1
-    labels = torch.tensor([2, 0]) if classes else torch.tensor([0, 0])
-    frames = list(video.unbind(1))
-    for index, block in enumerate(discriminator.blocks):
-        activate, pool = index > 0, index < 4
-        if temporal and index < 2:
-            frames = list(oracles.d_block(block, torch.stack(frames, 2), activate, pool).unbind(2))
-        else:
-            frames = [oracles.d_block(block, frame, activate, pool) for frame in frames]
-    assert frames[0].shape == (2, 32, 1, 2)
-    h = torch.stack([F.relu(frame).sum((2, 3)) for frame in frames], 1)  # (B, T, features)
-    embedding = F.one_hot(labels, max(classes, 1)).float() @ discriminator.embedding.normalized_weight().T
-    scores = discriminator(video, labels)
-    torch.testing.assert_close(scores.video, oracles.linear(discriminator.score, h).squeeze(2), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(scores.joint, torch.einsum("btc,bc->bt", h, embedding), rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("name", "classes"), [("stronger", 0), ("faster", 3), ("dvd_gan_fp", 3), ("mocogan_k1", 0), ("clip", 3)]
+)
+def test_discriminators_are_appendix_a(
+    name: Decomposition, classes: int, training: bool, tiny_config: Callable[..., Config]
+) -> None:
+    """Their plain form, gradients included; in training with exact singular vectors, which power iterations keep."""
+    config = tiny_config(model={"classes": classes}, discriminator={"decomposition": name})
+    ours, plain = scramble(Discriminators(config.discriminator, config.model)), PlainDiscriminators(config)
+    settle(ours).train(training)
+    assert list(plain) == list(ours)
+    labels, video = torch.tensor([2, 0, 1]), 2 * torch.rand(3, config.model.frames, 3, 32, 32).double() - 1
+    for view, discriminator in ours.items():
+        seen = ours.draw(view, video, generator()).requires_grad_()
+        assert torch.equal(seen, plain_draw_view(view, video, config, generator()))
+        expected = plainly(plain[view], discriminator)(seen, labels)
+        assert_same(discriminator(seen, labels), expected, [seen, *discriminator.parameters()], deep=True)
 
 
 @pytest.mark.parametrize(("temporal", "three_dimensional"), [(False, 0), (True, 2)])
@@ -272,7 +274,7 @@ def test_discriminator_has_five_blocks(temporal: bool, three_dimensional: int, m
 @pytest.mark.parametrize(("temporal", "reach"), [(False, 0), (True, 4)])
 def test_how_far_a_discriminator_sees_in_time(temporal: bool, reach: int) -> None:
     """Frame discriminators judge each frame alone; four 3D convolutions of size 3 reach four frames, both ways."""
-    discriminator = oracles.scramble(Discriminator(3, 4, 0, temporal), torch.float32)
+    discriminator = scramble(Discriminator(3, 4, 0, temporal), torch.float32)
     labels = torch.zeros(1, dtype=torch.int64)
     video = torch.rand(1, 12, 3, 16, 16) * 2 - 1
     changed = video.clone()
@@ -283,7 +285,7 @@ def test_how_far_a_discriminator_sees_in_time(temporal: bool, reach: int) -> Non
 
 
 def test_samples_are_judged_alone_and_labels_touch_the_joint_score_only() -> None:
-    discriminator = oracles.scramble(Discriminator(1, 2, 3, True), torch.float32)
+    discriminator = scramble(Discriminator(1, 2, 3, True), torch.float32)
     video = torch.rand(3, 4, 1, 16, 16)
     scores, others = discriminator(video, torch.tensor([0, 1, 2])), discriminator(video, torch.tensor([0, 2, 1]))
     assert torch.equal(scores.video, others.video)
@@ -313,7 +315,7 @@ def test_every_discriminator_trains(name: str, tiny_model: ModelFactory) -> None
 
 
 def test_discriminator_in_bfloat16_agrees_with_float32() -> None:
-    discriminator = oracles.scramble(Discriminator(3, 4, 0, True), torch.float32)
+    discriminator = scramble(Discriminator(3, 4, 0, True), torch.float32)
     video, labels = torch.rand(2, 4, 3, 16, 16), torch.zeros(2, dtype=torch.int64)
     exact = torch.cat(discriminator(video, labels))
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,13 +1,14 @@
 """Batch normalisation of each time step, against torch's own."""
 
-import oracles
 import pytest
 import torch
+from agreement import assert_same, plainly, scramble, use_batch_statistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reference import blocks as plain_blocks
 from trivd.models.frame_norm import FrameNormReLU, affine_maps
 from trivd.models.layers import SNLinear
 
@@ -36,18 +37,20 @@ def test_frame_norm_is_batch_norm_of_each_step(
     conditional: bool, frames: int, batch: int, channels: int, size: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    norm = oracles.scramble(FrameNormReLU(frames, channels, 5 if conditional else None))
+    norm = scramble(FrameNormReLU(frames, channels, 5 if conditional else None))
+    plain = plain_blocks.FrameNorm(frames, channels, 5 if conditional else None)
+    expected = plainly(plain, norm)
+    use_batch_statistics(plain)
     x = torch.randn(frames, batch, channels, size, size + 1, dtype=torch.float64) * 3 + 2
     x.requires_grad_()
     condition = torch.randn(batch, 5, dtype=torch.float64, requires_grad=True)
     sources = [x, *norm.parameters(), *([condition] if conditional else [])]
-    expected = F.relu(oracles.frame_norm(norm, x, condition))
-    oracles.assert_same([run_norm(norm, x, condition)], [expected], sources)
+    assert_same([run_norm(norm, x, condition)], [F.relu(expected(x, condition))], sources)
 
 
 @pytest.mark.parametrize("conditional", [False, True])
 def test_frames_do_not_share_statistics(conditional: bool) -> None:
-    norm = oracles.scramble(FrameNormReLU(3, 4, 5 if conditional else None))
+    norm = scramble(FrameNormReLU(3, 4, 5 if conditional else None))
     x, condition = torch.randn(3, 2, 4, 5, 5, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
     changed = x.clone()
     changed[1] = 10 * torch.randn_like(x[1])
@@ -73,7 +76,7 @@ def test_conditional_scale_is_one_plus_its_affine_map() -> None:
 
 def test_every_norm_of_a_module_gets_its_own_affine_map() -> None:
     norms = nn.ModuleList([FrameNormReLU(1, 4, 5), FrameNormReLU(1, 3, None), FrameNormReLU(1, 2, 5)])
-    oracles.scramble(norms)
+    scramble(norms)
     condition = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     maps = affine_maps(norms, condition)
     assert list(maps) == list(norms)
@@ -81,15 +84,18 @@ def test_every_norm_of_a_module_gets_its_own_affine_map() -> None:
     expected = []
     for norm in norms:
         if isinstance(norm.scale, SNLinear):
-            expected += [1 + oracles.linear(norm.scale, condition), oracles.linear(norm.offset, condition)]
+            expected += [
+                one + condition @ layer.normalized_weight().T + layer.bias
+                for one, layer in ((1, norm.scale), (0, norm.offset))
+            ]
         else:
             expected += [norm.scale, norm.offset]
-    oracles.assert_same(actual, expected, [condition, *norms.parameters()])
+    assert_same(actual, expected, [condition, *norms.parameters()])
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_standing_statistics_are_averages_over_batches(training: bool) -> None:
-    norm = FrameNormReLU(2, 3, None).double().train(training)
+    norm, plain = FrameNormReLU(2, 3, None).double().train(training), plain_blocks.FrameNorm(2, 3, None).double()
     batches = [torch.randn(2, 4, 3, 5, 5, dtype=torch.float64) * (i + 1) + i for i in range(5)]
     condition = torch.zeros(4, 1, dtype=torch.float64)
     norm.collect(True)
@@ -98,7 +104,7 @@ def test_standing_statistics_are_averages_over_batches(training: bool) -> None:
     norm.collect(True)  # starts afresh
     for batch in batches[2:]:
         collected = call(norm, batch, condition)
-        expected = F.relu(oracles.frame_norm(norm, batch, condition))  # the batch's own statistics are used meanwhile
+        expected = F.relu(plain(batch, condition))  # the batch's own statistics are used meanwhile
         torch.testing.assert_close(collected, expected)
     norm.collect(False)
     norm.eval()

@@ -1,14 +1,16 @@
 """The generator: shapes, widths, conditioning, independence of clips, and appendix A read line by line."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
-import oracles
 import pytest
 import torch
+from agreement import assert_same, plainly, scramble, settle, use_batch_statistics
 from torch import Tensor
 from torch.nn import functional as F
 
+from reference.generator import Generator as PlainGenerator
+from reference.layers import load
 from trivd.config import ModelConfig, Unit
 from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
@@ -122,35 +124,48 @@ def test_default_model_is_the_papers() -> None:
     assert model.output_unit is None
 
 
-@pytest.mark.parametrize("recurrent", [(8, 16), (16, 32)])
-@pytest.mark.parametrize("classes", [0, 3])
-def test_generator_is_appendix_a(recurrent: tuple[int, ...], classes: int, tiny_model: ModelFactory) -> None:
-    """The whole forward pass, with the features repeated in memory and every frame processed on its own."""
-    config = tiny_model(recurrent_resolutions=recurrent, classes=classes, predicted_frames=3)
-    model = oracles.scramble(Generator(config))
-    collect(model, True)
-    frames, z = (tensor.double() for tensor in inputs(config))
-    labels = torch.tensor([2, 0]) if classes else torch.zeros(2, dtype=torch.int64)
-    one_hot = F.one_hot(labels, max(classes, 1)).double()
-    condition = torch.cat([z, one_hot @ model.embedding.normalized_weight().T], 1)
-    states = model.encoder(frames)
+NETWORKS: list[dict[str, Any]] = [
+    *({"unit": unit} for unit in UNITS),
+    {"unit": "tsru_c", "read_gate": True, "activation": "tanh"},
+    {"unit": "k_traj_gru", "links": 2, "recurrent_resolutions": (16, 32)},
+    {"unit": "tsru_p", "classes": 3, "recurrent_resolutions": (16, 32), "image_channels": 1},
+    {"unit": "conv_gru", "classes": 3, "recurrent_resolutions": (32,)},
+    {"unit": "tsru_p", "resolution": 64, "kernel_size": 5, "warp_size": 5, "generator_channels": 1},
+]
 
-    def recur(unit: torch.nn.Module, x: Tensor, resolution: int) -> Tensor:
-        return oracles.tsru(unit, F.relu, x, states[resolution], "p", False)[0]
 
-    x = (condition @ model.first.weight.T + model.first.bias).view(2, 16, 8, 8)
-    x = torch.stack([x] * 3)
-    for stage, resolution in zip(model.stages, (8, 16), strict=True):
-        if resolution in recurrent:
-            x = recur(stage.unit, x, resolution)
-        x = torch.stack([oracles.conv(stage.conv, x_t) for x_t in x])
-        x = oracles.g_block(stage.block, x, condition, up=False)
-        x = oracles.g_block(stage.upsampling_block, x, condition, up=True)
-    if 32 in recurrent:
-        x = recur(model.output_unit, x, 32)
-    x = F.relu(oracles.frame_norm(model.output_norm, x, condition))
-    expected = torch.stack([torch.tanh(oracles.conv(model.output, x_t)) for x_t in x], 1)
-    torch.testing.assert_close(model(frames, z, labels).video, expected)
+@pytest.mark.parametrize("changes", NETWORKS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
+def test_generator_is_appendix_a(changes: dict[str, Any], tiny_model: ModelFactory) -> None:
+    """The whole network with batch statistics: its plain form, gradients included."""
+    config = tiny_model(**{"predicted_frames": 3} | changes)
+    model, plain = scramble(Generator(config)), PlainGenerator(config)
+    expected = plainly(plain, model)
+    for network in (model, plain):
+        use_batch_statistics(network)
+    labels = torch.tensor([2, 0])  # not read without classes
+    given = [*(tensor.double().requires_grad_() for tensor in inputs(config)), labels]
+    videos = model(*given).video, expected(*given)
+    assert videos[1].std() > 0.01
+    assert_same([videos[0]], [videos[1]], [*given[:2], *model.parameters()], deep=True)
+
+
+@pytest.mark.parametrize("unit", ["conv_gru", "tsru_p"])
+def test_generator_in_training_is_appendix_a(unit: str, tiny_model: ModelFactory) -> None:
+    """With exact singular vectors, which the power iterations of both forms keep."""
+    config = tiny_model(unit=unit)
+    model = settle(scramble(Generator(config))).train()
+    given = [tensor.double() for tensor in inputs(config)]
+    expected = plainly(PlainGenerator(config), model)(*given)
+    assert_same([model(*given).video], [expected], [*model.parameters()], deep=True)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_predictions_are_those_of_the_plain_form(unit: str, make_generator: Callable[..., Generator]) -> None:
+    """With standing statistics; loaded, not called with our parameters."""
+    model = scramble(make_generator(unit=unit))
+    plain = load(PlainGenerator(model.config), model.state_dict()).eval()
+    given = [tensor.double() for tensor in inputs(model.config)]
+    torch.testing.assert_close(plain(*given), model(*given).video, rtol=1e-9, atol=1e-9)
 
 
 def test_first_frames_do_not_depend_on_how_many_follow(tiny_model: ModelFactory) -> None:

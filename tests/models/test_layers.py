@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from typing import get_args
 
-import oracles
 import pytest
 import torch
+from agreement import assert_same, average_pool, plainly, scramble
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reference import layers as plain_layers
 from trivd.config import DiscriminatorConfig, ModelConfig, Unit
 from trivd.models.discriminators import Discriminators
 from trivd.models.frame_norm import FrameNormReLU
@@ -38,7 +39,7 @@ def matrix(layer: SpectralNorm) -> Tensor:
 
 @each_layer
 def test_training_drives_the_largest_singular_value_to_one(make: Callable[[], SpectralNorm]) -> None:
-    layer = oracles.scramble(make())
+    layer = scramble(make())
     off = torch.linalg.svdvals(layer.normalized_weight().flatten(1))[0]
     layer.train()
     for _ in range(500):
@@ -51,7 +52,7 @@ def test_training_drives_the_largest_singular_value_to_one(make: Callable[[], Sp
 
 @each_layer
 def test_each_training_use_is_one_power_iteration(make: Callable[[], SpectralNorm]) -> None:
-    layer = oracles.scramble(make()).train()
+    layer = scramble(make()).train()
     w, u = matrix(layer), layer.left.clone()
     v = w.T @ u / (w.T @ u).norm()
     u = w @ v / (w @ v).norm()
@@ -62,7 +63,7 @@ def test_each_training_use_is_one_power_iteration(make: Callable[[], SpectralNor
 
 @each_layer
 def test_evaluation_leaves_the_estimate_alone(make: Callable[[], SpectralNorm]) -> None:
-    layer = oracles.scramble(make())
+    layer = scramble(make())
     before = {name: buffer.clone() for name, buffer in layer.named_buffers()}
     first, second = layer.normalized_weight(), layer.normalized_weight()
     assert set(before) == {"left", "right"}
@@ -74,7 +75,7 @@ def test_evaluation_leaves_the_estimate_alone(make: Callable[[], SpectralNorm]) 
 @each_layer
 def test_gradient_flows_through_sigma(make: Callable[[], SpectralNorm]) -> None:
     """d<G, W / sigma> / dW = G / sigma - <G, W> / sigma^2 u v^T, where sigma = u^T W v."""
-    layer = oracles.scramble(make()).train()
+    layer = scramble(make()).train()
     direction = torch.randn_like(layer.weight)
     functional = (layer.normalized_weight() * direction).sum()
     u, v = layer.left.clone(), layer.right.clone()
@@ -98,31 +99,33 @@ def test_weights_start_orthogonal(make: Callable[[], SpectralNorm]) -> None:
 
 @pytest.mark.parametrize(("size", "dimensions"), [(1, 2), (3, 2), (5, 2), (1, 3), (3, 3)])
 def test_convolution_keeps_the_size_and_learns_an_offset(size: int, dimensions: int) -> None:
-    layer = oracles.scramble(SNConv(3, 4, size, dimensions))
+    layer = scramble(SNConv(3, 4, size, dimensions))
     x = torch.randn(2, 3, *(5, 6, 7)[:dimensions], dtype=torch.float64, requires_grad=True)
     assert layer(x).shape == (2, 4, *x.shape[2:])
-    oracles.assert_same([layer(x)], [oracles.conv(layer, x)], [x, layer.weight, layer.bias])
+    plain = plainly(plain_layers.conv(3, 4, size, dimensions), layer)
+    assert_same([layer(x)], [plain(x)], [x, layer.weight, layer.bias])
 
 
 @pytest.mark.parametrize(("size", "outputs"), [(1, 4), (3, 4), (3, 2), (5, 4)])
 @given(height=st.integers(1, 6), width=st.integers(1, 6))
 @settings(max_examples=6)
 def test_upsampled_is_the_convolution_of_repeated_pixels(size: int, outputs: int, height: int, width: int) -> None:
-    layer = oracles.scramble(SNConv(3, outputs, size))
+    layer = scramble(SNConv(3, outputs, size))
     x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
-    expected = oracles.conv(layer, oracles.upsample(x))
-    oracles.assert_same([layer.upsampled(x)], [expected], [x, layer.weight, layer.bias])
+    plain = plainly(plain_layers.conv(3, outputs, size), layer)
+    expected = plain(x.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    assert_same([layer.upsampled(x)], [expected], [x, layer.weight, layer.bias])
 
 
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("pixels", [(2, 4), (4, 8), (8, 8), (10, 16)])  # before and after the forms change
 def test_pooled_is_the_convolution_and_then_means(size: int, dimensions: int, pixels: tuple[int, int]) -> None:
-    layer = oracles.scramble(SNConv(3, 4, size, dimensions))
+    layer = scramble(SNConv(3, 4, size, dimensions))
     shape = (2, 3, 5, *pixels) if dimensions == 3 else (2, 3, *pixels)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    expected = oracles.average_pool(oracles.conv(layer, x))
-    oracles.assert_same([layer.pooled(x)], [expected], [x, layer.weight, layer.bias])
+    expected = average_pool(plainly(plain_layers.conv(3, 4, size, dimensions), layer)(x))
+    assert_same([layer.pooled(x)], [expected], [x, layer.weight, layer.bias])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
@@ -131,18 +134,19 @@ def test_pooling_clips_keeps_time_type_and_layout(layout: torch.memory_format) -
     with torch.autocast("cpu", torch.bfloat16):
         assert pool_space(x.bfloat16()).dtype == torch.bfloat16
     pooled = pool_space(x)
-    torch.testing.assert_close(pooled, oracles.average_pool(x))
+    torch.testing.assert_close(pooled, average_pool(x))
     assert pooled.is_contiguous(memory_format=torch.channels_last_3d) == (layout == torch.channels_last_3d)
 
 
 def test_linear_is_affine_in_its_normalised_weight() -> None:
-    layer = oracles.scramble(SNLinear(5, 3))
+    layer = scramble(SNLinear(5, 3))
     x = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
-    oracles.assert_same([layer(x)], [oracles.linear(layer, x)], [x, layer.weight, layer.bias])
+    expected = x @ layer.normalized_weight().T + layer.bias
+    assert_same([layer(x)], [expected], [x, layer.weight, layer.bias])
 
 
 def test_bound_layers_iterate_once() -> None:
-    layer = oracles.scramble(SNConv(3, 3)).train()
+    layer = scramble(SNConv(3, 3)).train()
     call = layer.bind()
     left = layer.left.clone()
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
@@ -153,8 +157,8 @@ def test_bound_layers_iterate_once() -> None:
 
 
 def test_autocast_does_not_round_the_estimate() -> None:
-    layer = oracles.scramble(SNConv(3, 5), torch.float32).train()
-    twin = oracles.scramble(SNConv(3, 5), torch.float32).train()
+    layer = scramble(SNConv(3, 5), torch.float32).train()
+    twin = scramble(SNConv(3, 5), torch.float32).train()
     twin.load_state_dict(layer.state_dict())
     with torch.autocast("cpu", torch.bfloat16):
         rounded = layer.normalized_weight()
@@ -163,10 +167,10 @@ def test_autocast_does_not_round_the_estimate() -> None:
 
 
 def test_class_embedding_is_linear_in_the_one_hot_class() -> None:
-    layer = oracles.scramble(ClassEmbedding(5, 3))
+    layer = scramble(ClassEmbedding(5, 3))
     labels = torch.tensor([4, 0, 2, 2])
     one_hot = F.one_hot(labels, 5).double()
-    oracles.assert_same([layer(labels)], [one_hot @ layer.normalized_weight().T], [layer.weight])
+    assert_same([layer(labels)], [one_hot @ layer.normalized_weight().T], [layer.weight])
     assert layer.bias is None
 
 

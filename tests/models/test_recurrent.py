@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reference.units import build_unit
 from trivd.config import ModelConfig
-from trivd.models.layers import SpectralNorm
 from trivd.models.recurrent import TSRU, ConvGRU, ConvLSTM, DynamicConvLSTM, KTrajGRU, RecurrentUnit
+from trivd.models.spectral_norm import SpectralNorm
 
 # name -> how to build the unit, and the settings of its plain form
 UNITS: dict[str, tuple[Callable[..., RecurrentUnit], dict[str, Any]]] = {

@@ -3,18 +3,18 @@
 import threading
 from collections.abc import Callable
 
-import oracles
 import pytest
 import torch
+from agreement import scramble
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.config import ModelConfig
+from trivd.models import spectral_norm as normalization
 from trivd.models.discriminators import Discriminator
 from trivd.models.encoder import Encoder
 from trivd.models.layers import ClassEmbedding, SNConv, SNLinear
 from trivd.models.spectral_norm import SpectralNorm, normalized, normalized_now, use_normalized
-from trivd.models import spectral_norm as normalization
 from trivd.runtime.hardware import to_channels_last
 
 
@@ -23,7 +23,7 @@ def network(dtype: torch.dtype = torch.float64) -> nn.ModuleList:
     layers = nn.ModuleList(
         [SNLinear(7, 4), SNConv(3, 5), SNConv(3, 5), SNConv(4, 4, 1), SNConv(2, 3, 3, 3), ClassEmbedding(5, 4)]
     )
-    return to_channels_last(oracles.scramble(layers, dtype)).train()  # type: ignore[return-value]
+    return to_channels_last(scramble(layers, dtype)).train()  # type: ignore[return-value]
 
 
 def plain(layer: SpectralNorm, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,7 +145,7 @@ def test_a_pass_of_a_network_iterates_every_layer_once_and_together(
     else:
         model = Discriminator(3, 2, 3, temporal=name == "temporal discriminator")
         inputs = torch.rand(2, 4, 3, 16, 16), torch.tensor([0, 2])
-    layers = [layer for layer in oracles.scramble(model, torch.float32).modules() if isinstance(layer, SpectralNorm)]
+    layers = [layer for layer in scramble(model, torch.float32).modules() if isinstance(layer, SpectralNorm)]
     model.train()
     expected = [plain(layer, layer.left.clone(), layer.right.clone())[1] for layer in layers]
     groups: list[int] = []

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from reference.blocks import FrameNorm
 from reference.layers import plain_names
-from trivd.models.layers import SpectralNorm
+from trivd.models.spectral_norm import SpectralNorm
 
 
 def scramble(module: nn.Module, dtype: torch.dtype = torch.float64, scale: float = 0.3) -> nn.Module:
