@@ -22,7 +22,7 @@ test: .venv/dev.stamp
 
 soak: .venv/dev.stamp
 	TRIVD_TEST_KILLS=50 $(BIN)/pytest -m "soak or kills"
-	$(BIN)/python -m benchmarks.soak --hours $(HOURS)
+	$(BIN)/python -m benchmarks.scripts.soak --hours $(HOURS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

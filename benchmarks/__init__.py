@@ -1,1 +1,1 @@
-"""Benchmarks: suites that measure ratios, and their dated results. They are not part of the package."""
+"""Suites that measure speed as ratios, single scripts, and dated results; not part of the installed package."""

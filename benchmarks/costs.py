@@ -1,4 +1,4 @@
-"""Memory, and what this machine can do at most: what times are set against."""
+"""Memory in use, and the highest speed of matrix products on this machine, with which times are compared."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ PRODUCT = "matrix product "
 
 
 def product_ways(device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
-    """Matrix products of several sizes, to be timed in turn with what is set against their speed."""
+    """Matrix products of several sizes, to be timed in turn with the work that is compared with them."""
     sizes = PRODUCT_SIZES["cuda" if device.type == "cuda" else "cpu"]
 
     def way(n: int) -> Callable[[], object]:
@@ -27,29 +27,29 @@ def product_peak(seconds: Mapping[str, float]) -> float:
 
 
 def _repeats(n: int, sizes: tuple[int, ...]) -> int:
-    """So many that each size takes as many FLOPs, twice those of the largest product."""
+    """Repetitions with which every size takes the same FLOPs, twice those of the largest product."""
     return 2 * (max(sizes) // n) ** 3
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that is free to use, or None where nothing says it."""
+    """Free memory in bytes; None where the system does not tell it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process in RAM, where Linux says it."""
+    """Bytes of this process in RAM; None where Linux does not tell them."""
     return _kilobytes(Path("/proc/self/status"), "VmRSS")
 
 
 def highest_resident_bytes() -> int | None:
-    """The most that `resident_bytes` has been. (getrusage's maximum would count a parent process too.)"""
+    """The highest value that `resident_bytes` has had. (getrusage's maximum would include a parent process.)"""
     return _kilobytes(Path("/proc/self/status"), "VmHWM")
 
 
 def _kilobytes(file: Path, name: str) -> int | None:
-    """A line "name:  123 kB" of Linux's status files, in bytes."""
+    """The value of a line "name:  123 kB" in one of Linux's status files, in bytes."""
     lines = file.read_text().splitlines() if file.is_file() else []
     values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
     return int(values[0]) * 1024 if values else None

@@ -1,6 +1,7 @@
-"""DGMR's ConvGRU and generator, from the package `dgmr`: the closest maintained relative of this model.
+"""DGMR's ConvGRU and generator from the package `dgmr`, the closest maintained relative of this model.
 
-Importing `dgmr` itself would need TensorFlow, Lightning and more, which its networks do not use: only these are read.
+Only the modules of its networks are imported: the package itself needs TensorFlow, Lightning and more, which they do
+not use.
 """
 
 import importlib
@@ -16,10 +17,10 @@ from trivd.runtime.errors import TrivdError
 from trivd.training.plan import flops
 
 HOW_TO_GET = "not installed: pip install --no-deps dgmr==1.4.4 einops huggingface_hub"
-GIVEN_FRAMES = 4  # of its context stack
-MULTIPLE = 32  # of its context channels, which are halved and divided by its given frames several times
+GIVEN_FRAMES = 4  # frames that its context stack takes
+MULTIPLE = 32  # divides its context channels, which are halved and divided by the given frames several times
 FEWEST = 160  # context channels below which its latent stack cannot be built
-TRIAL = 256  # context channels whose FLOPs are counted to find how many give as many as ours
+TRIAL = 256  # context channels whose FLOPs are counted first, to find the width with as many as ours
 
 
 def find_dgmr() -> Path | None:
@@ -39,7 +40,7 @@ def dgmr_conv_gru(channels: int) -> nn.Module | None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    unit: nn.Module = module.ConvGRU(2 * channels, channels)  # it counts the channels of [x; h]
+    unit: nn.Module = module.ConvGRU(2 * channels, channels)  # its first argument counts the channels of [x; h]
     return unit
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from benchmarks.document import fill_tables
 from benchmarks.record import Record, run_suite
 from benchmarks.suite import Suite
 from benchmarks.suites.communication import Communication
@@ -18,6 +17,7 @@ from benchmarks.suites.profile import Profile, check_document, fill_profile, pri
 from benchmarks.suites.step import Step
 from benchmarks.suites.units import Units
 from benchmarks.suites.warp import Warp
+from benchmarks.tables import fill_tables
 from trivd.commands.status import DONE
 from trivd.config import Decomposition, TrainingConfig, Unit
 from trivd.runtime.console import say

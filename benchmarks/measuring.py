@@ -1,4 +1,4 @@
-"""What all benchmarks share: taking turns, and what figures depend on."""
+"""Timing of alternatives in turn, and the record of what figures depend on: shared by all benchmarks."""
 
 import datetime
 import os
@@ -20,7 +20,7 @@ PACKAGES = ("trivd", "torch", "numpy", "av")
 
 
 def _nothing() -> None:
-    """What to wait for where work is done when a call returns."""
+    """Wait for nothing: on a CPU, work is done when a call returns."""
 
 
 def take_turns(
@@ -29,13 +29,13 @@ def take_turns(
     warm_ups: int = 1,
     finish: Callable[[], object] = _nothing,
 ) -> dict[str, float]:
-    """Median seconds of each way, done in turn, so that another load of the machine meets all.
+    """Median seconds of each way; they alternate, so that another load of the machine slows all of them alike.
 
     Args:
-        ways: what to time, by name.
-        turns: that count.
-        warm_ups: turns before them, that do not.
-        finish: waits until all that a way has started is done; see `finisher`.
+        ways: functions to time, by name.
+        turns: turns that count.
+        warm_ups: turns before them that do not count.
+        finish: waits until everything that a way has started is done; see `finisher`.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm_ups + turns):
@@ -49,12 +49,12 @@ def take_turns(
 
 
 def finisher(device: torch.device) -> Callable[[], object]:
-    """A function that waits for `device`, which on a GPU works on after a call returns."""
+    """A function that waits for `device`: a GPU still works after a call has returned."""
     return torch.cuda.synchronize if device.type == "cuda" else _nothing
 
 
 def ratios(seconds: Mapping[str, float], *pairs: tuple[str, str]) -> dict[str, float]:
-    """The quotient of the seconds of each pair (a, b), called "a / b"; pairs that were not both measured are left out.
+    """The quotient of the seconds of each pair (a, b), called "a / b"; pairs not measured in full are left out.
 
     So "plain / ours" above 1 means that ours is faster.
     """
@@ -67,8 +67,8 @@ def _command() -> str:
     script = Path(program).resolve()
     if script.stem in ("trivd", "__main__"):
         return shlex.join(["trivd", *arguments])
-    if script.parent == Path(__file__).parent:  # python -m benchmarks.NAME
-        return shlex.join(["python", "-m", f"benchmarks.{script.stem}", *arguments])
+    if script.parent == Path(__file__).parent / "scripts":  # python -m benchmarks.scripts.NAME
+        return shlex.join(["python", "-m", f"benchmarks.scripts.{script.stem}", *arguments])
     return shlex.join(["python", program, *arguments])
 
 

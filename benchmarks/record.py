@@ -1,4 +1,4 @@
-"""The JSON file of a suite: circumstances, settings and rows, saved after every row, so that a stop loses nothing."""
+"""The JSON file of a suite: circumstances, settings and rows, saved after each row so that a stop loses nothing."""
 
 import datetime
 import json
@@ -16,16 +16,16 @@ from trivd.runtime.distributed import rank
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 
-DECISIVE = ("suite", "settings", "hardware", "versions")  # what must be the same for rows to stand in one table
+DECISIVE = ("suite", "settings", "hardware", "versions")  # must be equal for all rows of a table
 
 
 class Record:
-    """Rows of a suite, of which those in the file already need not be measured again.
+    """Rows of a suite; those that the file already holds are not measured again.
 
     Args:
-        path: of the JSON file; None keeps the rows in memory only.
-        suite: with its settings.
-        device: that is measured.
+        path: path of the JSON file; None keeps the rows in memory only.
+        suite: suite with its settings.
+        device: device that is measured.
 
     Raises:
         TrivdError: the file holds something else, or rows of other settings, hardware or versions.
@@ -49,7 +49,7 @@ class Record:
         return self.values["rows"]
 
     def row(self, case: Case) -> Row | None:
-        """The row of a case, if it was measured."""
+        """The row of a case; None if it has not been measured."""
         return next((row for row in self.rows if row["case"] == case), None)
 
     def add(self, case: Case, measured: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def run_suite(suite: Suite, device: torch.device, path: Path | None, console: Console) -> Record:
-    """Measure the rows that are missing, saying how far it is, and print the table.
+    """Measure the missing rows, report the progress, and print the table.
 
     Raises:
         TrivdError: see `Record`.
@@ -106,7 +106,7 @@ def run_suite(suite: Suite, device: torch.device, path: Path | None, console: Co
 
 
 def describe(values: dict[str, Any]) -> str:
-    """One line that says on what and when a record was made."""
+    """One line with hardware, versions, turns and date of a record."""
     hardware, versions = values["hardware"], values["versions"]
     place = hardware["cpu"] if hardware["device"] == "cpu" else f"{hardware['device']}, {hardware['cpu']}"
     return (

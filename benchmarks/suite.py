@@ -1,4 +1,4 @@
-"""What a suite of benchmarks is: settings, the cases to measure, and the columns of its table."""
+"""The interface of a suite: its settings, the cases it measures, and the columns of its table."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-Case = dict[str, str | int]  # what is measured in a row, by names of its own
-# A row as it stands in the JSON file: "case", "date" and what was measured. "missing" says why a figure is not there.
+Case = dict[str, str | int]  # identifies a row: names and values, which each suite chooses
+# A row of the JSON file: "case", "date" and what was measured; "missing" gives the reasons for absent figures.
 Row = Mapping[str, Any]
 
 
@@ -17,10 +17,10 @@ class Column:
     """A column of a suite's table.
 
     Args:
-        heading: with the unit.
-        path: keys from the row to the value.
-        digits: after the point; whole numbers are shown as they are unless they have a factor.
-        factor: from the JSON file's SI units to the unit shown.
+        heading: heading with the unit.
+        path: keys that lead from the row to the value.
+        digits: digits after the point; whole numbers without a factor are shown as they are.
+        factor: factor from the JSON file's SI units to the unit shown.
     """
 
     heading: str
@@ -29,7 +29,7 @@ class Column:
     factor: float | None = None
 
     def cell(self, row: Row) -> str:
-        """The text for a row; where there is no value, the reason the row gives, or nothing."""
+        """The text for a row; without a value, the reason that the row gives, or nothing."""
         value: Any = row
         for key in self.path:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -54,7 +54,7 @@ class Suite(ABC):
     """A suite; the fields of its dataclass are its settings.
 
     Args:
-        turns: that are timed, after a warm-up.
+        turns: turns that are timed, after a warm-up.
     """
 
     name: ClassVar[str]
@@ -67,17 +67,17 @@ class Suite(ABC):
     @classmethod
     @abstractmethod
     def quick(cls) -> "Suite":
-        """Sizes that only show that it runs."""
+        """The suite at small sizes, which only show that it runs."""
 
     @abstractmethod
     def cases(self) -> Sequence[Case]:
-        """All rows, in the table's order."""
+        """The cases of all rows, in the table's order."""
 
     @abstractmethod
     def measure(self, case: Case, device: torch.device) -> dict[str, Any]:
-        """What the row of `case` says: JSON values, times in seconds."""
+        """Measure a case and return its figures as JSON values, with times in seconds."""
 
     @staticmethod
     def bars(row: Row) -> list[Bar]:
-        """What a row adds to the plot."""
+        """The bars that a row adds to the plot."""
         return []

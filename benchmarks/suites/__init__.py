@@ -1,1 +1,1 @@
-"""The suites, one a file."""
+"""The suites, one file each."""

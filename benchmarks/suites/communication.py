@@ -1,4 +1,4 @@
-"""`trivd benchmark communication`: what processes that train together spend on each other.
+"""`trivd benchmark communication`: the share of a step that processes training together spend on exchange.
 
     torchrun --nproc-per-node=2 -m trivd benchmark communication
 
@@ -103,7 +103,7 @@ class Communication(Suite):
         }
 
     def config(self, case: Case) -> Config:
-        """Of a row's run."""
+        """The configuration of a row's training."""
         config = preset(str(case["preset"]))
         if case["preset"] == SMALL_PRESET:
             return config
@@ -112,14 +112,14 @@ class Communication(Suite):
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within, this process takes itself for the only one."""
+    """Make this process act as if it were the only one."""
     with patch.object(dist, "is_initialized", lambda: False):
         yield
 
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """The bytes of each call by which all processes add something up; gradients are not among them."""
+    """The bytes of each all-reduce of statistics; gradients are not among them."""
     calls: list[int] = []
     original = dist.all_reduce
 

@@ -1,4 +1,4 @@
-"""`trivd benchmark data`: decoding, preparing and reading a store, each beside a plain way to do the same.
+"""`trivd benchmark data`: decoding videos, preparing a store and reading it, each against a plain way.
 
 3 rows; about two minutes on two CPU cores. The suite makes videos of its own.
 """
@@ -89,7 +89,7 @@ class Data(Suite):
 
 
 def write_video(path: Path, settings: Data, seed: int) -> None:
-    """H.264: a square that moves over smooth noise."""
+    """An H.264 video of a square that moves over smooth noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 200, (settings.height // 16 + 1, settings.width // 16 + 1, CHANNELS), np.uint8)
     background = coarse.repeat(16, axis=0).repeat(16, axis=1)[: settings.height, : settings.width]
@@ -130,7 +130,7 @@ def decoding(paths: list[Path], settings: Data) -> dict[str, Any]:
 def preparing(folder: Path, settings: Data) -> dict[str, Any]:
     """All cores against one process, from the listing to the verified store."""
     cores = RankShare().cores
-    with Workers(cores) as pool:  # what the workers import is imported once, and does not count
+    with Workers(cores) as pool:  # what workers import is imported once and not counted
         list(pool.each(abs, [0] * cores))
     made = 0
 
@@ -145,7 +145,15 @@ def preparing(folder: Path, settings: Data) -> dict[str, Any]:
 
 def prepare_store(folder: Path, store: Path, settings: Data, workers: int) -> None:
     """A store of the videos."""
-    write_store(folder / "videos", store, settings.resolution, CHANNELS, DataConfig(), workers, None)
+    write_store(
+        folder / "videos",
+        store,
+        resolution=settings.resolution,
+        channels=CHANNELS,
+        data=DataConfig(),
+        workers=workers,
+        progress=None,
+    )
 
 
 def reading(folder: Path, settings: Data) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def reading(folder: Path, settings: Data) -> dict[str, Any]:
 
 
 def row(unit: str, amount: float, seconds: Mapping[str, float], against: str) -> dict[str, Any]:
-    """What `amount` units of work in these times come to."""
+    """The speeds and their ratio for `amount` units of work in these times."""
     return {
         "unit": unit,
         "rates": {name: amount / time for name, time in seconds.items()},

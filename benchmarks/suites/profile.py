@@ -1,4 +1,4 @@
-"""`trivd benchmark profile`: where the time of a training step goes, by kind of work and by phase, and its floor.
+"""`trivd benchmark profile`: the time of a training step by kind of work and by phase, and its lower bounds.
 
 Two rows, the model of the step suite and the preset of `make quickstart`; a few minutes on two CPU cores.
 """
@@ -23,10 +23,10 @@ from benchmarks.attribution import (
     top_operators,
 )
 from benchmarks.costs import product_peak, product_ways
-from benchmarks.document import suite_table
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
 from benchmarks.suites.step import SMALL_PRESET, Step, make_step
+from benchmarks.tables import suite_table
 from trivd.config import Config, Decomposition, Unit, override
 from trivd.data.loader import Batch
 from trivd.pictures.markdown import fill, markdown_table, read_document
@@ -89,7 +89,7 @@ class Profile(Suite):
         ]
 
     def config(self, case: Case) -> Config:
-        """Of a row's run, whose moving average begins at once: as it is in all but the first steps."""
+        """The configuration of a row's training; its moving average runs, as in all but the first steps."""
         row: Case = {
             "table": "small" if case["model"] == SMALL else 2,
             "unit": self.unit,
@@ -117,7 +117,7 @@ class Profile(Suite):
 
 
 class PhaseTrainer(Trainer):
-    """A trainer that takes the time of its phases, and tells the profiler where the optimizers work.
+    """A trainer that times its phases and labels the optimizers' work for the profiler.
 
     Between phases it waits for the device, so that each has the time of its own work.
     """
@@ -133,7 +133,7 @@ class PhaseTrainer(Trainer):
             discriminator.register_forward_hook(lambda *_: self._enter(f"{self._network}: losses and backward"))
 
     def _enter(self, phase: str) -> None:
-        """End the phase under way and begin another."""
+        """End the current phase and begin another."""
         self._finish()
         now = time.perf_counter()
         if self._phase:
@@ -185,14 +185,14 @@ def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns
             step()
             finish()
             seconds = time.perf_counter() - start
-        profiles.append((seconds, profiler))  # whose events are parsed only if asked: it takes seconds
+        profiles.append((seconds, profiler))  # events are parsed only when asked for: that takes seconds
 
     with labelled_normalisation():
         seconds = take_turns({"step": plain, "profiled": profiled} | product_ways(device, dtype), turns, finish=finish)
     phases, profiles = phases[1:], profiles[1:]  # without the warm-up
     whole, profiler = sorted(profiles, key=lambda each: each[0])[(len(profiles) - 1) // 2]
     events = processor_events(profiler)
-    seconds["profiled"] = whole  # without the time that the profiler takes at its end
+    seconds["profiled"] = whole  # excludes what the profiler does at its end
     convolutions = replay_convolutions(events, device, dtype, turns)
     return {
         "seconds": seconds,
@@ -206,7 +206,7 @@ def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns
 
 
 def detail_tables(values: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """A record's tables beside the suite's own, by title, each with its heading first."""
+    """A record's further tables by title, each with its heading as the first row."""
     rows = values["rows"]
     tables = {}
     for title, key, whole in (
@@ -235,7 +235,7 @@ def detail_tables(values: dict[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def print_details(values: dict[str, Any], console: Console) -> None:
-    """Show `detail_tables`."""
+    """Print `detail_tables`."""
     for title, (heading, *lines) in detail_tables(values).items():
         show_table(console, heading, lines, title)
 
@@ -264,5 +264,5 @@ def check_document(document: Path, device: torch.device) -> None:
 
 
 def _markers(device: str) -> str:
-    """The name of the place for what was measured on a device."""
+    """The name in the markers for measurements on this device."""
     return f"benchmark {Profile.name}" + ("" if device == "cpu" else " cuda")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Clock:
-    """Stands still unless told."""
+    """A clock that only moves when it is told to."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -81,11 +81,11 @@ def test_circumstances_name_hardware_and_versions() -> None:
     [
         (["/home/me/.venv/bin/trivd", "benchmark", "warp"], "trivd benchmark warp"),
         (["/home/me/trivd/__main__.py", "benchmark", "a b"], "trivd benchmark 'a b'"),
-        ([f"{ROOT}/benchmarks/parity.py", "--json", "x.json"], "python -m benchmarks.parity --json x.json"),
+        ([f"{ROOT}/benchmarks/scripts/parity.py", "--json", "x"], "python -m benchmarks.scripts.parity --json x"),
         (["tests/fuzz/fuzz.py", "--seed", "1"], "python tests/fuzz/fuzz.py --seed 1"),
     ],
 )
-def test_circumstances_name_the_command_as_anybody_can_repeat_it(
+def test_circumstances_name_a_command_that_can_be_repeated(
     arguments: list[str], command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", arguments)

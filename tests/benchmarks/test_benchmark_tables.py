@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.document import fill_tables, plot, records, suite_table
 from benchmarks.main import SUITES
 from benchmarks.suites.units import Units
 from benchmarks.suites.warp import Warp
+from benchmarks.tables import fill_tables, plot, records, suite_table
 from trivd.pictures.markdown import BEGIN, END
 from trivd.runtime.errors import TrivdError
 

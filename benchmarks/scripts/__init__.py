@@ -1,0 +1,1 @@
+"""Measurements outside the suites, each run as `python -m benchmarks.scripts.NAME`."""
