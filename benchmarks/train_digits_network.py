@@ -140,7 +140,9 @@ class CellHead(nn.Module):
 
 @functools.cache
 def moving_digits(split: Split, frames: int, stride: int, resolution: int, channels: int, digits: int) -> MovingDigits:
-    return MovingDigits(split, frames, stride, resolution, channels, digits, ENDLESS)
+    return MovingDigits(
+        split, frames=frames, stride=stride, resolution=resolution, channels=channels, digits=digits, clips=ENDLESS
+    )
 
 
 def truth_of(data: MovingDigits, index: int) -> Truth:

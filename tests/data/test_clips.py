@@ -87,7 +87,7 @@ def test_moving_digits_by_name() -> None:
 
 
 def test_a_folder_and_its_store_give_the_same_clips(action_folder: Path, tmp_path: Path) -> None:
-    write_store(action_folder, tmp_path / "store", 32, 3, DATA, workers=0, progress=None)
+    write_store(action_folder, tmp_path / "store", resolution=32, channels=3, data=DATA, workers=0, progress=None)
     folder = open_clips(action_folder, "train", DATA, SMALL)
     store = open_clips(str(tmp_path / "store"), "train", DATA, SMALL)
     assert len(folder) == len(store) > 0
@@ -100,7 +100,7 @@ def test_a_folder_and_its_store_give_the_same_clips(action_folder: Path, tmp_pat
 
 
 def test_data_that_do_not_fit_the_model(action_folder: Path, tmp_path: Path) -> None:
-    write_store(action_folder, tmp_path / "store", 32, 3, DATA, workers=0, progress=None)
+    write_store(action_folder, tmp_path / "store", resolution=32, channels=3, data=DATA, workers=0, progress=None)
     with pytest.raises(TrivdError, match=r"resolution 32 but the model has 64; set --model.resolution 32"):
         open_clips(tmp_path / "store", "train", DATA, ModelConfig(conditioning_frames=2, predicted_frames=3))
     grey = ModelConfig(resolution=32, image_channels=1, conditioning_frames=2, predicted_frames=3)

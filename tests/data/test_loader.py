@@ -59,7 +59,7 @@ class Failing(Numbers):
 
 
 def take(
-    count: int, dataset: object, batch_size: int = 4, start: int = 0, workers: int = 0, seed: int = 0
+    count: int, dataset: object, batch_size: int = 4, *, start: int = 0, workers: int = 0, seed: int = 0
 ) -> list[Batch]:
     stream = TrainingStream(dataset, batch_size, seed, start, workers)  # type: ignore[arg-type]
     return list(itertools.islice(stream, count))
@@ -91,7 +91,7 @@ def test_a_resumed_stream_goes_on_as_if_never_stopped(length: int, batch_size: i
 def test_workers_change_nothing(action_folder: Path, tmp_path: Path) -> None:
     model = ModelConfig(resolution=32, conditioning_frames=2, predicted_frames=3)
     data = DataConfig()
-    write_store(action_folder, tmp_path / "store", 32, 3, data, workers=0, progress=None)
+    write_store(action_folder, tmp_path / "store", resolution=32, channels=3, data=data, workers=0, progress=None)
     folder, store = (open_clips(path, "train", data, model) for path in (action_folder, tmp_path / "store"))
     alone = take(6, folder)
     assert alone[0].video.shape == (4, 5, 32, 32, 3)

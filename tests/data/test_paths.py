@@ -60,7 +60,7 @@ def test_links_are_the_users_own(tmp_path: Path) -> None:
 def test_an_index_names_no_files(action_folder: Path, tmp_path: Path) -> None:
     """Its shards are numbers: names lead nowhere, and numbers must be those of the store's own shards."""
     store = tmp_path / "store"
-    write_store(action_folder, store, 32, 3, DataConfig(), 0, None)
+    write_store(action_folder, store, resolution=32, channels=3, data=DataConfig(), workers=0, progress=None)
     index = json.loads((store / "index.json").read_text())
     videos = index["videos"]
     names = {**index, "videos": {**videos, "name": ["../../etc/passwd"] * len(videos["name"])}}

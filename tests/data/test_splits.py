@@ -47,7 +47,7 @@ def test_one_video_is_cut_in_time(tmp_path: Path, kind: str) -> None:
             (root / f"bad{number}.mp4").write_text("no video")
     data = path if "file" in kind else root
     if "store" in kind:
-        write_store(data, tmp_path / "store", 32, 3, DATA, 0, None)
+        write_store(data, tmp_path / "store", resolution=32, channels=3, data=DATA, workers=0, progress=None)
         data = tmp_path / "store"
     assert seen(data, "train") == set(range(42))
     assert seen(data, "validation") == seen(data, "test") == set(range(42, 60))

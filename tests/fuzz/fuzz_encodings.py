@@ -21,8 +21,8 @@ from video_encodings import Unencodable, draw, encode, wrong_frames
 
 from benchmarks.measuring import circumstances
 from trivd.config import DEFAULT_LIMITS
-from trivd.data.formats.frame_index import frame_index
 from trivd.data.formats.frames import UnreadableVideo
+from trivd.data.formats.index_cache import frame_index
 from trivd.runtime.files import write_atomically
 
 

@@ -130,7 +130,12 @@ def _fitting(replacements: dict[str, Any], read: Callable[[Path], object]) -> Ca
 
 def _look_all(root: Path) -> None:
     videos: list[Video] = [entry.video for entry in find(root, DataConfig()).entries]
-    _each([lambda video=video: (video.probe(), first_frames(video, 0, 2, 1, 32, 3)) for video in videos])
+    _each(
+        [
+            lambda video=video: (video.probe(), first_frames(video, 0, 2, 1, short_side=32, channels=3))
+            for video in videos
+        ]
+    )
 
 
 def _make_example(root: Path) -> None:
@@ -163,7 +168,15 @@ def _read_config(root: Path) -> None:
 def _make_store(root: Path) -> None:
     for number in range(3):
         write_video(root.parent / f"{root.name}-videos" / f"{number}.mp4", numbered_frames(6, 32, 32))
-    write_store(root.parent / f"{root.name}-videos", root, 32, 3, DataConfig(), 0, None)
+    write_store(
+        root.parent / f"{root.name}-videos",
+        root,
+        resolution=32,
+        channels=3,
+        data=DataConfig(),
+        workers=0,
+        progress=None,
+    )
 
 
 def _read_store(root: Path) -> None:

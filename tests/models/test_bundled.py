@@ -42,7 +42,9 @@ def test_a_folder_of_that_name_comes_first(
 
 def test_it_is_better_than_copying_from_the_third_frame_on(model: Predictor) -> None:
     given, length = model.config.conditioning_frames, model.config.frames
-    digits = MovingDigits("validation", length, 1, model.config.resolution, 3, digits=2, clips=32)
+    digits = MovingDigits(
+        "validation", frames=length, stride=1, resolution=model.config.resolution, channels=3, digits=2, clips=32
+    )
     clips = np.stack([digits.clip(index) for index in range(24)])
     futures = np.stack([model.predict(clip[:given], seed=index)[0] for index, clip in enumerate(clips)])
     truth, drawn = to_float(torch.from_numpy(clips))[:, given:], to_float(torch.from_numpy(futures))

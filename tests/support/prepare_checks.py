@@ -9,7 +9,15 @@ from trivd.data.store.prepare import write_store
 
 
 def make(root: Path, destination: Path, workers: int = 0, **settings: Any) -> ScanReport:
-    report = write_store(root, destination, 32, 3, DataConfig(**{"validation_share": 0.3} | settings), workers, None)
+    report = write_store(
+        root,
+        destination,
+        resolution=32,
+        channels=3,
+        data=DataConfig(**{"validation_share": 0.3} | settings),
+        workers=workers,
+        progress=None,
+    )
     assert report is not None
     return report
 

@@ -32,6 +32,7 @@ def write_video(
     path: Path,
     frames: NDArray[np.uint8],
     codec: str | None = None,
+    *,
     options: dict[str, str] | None = None,
     times: Sequence[int] | None = None,
     rotation: int = 0,

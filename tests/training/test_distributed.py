@@ -33,7 +33,7 @@ def trained(config: Config, rank: int, world: int) -> tuple[list[State], State]:
     """Losses of some steps in float64, and all that was trained, in one of the processes."""
     recipe = config.training
     dataset = open_clips("moving-digits", "train", config.data, config.model)
-    stream = iter(TrainingStream(dataset, recipe.batch_size, recipe.seed, 0, 0, rank, world))
+    stream = iter(TrainingStream(dataset, recipe.batch_size, recipe.seed, 0, 0, rank=rank, world=world))
     trainer = Trainer(config, CPU, torch.float64)
     losses = []
     for _ in range(STEPS):

@@ -188,7 +188,9 @@ def test_flipped_pixels_of_a_store_are_noticed(
     tmp_path: Path, tiny_config: MakeConfig, videos: Path, after_step: Callable[..., None], workers: int
 ) -> None:
     config = tiny_config(training={"steps": 8}, data={"workers": workers})
-    assert write_store(videos, tmp_path / "store", 32, 3, config.data, 0, None)
+    assert write_store(
+        videos, tmp_path / "store", resolution=32, channels=3, data=config.data, workers=0, progress=None
+    )
     shards = sorted((tmp_path / "store" / "shards").glob("*.u8"))[:4]  # of the 12 for training, one video each
 
     def flip() -> None:

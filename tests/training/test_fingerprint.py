@@ -84,7 +84,9 @@ def test_data_that_were_moved_can_be_named(
 
 
 def test_a_store_of_the_same_videos_is_the_same_data(begun: Path, tmp_path: Path, tiny_config: MakeConfig) -> None:
-    write_store(tmp_path / "v", tmp_path / "store", 32, 3, tiny_config().data, 0, None)
+    write_store(
+        tmp_path / "v", tmp_path / "store", resolution=32, channels=3, data=tiny_config().data, workers=0, progress=None
+    )
     assert "found again" in go_on(begun, tiny_config, "store")
     assert run_to(tmp_path / "whole", tiny_config(training={"steps": 3}), "v")[0]
     assert_same_state(begun, tmp_path / "whole", 3)

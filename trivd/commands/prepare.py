@@ -58,7 +58,13 @@ class Prepare:
             try:
                 with interrupted_by_signals():
                     report = write_store(
-                        self.source, self.destination, self.resolution, self.image_channels, data, self.workers, console
+                        self.source,
+                        self.destination,
+                        resolution=self.resolution,
+                        channels=self.image_channels,
+                        data=data,
+                        workers=self.workers,
+                        progress=console,
                     )
             except KeyboardInterrupt:
                 say(console, "Stopped; finished shards are kept. Repeat the command to go on.")

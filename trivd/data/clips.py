@@ -191,7 +191,15 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
         split = existing_split(("train", "validation"), split)
         clips = data.digits_clips if split == "train" else VALIDATION_DIGITS_CLIPS
         return DigitClips(
-            MovingDigits(split, model.frames, data.stride, model.resolution, model.image_channels, data.digits, clips)
+            MovingDigits(
+                split,
+                frames=model.frames,
+                stride=data.stride,
+                resolution=model.resolution,
+                channels=model.image_channels,
+                digits=data.digits,
+                clips=clips,
+            )
         )
     root = Path(path)
     if not (root.is_dir() or root.is_file()):

@@ -103,7 +103,9 @@ class ListingSource:
         """Frames of one video: (count, H, W, C), min(H, W) = resolution. See `VideoSource.read`."""
         opened = self._videos[video]
         try:
-            return first_frames(opened, self._first[video] + start, count, stride, self.resolution, self.channels)
+            return first_frames(
+                opened, self._first[video] + start, count, stride, short_side=self.resolution, channels=self.channels
+            )
         except OSError as error:  # gone, or no longer to be read
             raise UnreadableVideo(opened.path, "cannot be read", error.strerror or "") from error
 

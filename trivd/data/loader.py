@@ -50,6 +50,7 @@ class TrainingStream:
         seed: int,
         start: int,
         workers: int,
+        *,
         rank: int = 0,
         world: int = 1,
         warn: Warn = lambda sentence: None,

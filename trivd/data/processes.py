@@ -206,7 +206,7 @@ class RankShare:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.cores = max(1, usable // here)  # of this machine, for this process
 
-    def share(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    def of(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """This process's part of the jobs: every n-th of n processes."""
         return jobs[self.rank :: self.world]
 

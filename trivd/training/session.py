@@ -80,9 +80,9 @@ class Session:
             recipe.seed,
             self.samples,
             self.config.data.workers,
-            rank(),
-            world_size(),
-            log.warn,
+            rank=rank(),
+            world=world_size(),
+            warn=log.warn,
         )
         try:
             with stop.interrupting():

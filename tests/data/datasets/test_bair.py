@@ -59,7 +59,7 @@ def test_trajectories_in_order_and_to_the_byte(bair: Path) -> None:
             truth = trajectory_features(seed, 3)[1][camera]
             info = entry.video.probe()
             assert (info.frames, info.height, info.width) == truth.shape[:3]
-            assert np.array_equal(first_frames(entry.video, 0, 3, 1, 64, 3), truth)
+            assert np.array_equal(first_frames(entry.video, 0, 3, 1, short_side=64, channels=3), truth)
     assert [entry.name for entry in find_bair(bair / FOLDER, "image_aux1").entries] == [e.name for e in found.entries]
 
 
@@ -69,10 +69,10 @@ def test_strides_sizes_and_colours_are_those_of_other_videos(bair: Path, tmp_pat
     np.save(tmp_path / "same.npy", truth)
     for side, channels in ((32, 3), (128, 3), (64, 1)):
         same = read_frames(tmp_path / "same.npy", 0, 2, 2, short_side=side, channels=channels)
-        assert np.array_equal(first_frames(video, 0, 2, 2, side, channels), same)
-    assert np.array_equal(first_frames(video, 2, 1, 1, None, 3), truth[2:])
+        assert np.array_equal(first_frames(video, 0, 2, 2, short_side=side, channels=channels), same)
+    assert np.array_equal(first_frames(video, 2, 1, 1, short_side=None, channels=3), truth[2:])
     with pytest.raises(UnreadableVideo, match=r"ends early \(no frame 3\)"):
-        first_frames(video, 0, 4, 1, 64, 3)
+        first_frames(video, 0, 4, 1, short_side=64, channels=3)
 
 
 def test_actions_and_positions(bair: Path) -> None:
@@ -111,7 +111,7 @@ def test_frames_that_are_not_there(tmp_path: Path, changes: dict[str, bytes], re
     with pytest.raises(UnreadableVideo, match=reason):
         video.probe()
     with pytest.raises(UnreadableVideo, match=reason):
-        first_frames(video, 0, 1, 1, 64, 3)
+        first_frames(video, 0, 1, 1, short_side=64, channels=3)
 
 
 def test_a_camera_that_is_not_there(tmp_path: Path) -> None:
@@ -187,6 +187,10 @@ def test_any_features_give_frames_or_a_clear_error(
     data = example(shuffled) + (field(1, tail) if tail else b"")
     (path := tmp_path_factory.getbasetemp() / "traj_0_to_0.tfrecords").write_bytes(record(data))
     video = BairTrajectory(path, 12, len(data), "image_aux1")
-    for read in (video.probe, lambda: read_actions(video), lambda: first_frames(video, 0, 2, 1, 64, 3)):
+    for read in (
+        video.probe,
+        lambda: read_actions(video),
+        lambda: first_frames(video, 0, 2, 1, short_side=64, channels=3),
+    ):
         with suppress(TrivdError):
             read()

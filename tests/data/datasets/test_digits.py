@@ -15,7 +15,9 @@ from trivd.data.splits import Split
 def make(
     split: Split = "train", frames: int = 8, resolution: int = 32, channels: int = 3, digits: int = 2
 ) -> MovingDigits:
-    return MovingDigits(split, frames, 1, resolution, channels, digits, clips=100)
+    return MovingDigits(
+        split, frames=frames, stride=1, resolution=resolution, channels=channels, digits=digits, clips=100
+    )
 
 
 def warp_error(digits: MovingDigits, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -34,7 +36,7 @@ def test_a_clip_is_always_the_same_and_others_differ() -> None:
     assert np.array_equal(make().clip(3), make().clip(3))
     assert not np.array_equal(make().clip(3), make().clip(4))
     assert not np.array_equal(make().clip(3), make("validation").clip(3))
-    other_seed = MovingDigits("train", 8, 1, 32, 3, 2, clips=100, seed=1)
+    other_seed = MovingDigits("train", frames=8, stride=1, resolution=32, channels=3, digits=2, clips=100, seed=1)
     assert not np.array_equal(make().clip(3), other_seed.clip(3))
 
 
@@ -50,7 +52,7 @@ def test_a_longer_clip_begins_with_the_shorter_one() -> None:
 
 
 def test_stride_leaves_out_frames() -> None:
-    every_other = MovingDigits("train", 4, 2, 32, 3, 2, clips=100).clip(0)
+    every_other = MovingDigits("train", frames=4, stride=2, resolution=32, channels=3, digits=2, clips=100).clip(0)
     assert np.array_equal(every_other, make(frames=8).clip(0)[::2])
 
 

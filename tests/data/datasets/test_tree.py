@@ -94,7 +94,7 @@ def made_folders(tmp_path_factory: pytest.TempPathFactory, tiny_config: Any, mak
     generator: Generator = make_generator()
     save_generator(generator, root / "model", {})
     arrays(base / "clip", "clip.npy", "other.npy")
-    write_store(base / "clip", root / "store", 32, 3, DataConfig(), 0, None)
+    write_store(base / "clip", root / "store", resolution=32, channels=3, data=DataConfig(), workers=0, progress=None)
     (root / "half").mkdir()
     (root / "half" / "plan.json").write_bytes((root / "store" / "plan.json").read_bytes())
     predictor = Predictor(generator, {"data": "", "step": 0, "config": to_dict(config)})
@@ -301,6 +301,6 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
         assert side.read(0, 0, 2, 1).shape == (2, 32, 32, 3)
         assert not any("\n" in line for line in side.summary)
         "".join(side.summary).encode()
-    write_store(root, tmp_path / "store", 32, 3, DataConfig(), 0, None)
+    write_store(root, tmp_path / "store", resolution=32, channels=3, data=DataConfig(), workers=0, progress=None)
     stored = [open_clips(tmp_path / "store", split, DataConfig(), SMALL) for split in ("train", "validation")]  # type: ignore[arg-type]
     assert sum(clips.evaluation_clips for clips in stored) == 2 * len(NAMES)

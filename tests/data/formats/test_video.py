@@ -19,11 +19,13 @@ from video_files import numbered_frames, write_video
 
 from trivd.config import DEFAULT_LIMITS
 from trivd.data.datasets.folder import find_videos
-from trivd.data.formats import frame_index as frame_index_module
+from trivd.data.formats import index_cache
 from trivd.data.formats.containers import opened
 from trivd.data.formats.decode import UnreadableVideo, VideoFile, VideoInfo, probe, read_frames
-from trivd.data.formats.frame_index import checksum, frame_index, frames_from, promised_seconds
+from trivd.data.formats.frame_index import checksum, frames_from
+from trivd.data.formats.frame_scan import promised_seconds
 from trivd.data.formats.frames import FrameConverter
+from trivd.data.formats.index_cache import frame_index
 from trivd.data.listing import ListingSource
 
 COUNT = 40
@@ -84,12 +86,12 @@ def test_a_file_of_any_encoding_is_entered_exactly(tmp_path: Path) -> None:
 def test_reading_begins_at_the_keyframe_before(tmp_path: Path, name: str) -> None:
     encode(tmp_path / name, encoding("libx264" if name != "a.avi" else "mpeg4", name[1:], gop=5, b_frames=0))
     index = frame_index(tmp_path / name, DEFAULT_LIMITS)
-    entry = index.entry(22)
-    assert entry is not None
-    assert 17 < entry.number <= 22
+    entry_point = index.entry_point(22)
+    assert entry_point is not None
+    assert 17 < entry_point.number <= 22
     with opened(tmp_path / name, DEFAULT_LIMITS) as video:
-        number, frame = next(frames_from(video, index, entry))
-        assert number == entry.number
+        number, frame = next(frames_from(video, index, entry_point))
+        assert number == entry_point.number
         assert index.mark(frame) == index.marks[number]
 
 
@@ -101,16 +103,16 @@ def test_an_entry_that_turns_out_inexact_is_not_used(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "a.mkv", 18, 8), whole[18:26])
     index = frame_index(tmp_path / "a.mkv", DEFAULT_LIMITS)
     assert index.by_content
-    before = len(index.entries)
+    before = len(index.entry_points)
     index.marks[20] += 1
     assert np.array_equal(read(tmp_path / "a.mkv", 18, 8), whole[18:26])
-    assert len(index.entries) < before
+    assert len(index.entry_points) < before
 
 
 def test_a_file_without_an_exact_way_in_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode(tmp_path / "a.avi", encoding("mpeg4", ".avi"))
     nothing: Iterator[Any] = iter(())
-    monkeypatch.setattr(frame_index_module, "frames_from", lambda *_: nothing)
+    monkeypatch.setattr(index_cache, "frames_from", lambda *_: nothing)
     assert not probe(tmp_path / "a.avi").seekable
     assert wrong_frames(tmp_path / "a.avi") == []
     said = ListingSource(find_videos(tmp_path, 0.1), "train", 32, 3, 2).summary
@@ -132,7 +134,7 @@ def test_a_checksum_is_of_pixels_alone(tmp_path: Path) -> None:
 
 
 def test_indexes_of_files_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_index_module, "CACHED_FRAMES", 60)
+    monkeypatch.setattr(index_cache, "CACHED_FRAMES", 60)
     paths = [write_video(tmp_path / f"{n}.mp4", numbered_frames(25)) for n in range(3)]
     first, second, third = (frame_index(path, DEFAULT_LIMITS) for path in paths)
     assert frame_index(paths[1], DEFAULT_LIMITS) is second
@@ -226,7 +228,7 @@ def test_parts_that_were_cut_and_joined_without_encoding(
                 new.pts, new.dts = (packet.pts or 0) + shift + number % 2, (packet.dts or 0) + shift
                 target.mux(new)
             time += len(run)
-    frame_index_module._cache = frame_index_module._Cache()
+    index_cache._cache = index_cache._Cache()
     assert wrong_frames(joined) == []
 
 

@@ -36,7 +36,7 @@ def test_nothing_is_overwritten_and_the_source_stays_clean(action_folder: Path, 
         ):
             make(action_folder, store, **settings)
     with pytest.raises(TrivdError, match=r"settings \(resolution, image_channels\)"):
-        write_store(action_folder, store, 16, 1, DATA, 0, None)
+        write_store(action_folder, store, resolution=16, channels=1, data=DATA, workers=0, progress=None)
     os.utime(action_folder / "run" / "1.mp4")
     (store / "index.json").rename(tmp_path / "index.json")  # an unfinished one is safe, too
     with pytest.raises(TrivdError, match=r"settings \(videos\)"):
@@ -73,7 +73,7 @@ def test_nothing_readable(tmp_path: Path) -> None:
 
 def test_the_size_is_said_before_the_start(action_folder: Path, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    write_store(action_folder, tmp_path / "store", 32, 3, DATA, 0, console)
+    write_store(action_folder, tmp_path / "store", resolution=32, channels=3, data=DATA, workers=0, progress=console)
     videos = json.loads((tmp_path / "store" / "index.json").read_text())["videos"]
     rows = zip(videos["split"], videos["frames"], videos["height"], videos["width"], strict=True)
     sizes = {"train": 0, "validation": 0}
@@ -136,6 +136,6 @@ def test_a_disk_that_fills_up_is_one_sentence(
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TrivdError, match=r"00000\.u8 could not be written: .*No space left on device; mend that"):
+    with pytest.raises(TrivdError, match=r"00000\.u8 could not be written: .*No space left on device; fix that"):
         make(action_folder, tmp_path / "store")
     assert list((tmp_path / "store" / "shards").iterdir()) == []

@@ -157,7 +157,7 @@ def test_a_signal_keeps_what_is_done(
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 3
-    assert "Stopped; finished shards are kept. Repeat the command to go on." in capsys.readouterr().out
+    assert "Stopped; finished shards are kept. Repeat the command to resume." in capsys.readouterr().out
     assert signal.getsignal(number) is before
     names = sorted(path.name for path in (tmp_path / "store" / "shards").iterdir())
     assert names == ["00000.json", "00000.u8", "00001.json", "00001.u8"]

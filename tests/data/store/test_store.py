@@ -24,7 +24,7 @@ DATA = DataConfig(validation_share=0.3)
 
 
 def make(root: Path, destination: Path, channels: int = 3) -> None:
-    assert write_store(root, destination, 32, channels, DATA, workers=0, progress=None)  # type: ignore[arg-type]
+    assert write_store(root, destination, resolution=32, channels=channels, data=DATA, workers=0, progress=None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def training() -> ModuleType:
 @cache
 def real(first: int, stride: int = 1) -> Tensor:
     """`CLIPS` validation clips from number `first` on."""
-    data = MovingDigits("validation", FRAMES, stride, 32, 3, 2, 10_000)
+    data = MovingDigits("validation", frames=FRAMES, stride=stride, resolution=32, channels=3, digits=2, clips=10_000)
     return torch.from_numpy(np.stack([data.clip(first + number) for number in range(CLIPS)]))
 
 
@@ -228,7 +228,7 @@ def test_shuffled_frames_are_far_from_real(distance: Distance, floor: float) -> 
 
 def test_another_content_counts(distance: Distance, floor: float) -> None:
     assert distance(real(CLIPS, stride=2)) > 5 * floor
-    data = MovingDigits("validation", FRAMES, 1, 32, 3, 2, 10_000)
+    data = MovingDigits("validation", frames=FRAMES, stride=1, resolution=32, channels=3, digits=2, clips=10_000)
     low = [number for number in range(CLIPS, 4 * CLIPS) if data.label(number) < 3][:CLIPS]
     few_classes = torch.from_numpy(np.stack([data.clip(number) for number in low]))
     assert distance(few_classes) > 1.3 * floor
@@ -239,7 +239,7 @@ def test_another_content_counts(distance: Distance, floor: float) -> None:
 
 def test_truth_agrees_with_the_flow(training: ModuleType) -> None:
     """One digit over a background: both velocities can be read off the data set's optical flow."""
-    data = MovingDigits("train", 5, 2, 64, 3, 1, 20)
+    data = MovingDigits("train", frames=5, stride=2, resolution=64, channels=3, digits=1, clips=20)
     for index in range(20):
         truth = training.truth_of(data, index)
         flow = data.flow(index).flow  # (T-1, 2, H, W)

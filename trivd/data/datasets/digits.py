@@ -74,6 +74,7 @@ class MovingDigits:
     def __init__(
         self,
         split: Split,
+        *,
         frames: int,
         stride: int,
         resolution: int,

@@ -89,7 +89,7 @@ class VideoFile:
 
 
 def first_frames(
-    video: Video, start: int, count: int, stride: int, short_side: int | None, channels: int
+    video: Video, start: int, count: int, stride: int, *, short_side: int | None, channels: int
 ) -> NDArray[np.uint8]:
     """`count` frames of a video; see `read_frames`."""
     frames = video.frames(start, stride, FrameConverter(short_side, channels))
@@ -123,7 +123,7 @@ def read_frames(
     Raises:
         UnreadableVideo: it cannot be decoded, ends too early, or is beyond the limits.
     """
-    return first_frames(VideoFile(path, limits), start, count, stride, short_side, channels)
+    return first_frames(VideoFile(path, limits), start, count, stride, short_side=short_side, channels=channels)
 
 
 def _reader(path: Path) -> _Reader:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from trivd.config import VideoLimits
 from trivd.data.formats.containers import opened
-from trivd.data.formats.frame_index import decoded_index, frame_index, frames_from
+from trivd.data.formats.frame_index import frames_from
 from trivd.data.formats.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
+from trivd.data.formats.index_cache import decoded_index, frame_index
 
 
 def probe(path: Path, limits: VideoLimits) -> VideoInfo:
@@ -35,16 +36,16 @@ def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits:
     index = frame_index(path, limits) if start else None
     if index is not None:
         convert.expect(index.height, index.width)
-    while index is not None and (entry := index.entry(number)) is not None:
+    while index is not None and (entry_point := index.entry_point(number)) is not None:
         with opened(path, limits) as video:
-            for found, frame in frames_from(video, index, entry):
+            for found, frame in frames_from(video, index, entry_point):
                 if found == number:
                     yield convert(frame, video.geometry(frame))
                     number += stride
         if number >= index.frames:
             return
         if index.by_content:
-            index.remove(entry)
+            index.remove(entry_point)
         else:
             index = decoded_index(path, limits)
     with opened(path, limits) as video:

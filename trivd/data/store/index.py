@@ -106,12 +106,12 @@ def _check_type(kind: type, name: str, values: Iterable[Any]) -> None:
         raise TypeError(f"something in {name} is no {kind.__name__}")
 
 
-def write_shard_index(root: Path, number: int, record: ShardIndex) -> None:
+def write_shard_index(root: Path, number: int, index: ShardIndex) -> None:
     """Say that a shard is done."""
     values = {
-        "bytes": record.bytes,
-        "videos": columns(record.videos),
-        "skipped": [asdict(skipped) for skipped in record.skipped],
+        "bytes": index.bytes,
+        "videos": columns(index.videos),
+        "skipped": [asdict(skipped) for skipped in index.skipped],
     }
     write_atomically(shard_index_path(root, number), json.dumps(values).encode())
 
@@ -121,11 +121,11 @@ def read_shard_index(root: Path, number: int) -> ShardIndex | None:
     try:
         values = read_json(shard_index_path(root, number), LARGEST_INDEX)
         skipped = tuple(Skipped(**row) for row in values["skipped"])
-        record = ShardIndex(values["bytes"], tuple(from_columns(values["videos"])), skipped)
+        index = ShardIndex(values["bytes"], tuple(from_columns(values["videos"])), skipped)
         size = shard_path(root, number).stat().st_size
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # a crash of the machine may leave an empty file
         return None
-    return record if size == record.bytes else None
+    return index if size == index.bytes else None
 
 
 def is_store(path: Path) -> bool:

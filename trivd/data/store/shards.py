@@ -1,6 +1,6 @@
-"""Units of the work that makes a store: neighbours in a listing, which one process decodes into one shard.
+"""The jobs of making a store: each decodes neighbours in a listing into one shard.
 
-What the units are follows from the listing and the settings alone, so that any call finds the same ones.
+The jobs follow from the listing and the settings alone, so that any call finds the same ones.
 """
 
 import os
@@ -29,16 +29,16 @@ from trivd.data.store.index import (
 )
 from trivd.runtime.errors import TrivdError
 
-SHARD_VIDEOS = 64  # at most
+SHARD_VIDEOS = 64  # at most, in one shard
 SHARD_BYTES = 1 << 28  # at most, unless one video alone has more
-WANTED_SHARDS = 64  # wanted at least where there are as many videos, so that few videos, too, occupy all cores
+WANTED_SHARDS = 64  # at least, where there are as many videos, so that few videos, too, occupy all cores
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Videos that become one shard."""
+    """The videos of one shard, and how to decode them."""
 
-    root: Path  # of the store
+    root: Path  # folder of the store
     number: int
     entries: tuple[Entry, ...]
     labels: tuple[int, ...]
@@ -46,33 +46,33 @@ class ShardJob:
     resolution: int
     channels: int
 
-    def record(self) -> ShardIndex | None:
-        """What is in the shard; None unless it is done."""
-        record = read_shard_index(self.root, self.number)
-        if record is None:
+    def finished(self) -> ShardIndex | None:
+        """The index of the shard; None unless the job is done."""
+        index = read_shard_index(self.root, self.number)
+        if index is None:
             return None
-        names = {video.name for video in record.videos} | {skipped.name for skipped in record.skipped}
-        return record if names == {entry.name for entry in self.entries} else None
+        names = {video.name for video in index.videos} | {skipped.name for skipped in index.skipped}
+        return index if names == {entry.name for entry in self.entries} else None
 
 
 def plan_shards(
-    root: Path, found: Listing, probes: Sequence[VideoInfo | Skipped], resolution: int, channels: int
+    root: Path, listing: Listing, probes: Sequence[VideoInfo | Skipped], resolution: int, channels: int
 ) -> list[ShardJob]:
-    """All units of a listing.
+    """All jobs of a listing.
 
     Args:
         root: the store's folder.
-        found: the listing.
-        probes: what was seen of each of its videos.
-        resolution: pixels of the short side.
+        listing: the videos.
+        probes: result of the probe of each of them.
+        resolution: short side of the stored frames in pixels.
         channels: 3 (RGB) or 1 (grey).
     """
     readable = [
         (entry, video_bytes(seen.frames, *resized(seen.height, seen.width, resolution), channels))
-        for entry, seen in zip(found.entries, probes, strict=True)
+        for entry, seen in zip(listing.entries, probes, strict=True)
         if isinstance(seen, VideoInfo)
     ]
-    labels = found.labels([entry for entry, _ in readable])
+    labels = listing.labels([entry for entry, _ in readable])
     most = min(SHARD_VIDEOS, max(1, len(readable) // WANTED_SHARDS))
     runs: list[list[tuple[Entry, int, int]]] = []
     total = 0
@@ -82,50 +82,50 @@ def plan_shards(
             runs.append([])
             total = size
         runs[-1].append((entry, label, size))
-    units = []
+    jobs = []
     for number, run in enumerate(runs):
         entries, numbers, sizes = zip(*run, strict=True)
-        units.append(ShardJob(root, number, entries, numbers, sizes, resolution, channels))
-    return units
+        jobs.append(ShardJob(root, number, entries, numbers, sizes, resolution, channels))
+    return jobs
 
 
-def write_shard(unit: ShardJob) -> None:
-    """Decode a unit into its shard, then say that it is done.
+def write_shard(job: ShardJob) -> None:
+    """Decode the videos of a job into its shard, then write the shard's index, which marks it as done.
 
     Raises:
         TrivdError: it cannot be written.
     """
-    path = shard_path(unit.root, unit.number)
+    path = shard_path(job.root, job.number)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     videos, skipped = [], []
     try:
         with temporary.open("wb") as file:
-            for entry, label in zip(unit.entries, unit.labels, strict=True):
+            for entry, label in zip(job.entries, job.labels, strict=True):
                 offset = file.tell()
                 try:
-                    videos.append(_append(file, entry, label, unit))
-                except UnreadableVideo as error:  # damaged farther on than the probe looked
+                    videos.append(_append(file, entry, label, job))
+                except UnreadableVideo as error:  # damage that the probe did not reach
                     skipped.append(Skipped(entry.name, error.reason, error.detail))
                     file.seek(offset)
                     file.truncate()
             size = file.tell()
             file.flush()
-            os.fsync(file.fileno())  # else the record might survive a power cut, and the pixels not
+            os.fsync(file.fileno())  # else the index might survive a power cut, and the pixels not
         os.replace(temporary, path)
-        write_shard_index(unit.root, unit.number, ShardIndex(size, tuple(videos), tuple(skipped)))
+        write_shard_index(job.root, job.number, ShardIndex(size, tuple(videos), tuple(skipped)))
     except OSError as error:
         raise TrivdError(
-            f"{path} could not be written: {error}; mend that and repeat the command: finished shards are kept."
+            f"{path} could not be written: {error}; fix that and repeat the command: finished shards are kept."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _append(file: BinaryIO, entry: Entry, label: int, unit: ShardJob) -> StoredVideo:
-    """Decode one video to the end of the file, a frame at a time."""
+def _append(file: BinaryIO, entry: Entry, label: int, job: ShardJob) -> StoredVideo:
+    """Append one decoded video to the file, frame by frame."""
     offset, whole, checksums = file.tell(), 0, []
     shape: tuple[int, ...] = ()
-    for frame in entry.video.frames(0, 1, FrameConverter(unit.resolution, unit.channels)):
+    for frame in entry.video.frames(0, 1, FrameConverter(job.resolution, job.channels)):
         shape = frame.shape
         file.write(frame.data)
         whole = google_crc32c.extend(whole, frame)
@@ -135,15 +135,15 @@ def _append(file: BinaryIO, entry: Entry, label: int, unit: ShardJob) -> StoredV
     table = np.array(checksums, CHECKSUM).tobytes()
     file.write(table)
     whole = google_crc32c.extend(whole, table)
-    return StoredVideo(entry.name, label, entry.split, len(checksums), shape[0], shape[1], unit.number, offset, whole)
+    return StoredVideo(entry.name, label, entry.split, len(checksums), shape[0], shape[1], job.number, offset, whole)
 
 
-def verify_shard(unit: ShardJob) -> list[str]:
-    """Names of the videos that are not as they were written; their shard then counts as not done."""
-    record = unit.record()
-    if record is None:
-        return [entry.name for entry in unit.entries]
-    changed = changed_videos(shard_path(unit.root, unit.number), record.videos, unit.channels)
+def verify_shard(job: ShardJob) -> list[str]:
+    """Names of the videos whose bytes have changed since they were written; their shard then counts as not done."""
+    index = job.finished()
+    if index is None:
+        return [entry.name for entry in job.entries]
+    changed = changed_videos(shard_path(job.root, job.number), index.videos, job.channels)
     if changed:
-        shard_index_path(unit.root, unit.number).unlink()
+        shard_index_path(job.root, job.number).unlink()
     return changed

@@ -1,0 +1,155 @@
+"""One pass over a video file's packets, which gives its frame index and finds out whether the file was cut.
+
+Where each packet is one frame with a time stamp of its own, the time stamps tell the frames apart without decoding;
+everywhere else the whole file is decoded once.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from trivd.data.formats.boxes import kept_share
+from trivd.data.formats.containers import OpenVideo
+from trivd.data.formats.frame_index import EntryPoint, FrameIndex, checksum
+from trivd.data.formats.frames import UnreadableVideo, check_frame, check_length
+
+COMPLETE = 0.98  # share of what a cut file promises from which on it counts as whole
+SOUGHT_BY_DISPLAY = ("mp4", "matroska")  # whose seeking goes by when a frame is shown; elsewhere by when it is decoded
+BEFORE_ALL = -(1 << 63)  # a time
+COMPARED = 3  # first frames whose time stamps must be the packets', else the whole file is decoded
+
+
+class FrameScan:
+    """One pass over a file's packets."""
+
+    def __init__(self, video: OpenVideo) -> None:
+        self.video = video
+        self.first: av.VideoFrame | None = None
+        self.packets = 0  # that are whole, hidden ones too
+        self.end = 0  # of the last packet that is whole, in the stream's time base
+
+    def by_timestamps(self) -> FrameIndex | None:
+        """The index by the packets' time stamps; None where they do not tell frames apart.
+
+        Raises:
+            UnreadableVideo: there is no frame, the file is truncated, or it is beyond the limits.
+        """
+        shown: list[int] = []
+        keys: list[tuple[int, int]] = []  # time stamp, and what to seek to
+        decoded: list[int | None] = []
+        last = None  # when the packet before is decoded
+        latest = group = BEFORE_ALL  # when the last of all packets, and the last keyframe, are shown
+        by_display = any(name in self.video.container.format.name for name in SOUGHT_BY_DISPLAY)
+        for packet in self.video.packets():
+            if packet.is_corrupt:
+                if not by_display:  # a recording that was joined or received badly
+                    return None
+                break  # the end of the file fell into this packet
+            if packet.size:
+                if packet.pts is None or (packet.dts is not None and last is not None and packet.dts < last):
+                    return None
+                # Frames shown before a keyframe but stored behind it may lack what they refer to, where parts were
+                # joined, and decoders then leave them out.
+                if packet.pts < group or (packet.is_keyframe and packet.pts <= latest):
+                    return None
+                last, latest = packet.dts, max(latest, packet.pts)
+                group = packet.pts if packet.is_keyframe else group
+                self._note(packet)
+                if self._is_shown(packet):
+                    shown.append(packet.pts)
+                    check_length(self.video.path, len(shown), self.video.limits)
+                    if packet.is_keyframe:
+                        keys.append((packet.pts, packet.pts if by_display or packet.dts is None else packet.dts))
+            if len(decoded) < COMPARED:
+                decoded += [frame.pts for frame in self._frames(packet)]
+        shown.sort()
+        if len(set(shown)) < len(shown) or decoded[:COMPARED] != shown[:COMPARED]:
+            return None
+        marks = np.array(shown, np.int64)
+        entry_points = [EntryPoint(int(np.searchsorted(marks, pts)), timestamp) for pts, timestamp in keys]
+        return self._index(marks, False, entry_points)
+
+    def by_content(self) -> FrameIndex:
+        """The index by what all frames look like.
+
+        Raises:
+            UnreadableVideo: there is no frame, the file is truncated or damaged, or it is beyond the limits.
+        """
+        self.video.stream.codec_context.copy_opaque = True  # a frame then carries what its packet was marked with
+        marks: list[int] = []
+        entry_points: list[EntryPoint] = []
+        for packet in self.video.packets():
+            if packet.size:
+                self._note(packet)
+                if packet.is_keyframe:
+                    packet.opaque = packet.dts if packet.dts is not None else packet.pts
+            for frame in self._frames(packet):
+                if frame.key_frame and isinstance(frame.opaque, int) and marks:
+                    entry_points.append(EntryPoint(len(marks), frame.opaque))
+                marks.append(checksum(frame))
+                check_length(self.video.path, len(marks), self.video.limits)
+        return self._index(np.array(marks, np.int64), True, entry_points)
+
+    def _note(self, packet: Packet[VideoStream]) -> None:
+        self.packets += 1
+        time = packet.dts if packet.pts is None else packet.pts
+        self.end = max(self.end, (time or 0) + (packet.duration or 0))
+
+    def _is_shown(self, packet: Packet[VideoStream]) -> bool:
+        """Whether a frame comes of it: not where an edit list cuts it off, nor of VP8's hidden reference frames."""
+        hidden = self.video.codec == "vp8" and not memoryview(packet)[0] & 0x10  # bit show_frame, RFC 6386 9.1
+        return not (packet.is_discard or hidden)
+
+    def _frames(self, packet: Packet[VideoStream]) -> list[av.VideoFrame]:
+        frames = self.video.decode(packet, self.first is not None)
+        self.first = self.first or next(iter(frames), None)
+        return frames
+
+    def _index(self, marks: NDArray[np.int64], by_content: bool, entry_points: list[EntryPoint]) -> FrameIndex:
+        path = self.video.path
+        if self.first is None or not len(marks):
+            reason = "truncated" if self.video.stream.frames else "empty"
+            raise UnreadableVideo(path, reason, "it holds no frame")
+        self._check_whole(len(marks))
+        height, width = self.video.geometry(self.first).shown(self.first.height, self.first.width)
+        check_frame(path, height, width, self.video.limits)
+        return FrameIndex(height, width, marks, by_content, sorted(entry_points))
+
+    def _check_whole(self, frames: int) -> None:
+        """Raises UnreadableVideo for a file that was cut and has lost frames, not only an index at its end."""
+        kept = kept_share(self.video.path)
+        if kept == 1:
+            return
+        stream = self.video.stream
+        if "mp4" in self.video.container.format.name:
+            seen, promised, room = Fraction(self.packets), Fraction(len(stream.index_entries)), Fraction(1)
+        else:
+            second = stream.time_base or Fraction(1)
+            seen, promised = self.end * second, promised_seconds(self.video)
+            room = 2 / (stream.average_rate or Fraction(25))
+        if seen + room < COMPLETE * promised or (promised == 0 and kept < COMPLETE):
+            share = float(seen / promised) if promised else kept
+            raise UnreadableVideo(self.video.path, "truncated", f"it ends after frame {frames:,}, at {share:.0%} of it")
+
+
+def promised_seconds(video: OpenVideo) -> Fraction:
+    """The time at which the header says that the video ends; 0 where it does not say."""
+    stream = video.stream
+    tag = stream.metadata.get("DURATION")  # Matroska: of this stream alone, "00:00:03.200000000"
+    if tag is not None and (parts := re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}\.?\d{0,12})", tag)):
+        return int(parts[1]) * 3600 + int(parts[2]) * 60 + Fraction(parts[3])
+    if video.container.format.name == "avi" and stream.time_base is not None:  # its duration is what FFmpeg has found
+        return stream.frames * stream.time_base
+    if stream.duration is not None and stream.time_base is not None:
+        return stream.duration * stream.time_base
+    is_shared = "matroska" in video.container.format.name and len(video.container.streams) > 1
+    if video.container.duration is None or is_shared:  # by streams of which another one may last longer
+        return Fraction(0)
+    return Fraction(video.container.duration, av.time_base)
