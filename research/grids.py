@@ -1,4 +1,4 @@
-"""The comparisons of the paper at a size that a small machine can train: which runs, scored how, and what it found."""
+"""The comparisons of the paper at a size that a small machine can train, with their scoring and the paper's figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from trivd.data.clips import MOVING_DIGITS
 from trivd.presets import TABLE2_UNITS, preset
 from trivd.runtime.errors import TrivdError
 
-FINAL: dict[str, dict[str, Any]] = {"": {"clips": 2_048, "best_of_clips": 128}}  # larger than while training
+FINAL: dict[str, dict[str, Any]] = {"": {"clips": 2_048, "best_of_clips": 128}}  # more clips than during training
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Cell:
     """One setting of a grid, trained with several seeds.
 
     Args:
-        label: in tables and file names.
-        changes: to the grid's preset.
+        label: name in tables and file names.
+        changes: changes to the grid's preset.
         paper: the paper's FVD; None where it gives none.
     """
 
@@ -32,12 +32,12 @@ class Grid:
     """A comparison: all its cells are trained from the same preset and scored alike.
 
     Args:
-        about: what is compared, and where the paper does.
-        preset: that the cells change.
-        cells: to compare.
-        seeds: 0, 1, ... of each cell.
-        seconds: of training, which set the steps by each cell's pace (Table 1); None takes the preset's steps.
-        data: to train on; None asks for a path.
+        about: the comparison in words, with its place in the paper.
+        preset: name of the preset that the cells change.
+        cells: settings that are compared.
+        seeds: number of seeds of each cell: 0, 1, ...
+        seconds: training time, from which each cell's pace gives its steps (Table 1); None takes the preset's steps.
+        data: data set to train on; None if the user has to name one.
         evaluations: name -> settings of the evaluation; each run is scored with all of them.
     """
 
@@ -61,7 +61,7 @@ class Grid:
         raise TrivdError(f"There is no cell {label}; choose from {', '.join(cell.label for cell in self.cells)}.")
 
     def config(self, cell: Cell, seed: int, steps: int | None) -> Config:
-        """Of a run; `steps` in place of the preset's unless it is None."""
+        """The configuration of a run, with `steps` in place of the preset's unless it is None."""
         training = {"seed": seed} | ({} if steps is None else {"steps": steps})
         config = override(preset(self.preset), cell.changes, f"cell {cell.label}")
         return override(config, {"training": training}, f"cell {cell.label}")
@@ -84,7 +84,7 @@ TABLE2_FVD = dict(zip(TABLE2_UNITS, (51.3, 49.4, 45.9, 44.2, 43.7, 45.8, 47.1), 
 
 
 def file_name(label: str) -> str:
-    """Of a cell's files."""
+    """The name of a cell's files without their extension."""
     return "-".join(label.replace(",", "").split())
 
 
@@ -178,7 +178,7 @@ GRIDS: dict[str, Grid] = {
         ),
         seeds=1,
         data=None,
-        evaluations={"": {"samples": 100, "features": "moving-digits"}},  # a network not made for them, but ours
+        evaluations={"": {"samples": 100, "features": "moving-digits"}},  # trained on other data, but at hand
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The runs of a grid, one after the other or several at a time, each of these in a process of its own."""
+"""The runs of a grid, one after another in this process, or several at a time in processes of their own."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def run_here(tasks: Sequence[Task], runs: Path, results: Path, console: Console)
 
 
 def run_at_once(tasks: Sequence[Task], jobs: int, runs: Path, results: Path, console: Console) -> bool:
-    """The tasks in `jobs` processes at a time, which share the cores; what each says goes to a file in `runs`/logs.
+    """The tasks in `jobs` processes at a time, which share the cores; the output of each goes to a file in `runs`/logs.
 
     Returns:
         whether all are done; False after a signal to stop, which is passed on, when all is saved.
@@ -64,13 +64,13 @@ def run_at_once(tasks: Sequence[Task], jobs: int, runs: Path, results: Path, con
                     failed.append(f"{task.cell.label} with seed {task.seed} (see {_log(task, logs)})")
                     say(console, f"Failed: {failed[-1]}", "red")
             running = [(task, process) for task, process in running if process.returncode is None]
-    if failed and not stop.received:  # a signal may have met the processes too, before they could save
+    if failed and not stop.received:  # a signal may have reached the processes too, before they could save
         raise TrivdError(f"Some runs have failed: {'; '.join(failed)}. The others are done.")
     return not stop.received
 
 
 def _start(task: Task, threads: int, runs: Path, results: Path, logs: Path) -> "subprocess.Popen[bytes]":
-    """This task alone, by the same command; signals reach it from here only."""
+    """Start the command for this task alone, in a session of its own: only this process passes signals to it."""
     command = [*TRIVD, "replicate", "run", task.name, "--data", task.data]
     command += ["--cells", task.cell.label, "--seeds", str(task.seed), "--runs", str(runs), "--results", str(results)]
     with _log(task, logs).open("ab") as log:

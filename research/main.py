@@ -7,15 +7,16 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from research.document import fill_documents
 from research.grids import GRIDS, Grid, grid
 from research.jobs import run_at_once, run_here
-from research.pace import PACE_FILE, Pace, paces, print_costs, steps_of, threads_each
+from research.pace import Pace, paces, print_costs, steps_of, threads_each
+from research.records import collect
 from research.runs import Task
+from research.tables import fill_pages
 from trivd.commands.status import DONE, STOPPED
 from trivd.runtime.console import say, show_table
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.files import check_output_file, check_output_folder
+from trivd.runtime.files import check_output_folder
 from trivd.runtime.hardware import cpu_threads
 from trivd.training.loop import open_splits
 
@@ -34,7 +35,7 @@ class ListGrids:
 
 @dataclass(frozen=True)
 class Costs:
-    """Measure what a step of each cell takes, and say what the whole grid costs."""
+    """Measure the time of a step of each cell, and estimate the cost of the whole grid."""
 
     grid: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GRID")]
     jobs: int = 1
@@ -51,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class RunGrid:
-    """Train and score the runs of a grid; the same command goes on after a stop."""
+    """Train and score the runs of a grid; the same command resumes after a stop."""
 
     grid: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GRID")]
     data: str | None = None
@@ -76,7 +77,7 @@ class RunGrid:
             raise TrivdError(f"--jobs is {self.jobs}; it must be at least 1.")
         cells = [chosen.cell(label) for label in self.cells] or list(chosen.cells)
         seeds = self.seeds or range(chosen.seeds)
-        # What would end the first run is said before the pace is measured.
+        # Errors that would end the first run are reported before the pace is measured.
         for folder, option in ((self.runs, "--runs"), (self.results, "--results")):
             check_output_folder(folder, f"choose another {option}")
         configs = [chosen.config(cells[0], seed, None) for seed in seeds]
@@ -92,24 +93,38 @@ class RunGrid:
         else:
             done = run_at_once(tasks, self.jobs, self.runs, self.results, console)
         if not done:
-            say(console, "Stopped; all is saved. Repeat the command to go on.")
+            say(console, "Stopped; all is saved. Repeat the command to resume.")
             return STOPPED
         say(console, f"All {len(tasks)} runs are done. Results: {self.results / self.grid}")
         return DONE
 
 
 @dataclass(frozen=True)
-class FillTables:
-    """Put the tables of all grids into a Markdown document, and plots beside the JSON files."""
+class Collect:
+    """Put the runs of each grid into one JSON file, which the repository keeps in place of theirs."""
 
     results: Path = RESULTS
     """Folder of the JSON files."""
-    document: Path = Path("docs/results.md")
-    """The Markdown file, which has a pair of markers for each grid."""
 
     def run(self, console: Console) -> int:
-        check_output_file(self.document, "choose another --document")
-        for path in fill_documents(self.results, self.document):
+        check_output_folder(self.results, "choose another --results")
+        for name, found in GRIDS.items():
+            if (path := collect(self.results, name, found)) is not None:
+                say(console, f"Written: {path}")
+        return DONE
+
+
+@dataclass(frozen=True)
+class FillTables:
+    """Put the tables of all grids into Markdown pages, and a picture of each beside the JSON files."""
+
+    results: Path = RESULTS
+    """Folder of the JSON files."""
+    document: Path = Path("docs/results")
+    """The Markdown page that has a pair of markers for each grid, or a folder of pages."""
+
+    def run(self, console: Console) -> int:
+        for path in fill_pages(self.results, self.document):
             say(console, f"Written: {path}")
         return DONE
 
@@ -122,6 +137,7 @@ class Replicate:
         Annotated[ListGrids, tyro.conf.subcommand("list")]
         | Annotated[Costs, tyro.conf.subcommand("costs")]
         | Annotated[RunGrid, tyro.conf.subcommand("run")]
+        | Annotated[Collect, tyro.conf.subcommand("collect")]
         | Annotated[FillTables, tyro.conf.subcommand("tables")]
     ]
 
@@ -132,4 +148,4 @@ class Replicate:
 def _paces(chosen: Grid, name: str, jobs: int, results: Path, console: Console) -> dict[str, Pace]:
     """Measured with as many threads as each run will have."""
     with cpu_threads(threads_each(jobs)):
-        return paces(chosen, results / name / PACE_FILE, console)
+        return paces(chosen, name, results, console)

@@ -1,4 +1,4 @@
-"""How long a step of each cell takes: sets equal training times (Table 1), and says what a grid costs."""
+"""The time that a step of each cell takes: it sets equal training times (Table 1) and tells what a grid costs."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,61 +12,73 @@ from rich.console import Console
 from benchmarks.measuring import circumstances, finisher, take_turns
 from benchmarks.suites.step import make_step, measure_memory
 from research.grids import Grid
+from research.records import PACE_FILE, read_pace
 from trivd.runtime.console import say, show_table
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 from trivd.runtime.hardware import choose_device, choose_precision
 from trivd.training.step import Trainer
 
-PACE_FILE = "pace.json"  # beside the results of a grid
-TURNS, STEPS = 5, 4  # steps of each cell in turn with the others', so that another load of the machine meets all
+TURNS, STEPS = 5, 4  # steps of the cells alternate, so that another load of the machine slows all of them alike
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Of one cell's training step, data in memory already (E.3)."""
+    """Duration and memory of one cell's training step, with the data in memory already (E.3).
+
+    Args:
+        seconds: duration of a step.
+        peak_bytes: highest memory, networks and optimizers included; None where the system does not tell it.
+    """
 
     seconds: float
-    peak_bytes: int | None  # networks and optimizers included; None where nothing says it
+    peak_bytes: int | None
 
     @property
     def cells(self) -> list[str]:
-        """Milliseconds and GiB, for tables."""
+        """Milliseconds and GiB as cells of a table."""
         return [f"{1e3 * self.seconds:.0f}", "" if self.peak_bytes is None else f"{self.peak_bytes / 2**30:.2f}"]
 
 
-def paces(grid: Grid, file: Path, console: Console) -> dict[str, Pace]:
-    """The pace of each cell by its label, from `file` if it was measured, so that all runs of a grid agree.
+def paces(grid: Grid, name: str, results: Path, console: Console) -> dict[str, Pace]:
+    """The pace of each cell by its label; it is measured once and then kept, so that all runs of a grid agree.
 
     Args:
-        grid: whose cells are measured in turn.
-        file: JSON, kept with the results.
-        console: for what is said on the way.
+        grid: the grid whose cells are measured in turn.
+        name: the grid's name.
+        results: folder of the results, in which the pace is kept.
+        console: where progress is printed.
 
     Raises:
-        TrivdError: the file holds something else.
+        TrivdError: the file of the pace holds something else.
     """
-    if not file.is_file():
+    found = known_paces(results, name)
+    if not found:
         say(console, f"Measuring the pace of {len(grid.cells)} cells.")
-        write_atomically(file, (json.dumps(_measure(grid), indent=2) + "\n").encode())
-    found = read_paces(file)
+        measured = json.dumps(_measure(grid), indent=2) + "\n"
+        write_atomically(results / name / PACE_FILE, measured.encode())
+        found = known_paces(results, name)
     missing = [cell.label for cell in grid.cells if cell.label not in found]
     if missing:
-        raise TrivdError(f"{file} does not hold the pace of {', '.join(missing)}; choose another --results.")
+        raise TrivdError(f"{results / name} does not hold the pace of {', '.join(missing)}; choose another --results.")
     return found
 
 
-def read_paces(file: Path) -> dict[str, Pace]:
-    """What `paces` has written.
+def known_paces(results: Path, name: str) -> dict[str, Pace]:
+    """The paces that `paces` has kept; empty if it has measured none.
 
     Raises:
-        TrivdError: the file holds something else.
+        TrivdError: their file holds something else.
     """
+    values = read_pace(results, name)
+    if values is None:
+        return {}
     try:
-        cells = json.loads(file.read_text())["cells"]
-        return {label: dacite.from_dict(Pace, values) for label, values in cells.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, dacite.DaciteError) as error:
-        raise TrivdError(f"{file} does not hold the pace of runs; choose another --results.") from error
+        return {label: dacite.from_dict(Pace, pace) for label, pace in values["cells"].items()}
+    except (KeyError, TypeError, AttributeError, dacite.DaciteError) as error:
+        raise TrivdError(
+            f"The record of {name} in {results} does not hold the pace of runs; choose another --results."
+        ) from error
 
 
 def _measure(grid: Grid) -> dict[str, Any]:
@@ -86,12 +98,12 @@ def _measure(grid: Grid) -> dict[str, Any]:
 
 
 def steps_of(grid: Grid, pace: Pace) -> int | None:
-    """Steps that fit into the grid's training time; None where the preset says them."""
+    """Steps that fit into the grid's training time; None where the preset sets them."""
     return None if grid.seconds is None else max(1, int(grid.seconds / pace.seconds))
 
 
 def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console) -> None:
-    """What training takes, before it is started."""
+    """Print the time and memory that training takes, before it is started."""
     rows, hours = [], []
     for cell in grid.cells:
         pace = found[cell.label]
@@ -104,5 +116,5 @@ def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console)
 
 
 def threads_each(jobs: int) -> int:
-    """Threads of each of `jobs` processes that run at once."""
+    """Threads for each of `jobs` processes that run at once."""
     return max(1, torch.get_num_threads() // jobs)

@@ -1,20 +1,19 @@
-"""From the runs of a grid to means and standard deviations, and to what these say of the paper's orderings."""
+"""Means and standard deviations over the runs of a grid, and whether they confirm the paper's orderings."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any, Literal
 
 import dacite
 
 from research.grids import Grid
-from research.runs import read_result
 from trivd.evaluation.outcome import Evaluation, Figure, Spread
 from trivd.runtime.errors import TrivdError
 
 MOTION = "end-point error [px]"
+DISTANCE = "FVD"  # how the names of Fréchet distances begin
 # 97.5% quantiles of Student's t with 1, 2, ... degrees of freedom.
 STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
@@ -27,15 +26,15 @@ Verdict = Literal["holds", "reversed", "not resolved"]
 
 @dataclass(frozen=True)
 class Row:
-    """What the runs of a cell gave in one of the grid's evaluations.
+    """The runs of a cell, scored by one of the grid's evaluations.
 
     Args:
-        cell: its label.
-        evaluation: its name.
-        paper: FVD; None where the paper gives none.
-        figures: of the evaluation, each over the runs.
-        steps: of each run.
-        evaluations: one per seed.
+        cell: label of the cell.
+        evaluation: name of the evaluation.
+        paper: the paper's FVD; None where it gives none.
+        figures: the evaluation's figures by name, each over the runs.
+        steps: training steps of the runs.
+        evaluations: the evaluations themselves, one per seed.
     """
 
     cell: str
@@ -47,7 +46,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """In tables and plots."""
+        """Name of the row in tables and plots."""
         return f"{self.cell}, {self.evaluation}" if self.evaluation else self.cell
 
 
@@ -56,11 +55,11 @@ class Ordering:
     """Two cells, of which the paper found the first to have the lower FVD.
 
     Args:
-        first: label.
-        second: label.
-        paper: second's FVD less the first's, above 0.
-        difference: of our figure, above 0 where the second is worse.
-        margin: of the difference at 95% confidence; None where no cell has two runs.
+        first: label of the better cell.
+        second: label of the worse cell.
+        paper: the second's FVD less the first's, above 0.
+        difference: the same difference of our figure, above 0 where the second is worse.
+        margin: margin of the difference at 95% confidence; None where no cell has two runs.
     """
 
     first: str
@@ -71,28 +70,14 @@ class Ordering:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the difference is further from none than its margin, and on which side."""
+        """Whether the difference exceeds its margin, and in which direction."""
         if self.margin is None or abs(self.difference) <= self.margin:
             return "not resolved"
         return "holds" if self.difference > 0 else "reversed"
 
 
-def read_results(folder: Path, name: str, grid: Grid) -> list[dict[str, Any]]:
-    """The runs of a grid that are done, in the order of its cells and by seed.
-
-    Raises:
-        TrivdError: a file holds something else.
-    """
-    order = [cell.label for cell in grid.cells]
-    found = [read_result(file) for file in sorted((folder / name).glob("*-seed*.json"))]
-    return sorted(
-        (values for values in found if values["cell"] in order),
-        key=lambda values: (order.index(values["cell"]), values["seed"]),
-    )
-
-
 def rows(grid: Grid, results: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row per cell and evaluation of which there is a result.
+    """A row for each cell and evaluation that has a result.
 
     Raises:
         TrivdError: a result is not of this version.
@@ -110,12 +95,12 @@ def rows(grid: Grid, results: Sequence[Mapping[str, Any]]) -> list[Row]:
 def orderings(table: Sequence[Row], figure: str) -> list[Ordering]:
     """All pairs of rows whose FVDs the paper tells apart, by the size of its difference.
 
-    The margin is that of Student's t with one standard deviation for all rows, since two or three seeds say little
-    of that of each.
+    The margin is that of Student's t with one standard deviation pooled over all rows: two or three seeds tell
+    little of each row's own.
 
     Args:
-        table: rows, of one evaluation each.
-        figure: ours that stands for the paper's FVD, whether less of it is better or more.
+        table: rows of one evaluation.
+        figure: name of our figure that stands for the paper's FVD; lower or higher values of it may be better.
     """
     known = [(row.paper, row) for row in table if row.paper is not None and figure in row.figures]
     deviation, freedom = pooled_deviation([row.figures[figure].model for _, row in known])
@@ -133,10 +118,20 @@ def orderings(table: Sequence[Row], figure: str) -> list[Ordering]:
 
 
 def pooled_deviation(spreads: Sequence[Spread]) -> tuple[float, int]:
-    """Standard deviation within several groups taken to scatter alike, and its degrees of freedom."""
+    """Standard deviation within groups that are assumed to scatter alike, and its degrees of freedom."""
     several = [(spread.std, len(spread.runs) - 1) for spread in spreads if spread.std is not None]
     freedom = sum(own for _, own in several)
     return math.sqrt(math.fsum(own * std**2 for std, own in several) / max(1, freedom)), freedom
+
+
+def distance_name(table: Sequence[Row]) -> str | None:
+    """The name of the Fréchet distance among the figures, whatever its features; None if there is none."""
+    return next((name for row in table for name in row.figures if name.startswith(DISTANCE)), None)
+
+
+def present(table: Sequence[Row], names: Sequence[str | None]) -> list[str]:
+    """Those of the figures that some row has."""
+    return [name for name in names if name is not None and any(name in row.figures for row in table)]
 
 
 def mean_curves(row: Row) -> dict[str, dict[str, list[float]]]:
@@ -165,7 +160,7 @@ def _evaluation(values: Mapping[str, Any], name: str) -> Evaluation:
 
 
 def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
-    """Each figure over the runs; the motion field's error among them."""
+    """Each figure over the runs, the error of the motion field included."""
     by_run = [{figure.name: figure for figure in evaluation.figures} for evaluation in evaluations]
     figures = {
         name: Figure(
@@ -177,7 +172,7 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
             figure.truth,
         )
         for name, figure in by_run[0].items()
-        if all(name in run for run in by_run)  # one that an earlier version did not have
+        if all(name in run for run in by_run)  # earlier versions had fewer figures
     }
     motions = [evaluation.motion for evaluation in evaluations if evaluation.motion is not None]
     if motions:

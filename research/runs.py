@@ -1,4 +1,4 @@
-"""One run of a grid, trained and scored, with all that its figures depend on in one JSON file; repeated, it goes on."""
+"""One run of a grid: trained, scored, and written to a JSON file with all that its figures depend on; it can resume."""
 
 import json
 from collections.abc import Mapping
@@ -9,11 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.measuring import circumstances
-from research.grids import Cell, Grid, file_name
-from trivd.config import Config, EvaluationConfig, changes_from_defaults, from_dict, override, to_dict
+from research.grids import Cell, Grid
+from research.records import find_run, run_file
+from trivd.config import Config, changes_from_defaults, from_dict, override, to_dict
 from trivd.data.clips import MOVING_DIGITS
 from trivd.evaluation.evaluate import evaluate_model
 from trivd.evaluation.outcome import Evaluation, read_evaluation
+from trivd.evaluation.subjects import TrainedModel
 from trivd.models.pretrained import weights_hash
 from trivd.pictures.draw import encode_png
 from trivd.prediction.examples import draw_example
@@ -34,12 +36,12 @@ class Task:
     """A cell trained with one seed.
 
     Args:
-        name: of the grid.
-        grid: with its evaluations.
-        cell: of the grid.
-        seed: of the training.
-        steps: None for the preset's.
-        data: to train on.
+        name: the grid's name.
+        grid: the comparison, with the evaluations of each of its runs.
+        cell: the setting that is trained.
+        seed: seed of the training.
+        steps: training steps; None takes the preset's.
+        data: data set to train on.
     """
 
     name: str
@@ -51,66 +53,55 @@ class Task:
 
     @property
     def config(self) -> Config:
-        """Of the training."""
+        """The configuration of the training."""
         return self.grid.config(self.cell, self.seed, self.steps)
 
     def run(self, folder: Path) -> Run:
-        """Where it trains, below `folder`: the same settings and data lie in the same place, whatever the grid."""
+        """The folder below `folder` in which it trains; equal settings and data share one, whatever the grid."""
         config = self.config
         key = _key({"config": changes_from_defaults(config), "data": self.data})
         return Run(folder / f"{config.model.unit}-{config.discriminator.decomposition}-seed{self.seed}-{key}")
 
     def result(self, folder: Path) -> Path:
-        """Its JSON file, below `folder`."""
-        return folder / self.name / f"{file_name(self.cell.label)}-seed{self.seed}.json"
+        """The JSON file below `folder` that it writes."""
+        return run_file(folder, self.name, self.cell.label, self.seed)
 
     def picture(self, folder: Path) -> Path:
-        """Futures and motion of a held-out clip, below `folder`: of the first seed, on the data that trivd may show."""
+        """The picture below `folder` of futures and motion of a held-out clip.
+
+        It is drawn for the first seed only, and only of data that trivd may show.
+        """
         return self.result(folder).with_suffix(".png")
 
     def is_done(self, results: Path) -> bool:
-        """Whether its result is there.
+        """Whether its result is there, in a file of its own or among those collected.
 
         Raises:
             TrivdError: another result is there in its place.
         """
-        file = self.result(results)
-        if not file.is_file():
+        found = find_run(results, self.name, self.cell.label, self.seed)
+        if found is None:
             return False
-        found = read_result(file)
-        if from_dict(Config, found["config"], str(file)) != self.config or found["data"] != Path(self.data).name:
+        file, values = found
+        if from_dict(Config, values["config"], str(file)) != self.config or values["data"] != Path(self.data).name:
             raise TrivdError(f"{file} is of other settings; choose another --results, or move it away.")
         return True
 
 
-def read_result(file: Path) -> dict[str, Any]:
-    """What `run_task` has written.
-
-    Raises:
-        TrivdError: the file holds something else.
-    """
-    try:
-        values: dict[str, Any] = json.loads(file.read_text())
-        _ = values["config"], values["data"], values["evaluations"], values["scores"], values["losses"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrivdError(f"{file} is not the result of a run; move it away, or choose another --results.") from error
-    return values
-
-
 def run_task(task: Task, runs: Path, results: Path, console: Console) -> bool:
-    """Train, score and write the result.
+    """Train, score and write the result; repeated after a stop, it resumes.
 
     Args:
         task: what to do.
         runs: folder of the trainings.
         results: folder of the JSON files.
-        console: for what is said on the way.
+        console: where progress is printed.
 
     Returns:
-        whether it is done; False after a signal to stop, when all is saved.
+        whether the task is done; False after a signal to stop, when everything is saved.
 
     Raises:
-        TrivdError: training or evaluation cannot be done.
+        TrivdError: training or evaluation is impossible.
     """
     if task.is_done(results):
         return True
@@ -145,23 +136,20 @@ def run_task(task: Task, runs: Path, results: Path, console: Console) -> bool:
 
 
 def _evaluate(task: Task, run: Run, predictor: Predictor, changes: Mapping[str, Any], console: Console) -> Evaluation:
-    """Scores of the last model; what was computed for another grid is taken over."""
-    settings: EvaluationConfig = override(task.config, {"evaluation": dict(changes)}, "grid").evaluation
-    report = run.folder / f"evaluation-{_key(asdict(settings))}.json"
+    """Scores of the last model; an evaluation that another grid has computed already is reused."""
+    config = override(task.config, {"evaluation": dict(changes)}, "grid")
+    report = run.folder / f"evaluation-{_key(asdict(config.evaluation))}.json"
     if report.is_file():
         return read_evaluation(report)
     say(console, f"Scoring {run.last}.")
     return evaluate_model(
-        predictor.generator,
-        predictor.history,
-        predictor.dtype,
+        TrainedModel(predictor.generator, predictor.history, predictor.dtype),
+        config,
         task.data,
-        Path(task.data).name,
-        task.config,
-        "validation",
-        settings,
-        choose_device(task.config.training.device, "training.device"),
-        report,
+        name=Path(task.data).name,
+        split="validation",
+        device=choose_device(config.training.device, "training.device"),
+        report=report,
     )
 
 

@@ -154,14 +154,14 @@ PRESETS: dict[str, Preset] = {
         replace(
             VIDEOS64,
             # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.
-            # Started as copies, fewer of their 25 taps are lost to others early (docs/results.md).
+            # Started as copies, fewer of their 25 taps are lost to others early (docs/results/bundled-model.md).
             model=replace(VIDEOS64.model, warp_size=5, warp_start="copy"),
             # As quickstart's, with one update of the discriminators, since they win anyway, and a longer average.
             training=replace(
                 VIDEOS64.training,
                 steps=12_000,
                 discriminator_updates=1,
-                precision="bfloat16",  # in float32 it learns slower (docs/results.md); why is not known
+                precision="bfloat16",  # in float32 it learns slower (docs/results/bundled-model.md)
                 generator_lr=1.5e-3,
                 reconstruction=1000.0,
                 reconstruction_half_life=4_000,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from research.document import fill_documents
 from research.grids import GRIDS, Cell, Grid
-from research.results import (
-    MOTION,
-    STUDENT,
-    mean_curves,
-    orderings,
-    pooled_deviation,
-    read_results,
-    rows,
-)
+from research.plots import picture
+from research.records import collect, find_run, read_runs
+from research.results import MOTION, STUDENT, mean_curves, orderings, pooled_deviation, rows
+from research.tables import fill_pages
 from trivd.evaluation.outcome import Spread
 from trivd.pictures.markdown import BEGIN, END
 from trivd.runtime.errors import TrivdError
 
+ROOT = Path(__file__).parents[2]
+PAGES, RESULTS = ROOT / "docs" / "results", ROOT / "benchmarks" / "results" / "replication"
 DISTANCE = "FVD (moving-digits)"
 VALUES = st.lists(st.floats(0, 1e3), min_size=2, max_size=9)
 
@@ -34,8 +31,8 @@ def grid_of(**papers: float | None) -> Grid:
     return Grid("a test", "quickstart", tuple(Cell(label, {}, paper) for label, paper in papers.items()), seeds=3)
 
 
-def evaluation(distance: float, error: float | None = None) -> dict[str, Any]:
-    """Of one run, as its JSON file holds it."""
+def evaluation(distance: float, error: float | None = None, samples: int = 2) -> dict[str, Any]:
+    """The evaluation of one run, as its JSON file holds it."""
     figure = {
         "name": DISTANCE,
         "better": "lower",
@@ -47,6 +44,7 @@ def evaluation(distance: float, error: float | None = None) -> dict[str, Any]:
     protocol = dict.fromkeys(
         ("clips", "best_of_clips", "resolution", "stride", "conditioning_frames", "predicted_frames", "samples"), 2
     ) | {"compared_frames": 4, "runs": 1, "truncation": None, "seed": 0, "inception_splits": 1}
+    protocol["samples"] = samples
     protocol |= dict.fromkeys(("data", "split", "standing_statistics", "features", "subject"), "x")
     motion = None
     if error is not None:
@@ -146,48 +144,145 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_document_gets_tables_orderings_and_plots(results: Path, tmp_path: Path) -> None:
+def place_for(*names: str) -> str:
+    return "".join(f"{BEGIN.format(name)}\n{END.format(name)}\n" for name in names) + "after\n"
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
     document = tmp_path / "docs" / "results.md"
     document.parent.mkdir()
-    names = ("replication units", "replication stability")
-    document.write_text("".join(f"{BEGIN.format(name)}\n{END.format(name)}\n" for name in names) + "after\n")
-    (results / "units" / "tsru_p-seed0.png").touch()
-    written = fill_documents(results, document)
-    text = document.read_text()
+    document.write_text(place_for("replication units", "replication stability"))
+    return document
+
+
+def test_the_document_gets_tables_orderings_and_a_picture(results: Path, page: Path) -> None:
+    written = fill_pages(results, page)
+    text = page.read_text()
     assert f"| tsru_p | 3 | 43.7 | 1.25 ± {np.std([1, 1.25, 1.5], ddof=1):.2f} |" in text
     assert "| copy the last frame |  |  | 4.50 | 0.75 |" in text
-    assert "Of 1 orderings of the paper, by FVD (moving-digits): 1 holds, 0 reversed, 0 not resolved." in text
+    said = "By FVD (moving-digits), 1 of the paper's 1 orderings hold, 0 are reversed, and 0 are not resolved."
+    assert said in " ".join(text.split())
+    assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("|"))
     assert f"| tsru_p better than conv_gru | 5.7 | +2.00 ± {2.776 * 0.25 * math.sqrt(2 / 3):.2f}: holds |" in text
     assert "6 trainings on moving-digits, 3.0 hours in all, each on 2 threads of Abacus 7" in text
     assert "Of 6 trainings, 0 were flagged" in text
-    assert "tsru_p:\n\n![tsru_p](../results/units/tsru_p-seed0.png)" in text
-    assert "![conv_gru]" not in text
+    assert f"![{GRIDS['units'].about}](../results/units.svg)" in text
     assert text.endswith("after\n")
-    assert [path.name for path in written] == ["results.md", "figures.svg"]
+    assert written == [page, results / "units.svg"]
     before = [path.read_bytes() for path in written]
-    fill_documents(results, document)
+    fill_pages(results, page)
     assert [path.read_bytes() for path in written] == before
     other = results / "units" / "tsru_p-seed0.json"
     values = json.loads(other.read_text())
     values["hardware"] |= {"cpu": "Abacus 8", "threads": 1}
     other.write_text(json.dumps(values))
-    fill_documents(results, document)
-    assert "each on 2 threads of Abacus 7 (5) or 1 thread of Abacus 8 (1), torch" in document.read_text()
+    fill_pages(results, page)
+    text = " ".join(page.read_text().split())
+    assert "each on 2 threads of Abacus 7 (5) or 1 thread of Abacus 8 (1), torch" in text
 
 
-def test_a_document_without_a_place_is_left_alone(results: Path, tmp_path: Path) -> None:
-    document = tmp_path / "page.md"
-    document.write_text("nothing\n")
-    with pytest.raises(TrivdError, match="has no place for replication units"):
-        fill_documents(results, document)
-    assert document.read_text() == "nothing\n"
+def test_each_page_of_a_folder_gets_its_own_tables(results: Path, page: Path) -> None:
+    """Two pages hold what one page did; links are relative to each."""
+    fill_pages(results, page)
+    whole = page.read_text()
+    folder = page.parent / "pages"
+    units, stability = folder / "grids" / "units.md", folder / "stability.md"
+    units.parent.mkdir(parents=True)
+    units.write_text(place_for("replication units"))
+    stability.write_text(place_for("replication stability"))
+    (folder / "index.md").write_text("no tables\n")
+    assert fill_pages(results, folder) == [units, stability, results / "units.svg"]
+    assert "](../../../results/units.svg)" in units.read_text()
+    parts = units.read_text().replace("../../../results", "../results"), stability.read_text()
+    assert "".join(part.removesuffix("after\n") for part in parts) == whole.removesuffix("after\n")
+    assert (folder / "index.md").read_text() == "no tables\n"
+
+
+def test_collected_runs_give_the_same_bytes(results: Path, page: Path) -> None:
+    """One file in place of all; a run that has a file of its own again counts before it."""
+    (results / "units" / "pace.json").write_text(
+        json.dumps({"cells": {unit: {"seconds": 0.5, "peak_bytes": 2**30} for unit in ("conv_gru", "tsru_p")}})
+    )
+    files = fill_pages(results, page)
+    before = [path.read_bytes() for path in files]
+    assert "| 500 | 1.00 |" in page.read_text()
+    collected = collect(results, "units", GRIDS["units"])
+    assert collected == results / "units.json"
+    text = collected.read_text()
+    alone = json.loads((results / "units" / "tsru_p-seed1.json").read_text())
+    for file in list((results / "units").iterdir()):
+        file.unlink()
+    fill_pages(results, page)
+    assert [path.read_bytes() for path in files] == before
+    assert find_run(results, "units", "tsru_p", 1) == (collected, alone)
+    assert find_run(results, "units", "tsru_p", 3) is None
+    collect(results, "units", GRIDS["units"])
+    assert collected.read_text() == text
+    (results / "units" / "tsru_p-seed1.json").write_text(json.dumps(alone | {"steps": 77}))
+    assert [run["steps"] for run in read_runs(results, "units", GRIDS["units"]) if run["seed"] == 1] == [1234, 77]
+    assert collect(results, "head", GRIDS["head"]) is None
+
+
+def test_a_picture_shows_cells_or_frames() -> None:
+    """Many samples are shown by predicted frame: for several cells the best of ten, for one all that was counted."""
+    chosen = grid_of(a=None, b=None)
+    found = [result(cell, 0, 2.0) for cell in ("a", "b")]
+    assert [axis.get_title() for axis in picture(rows(chosen, found)).axes] == [DISTANCE]
+    series = {"copy the last frame": [1.0, 2.0], "one sample": [3.0, 4.0], "best of 10": [5.0, 6.0]}
+    for values in found:
+        values["evaluations"][""] = evaluation(2.0, samples=100) | {"curves": {"psnr": series, "ssim": series}}
+    both, single = (picture(rows(chosen, some)) for some in (found, found[:1]))
+    for figure, names in ((both, ["copy the last frame", "a, best of 10", "b, best of 10"]), (single, list(series))):
+        assert [[line.get_label() for line in axis.lines] for axis in figure.axes] == [names, names]
+    assert list(both.axes[0].lines[1].get_ydata()) == [5.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("nothing\n",), r"page.* has no place for replication units"),
+        ((place_for("replication units"), place_for("replication units")), r"stands in .*0\.md and .*1\.md"),
+        ((place_for("replication units"),), r"has no place for replication stability"),
+        ((), "has no Markdown page"),
+    ],
+)
+def test_pages_without_one_place_for_each_grid_are_left_alone(
+    results: Path, tmp_path: Path, texts: tuple[str, ...], message: str
+) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"{number}.md").write_text(text)
+    with pytest.raises(TrivdError, match=message):
+        fill_pages(results, folder)
+    assert tuple(path.read_text() for path in sorted(folder.iterdir())) == texts
+    assert not (results / "units.svg").exists()
 
 
 def test_damaged_results_are_named(results: Path) -> None:
     (results / "units" / "tsru_c-seed0.json").write_text('{"config": ')
     with pytest.raises(TrivdError, match=r"tsru_c-seed0\.json is not the result of a run"):
-        read_results(results, "units", GRIDS["units"])
+        read_runs(results, "units", GRIDS["units"])
+    (results / "head.json").write_text('{"runs": [{}], "pace": null}')
+    with pytest.raises(TrivdError, match=r"head\.json does not hold the runs of a grid"):
+        read_runs(results, "head", GRIDS["head"])
     old = result("tsru_c", 0, 1.0)
     del old["evaluations"][""]["protocol"]["seed"]
     with pytest.raises(TrivdError, match="tsru_c with seed 0 is not of this version"):
         rows(GRIDS["units"], [old])
+
+
+@pytest.mark.parametrize("name", [*GRIDS, "stability"])
+def test_the_documentation_has_a_place_for_every_grid(name: str) -> None:
+    (page,) = (path for path in PAGES.rglob("*.md") if f"{BEGIN.format(f'replication {name}')}\n" in path.read_text())
+    assert page.read_text().count(END.format(f"replication {name}")) == 1
+
+
+def test_the_documentation_is_what_the_kept_results_give(tmp_path: Path) -> None:
+    """Byte for byte, for the tables; pictures depend on fonts and on matplotlib's version."""
+    shutil.copytree(PAGES, tmp_path / "docs" / "results")
+    shutil.copytree(RESULTS, tmp_path / RESULTS.relative_to(ROOT))
+    fill_pages(tmp_path / RESULTS.relative_to(ROOT), tmp_path / "docs" / "results")
+    for path in PAGES.rglob("*.md"):
+        assert (tmp_path / "docs" / "results" / path.relative_to(PAGES)).read_text() == path.read_text()

@@ -1,4 +1,4 @@
-"""Runs of a tiny grid: done once, gone on with after a stop, in this process and in others."""
+"""Runs of a tiny grid: done once, resumed after a stop, in this process and in others."""
 
 import io
 import json
@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from research import jobs
 from research.grids import GRIDS, Cell, Grid
 from research.pace import Pace, paces, steps_of
-from research.runs import Task, read_result, run_task
+from research.records import collect, read_run
+from research.runs import Task, run_task
 from trivd.commands.main import main
 from trivd.config import Config, to_dict
 from trivd.data.clips import MOVING_DIGITS
@@ -67,7 +68,7 @@ def quiet() -> Console:
 def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Grid, tmp_path: Path) -> None:
     task = task_of(tiny)
     assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())
-    values = read_result(task.result(tmp_path / "results"))
+    values = read_run(task.result(tmp_path / "results"))
     assert values["config"] == to_dict(task.config)
     assert (values["cell"], values["seed"], values["steps"], values["data"]) == ("tsru_p", 0, 4, MOVING_DIGITS)
     assert values["seconds"] > 0
@@ -88,6 +89,9 @@ def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Grid, tmp_path
     assert (task.run(tmp_path / "runs").last / "model.safetensors").stat().st_mtime_ns == trained
     again = json.loads(task.result(tmp_path / "results").read_text())
     assert again["evaluations"] == json.loads(kept)["evaluations"]
+    collect(tmp_path / "results", NAME, tiny)
+    task.result(tmp_path / "results").unlink()
+    assert task.is_done(tmp_path / "results")  # the collection holds it
 
 
 def test_a_result_of_other_settings_is_never_replaced(tiny: Grid, tmp_path: Path) -> None:
@@ -133,11 +137,11 @@ def test_several_at_a_time_and_one_after_the_other_are_the_same(
         task = Task(NAME, tiny, cell, 0, None, MOVING_DIGITS)
         weights = [load_file(task.run(f / "runs").last / "model.safetensors") for f in (at_once, alone)]
         assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
-        assert read_result(task.result(at_once / "results"))["steps"] == 4
+        assert read_run(task.result(at_once / "results"))["steps"] == 4
     assert len(list((at_once / "runs" / "logs").glob("tiny-*.log"))) == 2
 
 
-def test_a_stop_reaches_the_processes_and_the_command_goes_on(
+def test_a_stop_reaches_the_processes_which_save_all(
     tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PRESETS, NAME, Preset("a test", _longer(PRESETS[NAME].config)))
@@ -161,7 +165,7 @@ def test_a_stop_reaches_the_processes_and_the_command_goes_on(
     assert "Stopped; all is saved." in said
     assert not task.result(results).exists()
     checkpoints = list(Run(task.run(runs).folder).checkpoints.glob("step-*"))
-    assert checkpoints  # gone on with by the same command: tests of resuming hold for it
+    assert checkpoints  # the tests of resuming cover what the repeated command does
 
 
 def _longer(config: Config) -> Config:
@@ -175,7 +179,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(
     runs, results = tmp_path / "runs", tmp_path / "results"
     task = Task(NAME, tiny, tiny.cells[0], 0, None, MOVING_DIGITS)
     task.run(runs).folder.mkdir(parents=True)
-    (task.run(runs).folder / "somebody's").touch()
+    (task.run(runs).folder / "another file").touch()
     tasks = [Task(NAME, tiny, cell, 0, None, MOVING_DIGITS) for cell in tiny.cells]
     write_pace(results)
     with pytest.raises(TrivdError, match=r"Some runs have failed: conv_gru with seed 0 .*tiny-conv_gru-seed0\.log"):
@@ -185,20 +189,21 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(
 
 
 def test_paces_are_measured_once_and_set_equal_times(tiny: Grid, tmp_path: Path) -> None:
-    file = tmp_path / "pace.json"
-    found = paces(tiny, file, quiet())
+    file = tmp_path / NAME / "pace.json"
+    found = paces(tiny, NAME, tmp_path, quiet())
     assert set(found) == {"conv_gru", "tsru_p"}
     assert all(pace.seconds > 0 and pace.peak_bytes for pace in found.values())
     before = file.read_bytes()
-    assert paces(tiny, file, quiet()) == found
+    assert paces(tiny, NAME, tmp_path, quiet()) == found
     assert file.read_bytes() == before
     assert steps_of(tiny, Pace(0.5, None)) is None
     timed = Grid("a test", NAME, tiny.cells, seeds=1, seconds=600)
     assert steps_of(timed, Pace(0.7, None)) == 857
     assert steps_of(timed, Pace(900.0, None)) == 1
-    file.write_text("[]")
-    with pytest.raises(TrivdError, match="does not hold the pace of runs"):
-        paces(tiny, file, quiet())
+    for damage in ("[]", "{"):
+        file.write_text(damage)
+        with pytest.raises(TrivdError, match="does not hold the pace of runs"):
+            paces(tiny, NAME, tmp_path, quiet())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float
 
-WEIGHTS = "digits_network.safetensors"  # written by benchmarks/train_digits_network.py
+WEIGHTS = "digits_network.safetensors"  # written by benchmarks/scripts/train_digits_network.py
 SIDE = 64  # pixels of the frames that the network sees
 SMALLEST, LARGEST = 32, 256  # pixels of the frames that are resized to that
 SHORTEST = 5  # frames
