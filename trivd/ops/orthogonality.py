@@ -58,7 +58,8 @@ class _OffDiagonal(torch.autograd.Function):
         for weight, matrix, gram, norm in zip(ctx.saved_tensors, *ctx.products, strict=True):
             result = gram @ matrix if norm is None else torch.addcmul(matrix @ gram, norm, matrix, value=-1)
             results.append(result.to(weight.dtype).view(weight.movedim(1, -1).shape).movedim(-1, 1))
-        return None, *torch._foreach_mul(results, 4 * gradient)
+        scale = 4 * gradient
+        return None, *(scale * result for result in results)
 
 
 def _squares(x: Tensor, dtype: torch.dtype) -> Tensor:
