@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     complete, said = run_to(copied, tiny_config())
     assert complete
     assert f"{newest} is damaged and was passed over: " in said
-    assert f"Going on with {copied} from step 2." in said
+    assert f"Resuming {copied} from step 2." in said
     assert_same_run(copied, trained_run, 4)
     assert "is complete" in run_to(copied, tiny_config())[1]  # a sound checkpoint stands in its place
 

@@ -43,7 +43,7 @@ def go_on(folder: Path, tiny_config: MakeConfig, data: str, steps: int = 3) -> s
     """What is said by a run that goes on to so many steps."""
     complete, said = run_to(folder, tiny_config(training={"steps": steps}), data)
     assert complete
-    assert f"Going on with {folder} from step {steps - 1}." in said
+    assert f"Resuming {folder} from step {steps - 1}." in said
     return said
 
 
@@ -73,7 +73,7 @@ def test_data_that_were_moved_can_be_named(
     """Alone, and together with the run's folder."""
     (tmp_path / "v").rename(tmp_path / "w")
     said = go_on(begun, tiny_config, "w")
-    assert f"The run's data were in {tmp_path / 'v'}; they are found again in {tmp_path / 'w'}." in said
+    assert f"The run's data was in {tmp_path / 'v'}; it is found again in {tmp_path / 'w'}." in said
     assert "found again" not in go_on(begun, tiny_config, "w", 4)
     (tmp_path / "elsewhere").mkdir()
     for name in ("w", "run"):
@@ -148,7 +148,7 @@ def test_data_that_changed_in_their_place_are_said_once(
 ) -> None:
     """A run goes on without a video that is gone, now as while it trains."""
     change(tmp_path / "v")
-    assert f"have changed since this run was started or last went on: {why}. It goes on" in go_on(
+    assert f"have changed since this run was started or last resumed: {why}. It resumes" in go_on(
         begun, tiny_config, "v"
     )
     assert "have changed since" not in go_on(begun, tiny_config, "v", 4)

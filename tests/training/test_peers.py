@@ -116,7 +116,7 @@ def test_torchrun_restarts_a_killed_process_from_the_last_checkpoint(tmp_path: P
         wait_until(lambda: (run.checkpoints / "step-00000002").exists(), "two steps")
         os.kill(workers(process.pid)[1], signal.SIGKILL)
         assert process.wait(3 * SLACK) == 0, said.read_text()
-    assert re.search(r"Going on with .* from step [2-5]\.", said.read_text())
+    assert re.search(r"Resuming .* from step [2-5]\.", said.read_text())
     assert "Done: 6 steps" in said.read_text()
     assert [row["step"] for row in run.log_rows() if "loss/reconstruction" in row] == [1, 2, 3, 4, 5, 6]
 
@@ -195,5 +195,5 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(tmp_path: Path) -> None:
             end(second)
             assert first.wait(3 * SLACK) == 0, said.read_text()
     assert "Global batch: 4 clips = 2 x 2 processes x 1 passes." in said.read_text()
-    assert re.search(r"Going on with .* from step \d+\.", said.read_text())
+    assert re.search(r"Resuming .* from step \d+\.", said.read_text())
     assert json.loads((run.checkpoints / "step-00000030" / "progress.json").read_text())["samples"] == 30 * 4 * 2

@@ -14,9 +14,10 @@ from run_checks import MakeConfig, assert_same_run, run_to
 
 from trivd.data.clips import Clip, DigitClips
 from trivd.data.loader import Batch
+from trivd.evaluation.readable import MOST_NAMED
 from trivd.runtime.errors import TrivdError
 from trivd.training.checkpoint import list_checkpoints
-from trivd.training.faults import NAMED, UnreadableClips
+from trivd.training.faults import UnreadableClips
 from trivd.training.run import Run
 from trivd.training.step import Trainer
 
@@ -118,9 +119,9 @@ def count_in_one_of_two(rank: int, folder: Path) -> None:
         assert clips.total() == 7 + 2 + 3
         assert clips.new() == ["own 0", "shared", "own 1", "again"]
         clips.update([batch(["shared"])])
-        clips.note([f"{rank} {i}" for i in range(2 * NAMED)])
+        clips.note([f"{rank} {i}" for i in range(2 * MOST_NAMED)])
         assert clips.total() == 7 + 2 + 3 + 2
-        assert clips.new() == [f"0 {i}" for i in range(NAMED - 4)]
+        assert clips.new() == [f"0 {i}" for i in range(MOST_NAMED - 4)]
     finally:
         torch.distributed.destroy_process_group()
 

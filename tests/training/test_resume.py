@@ -83,11 +83,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     before = stop_after(first)
     complete, said = run_to(tmp_path / "parts", config)
     assert not complete
-    assert f"Stopped at step {first}; all is saved. Repeat the command to go on." in said
+    assert f"Stopped at step {first}; all is saved. Repeat the command to resume." in said
     after = stop_after(None)
     complete, said = run_to(tmp_path / "parts", config)
     assert complete
-    assert f"Going on with {tmp_path / 'parts'} from step {first}." in said
+    assert f"Resuming {tmp_path / 'parts'} from step {first}." in said
     assert next(step for step, _ in after) == first
     assert before + after == whole  # the same clips in the same order
     assert_same_run(tmp_path / "parts", tmp_path / "whole", 4)
@@ -166,13 +166,13 @@ def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Pa
         os.killpg(process.pid, number)
         out, err = process.communicate(timeout=600)
         assert process.returncode == 3, err
-        assert f"Stopped at step {steps_made()}; all is saved. Repeat the command to go on." in out
+        assert f"Stopped at step {steps_made()}; all is saved. Repeat the command to resume." in out
         assert steps_made() < 30
         assert "Traceback" not in err
     process = start()
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert "Going on with" in out
+    assert "Resuming " in out
     with pytest.raises(SystemExit) as ended:
         main([*command, "--out", str(tmp_path / "whole")])
     assert ended.value.code == 0

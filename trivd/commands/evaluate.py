@@ -43,9 +43,9 @@ class Evaluate:
     model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
     """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
     source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
-    """Data set whose held-out split counts; the one the model was trained on if not given."""
+    """Data set whose held-out split counts; if not given, the one the model was trained on."""
     protocol: ProtocolName | None = None
-    """Of the paper: sets the split, the clips and what else the figures depend on. Options given here win."""
+    """A protocol of the paper, which sets the split, the clips and what else the figures depend on. Options win."""
     predictions: Path | None = None
     """Instead of MODEL: a folder with a video, or a folder of videos (samples), for each name in --truth."""
     truth: Path | None = None
@@ -53,7 +53,7 @@ class Evaluate:
     conditioning_frames: int | None = None
     """With --predictions: how many of the true frames were given."""
     clips: int | None = None
-    """Held-out clips with one future each; as in the model's training if not given, as for all that follow."""
+    """Held-out clips with one future each. This and the following are as in the model's training if not given."""
     best_of_clips: int | None = None
     """Held-out clips with several futures each."""
     samples: int | None = None
@@ -66,7 +66,7 @@ class Evaluate:
     features: Literal["auto", "i3d", "moving-digits", "none"] | None = None
     """Network of the Fréchet distance and inception score."""
     i3d_weights: str | None = None
-    """File; what `trivd weights import` left if not given."""
+    """A file of weights; if not given, the one that `trivd weights import` wrote."""
     count_conditioning: bool | None = None
     """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
     inception_splits: int | None = None
@@ -172,15 +172,15 @@ class Evaluate:
 
 
 def _beside(out: Path) -> tuple[Path, Path]:
-    """The plot and the tables of a report."""
-    # Not with_suffix: truncation-0.8 and truncation-0 are two reports, and scores.md is no name for both.
+    """The files of a report's plot and tables."""
+    # Not with_suffix, which would cut truncation-0.8 down to truncation-0.
     picture, tables = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".png", ".md"))
     return picture, tables
 
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
-    """A bar for each part of an evaluation; a line for each tenth of it where there is no terminal."""
+    """Progress as a bar for each part of an evaluation; without a terminal, as a line for each tenth of it."""
     with ProgressBar(console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
         tenths: dict[str, int] = {}

@@ -24,7 +24,7 @@ from trivd.runtime.hardware import set_up_program
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit; bad input prints one sentence and exits with status 2."""
+    """Run one command and exit; bad input prints one sentence and exits with `BAD_INPUT`."""
     set_up_program()
     for stream in (sys.stdout, sys.stderr):
         take_any_text(stream)

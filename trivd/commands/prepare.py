@@ -8,13 +8,7 @@ import tyro
 from rich.console import Console
 
 from trivd.commands.status import DONE, STOPPED
-from trivd.config import (
-    DEFAULT_LIMITS,
-    DataConfig,
-    Layout,
-    ModelConfig,
-    VideoLimits,
-)
+from trivd.config import DEFAULT_LIMITS, DataConfig, Layout, ModelConfig, VideoLimits
 from trivd.data.store.prepare import write_store
 from trivd.runtime.console import say
 from trivd.runtime.files import check_output_folder
@@ -24,7 +18,7 @@ from trivd.training.stops import interrupted_by_signals
 
 @dataclass(frozen=True)
 class Prepare:
-    """Decode videos once into a store of pixels, for faster training; the same command goes on after a stop.
+    """Decode videos once into a store of pixels, for faster training; repeat the command to resume after a stop.
 
     Under torchrun all machines work on it; DST must lie on a file system that they share.
     """
@@ -57,7 +51,7 @@ class Prepare:
         with lasting_output(console):
             try:
                 with interrupted_by_signals():
-                    report = write_store(
+                    scanned = write_store(
                         self.source,
                         self.destination,
                         resolution=self.resolution,
@@ -67,8 +61,8 @@ class Prepare:
                         progress=console,
                     )
             except KeyboardInterrupt:
-                say(console, "Stopped; finished shards are kept. Repeat the command to go on.")
+                say(console, "Stopped; finished shards are kept. Repeat the command to resume.")
                 return STOPPED
-            for line in report.lines() if report else []:  # under torchrun one process reports
+            for line in scanned.lines() if scanned else []:  # under torchrun one process reports
                 say(console, line)
         return DONE

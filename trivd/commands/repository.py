@@ -1,4 +1,4 @@
-"""The commands whose code lies in trivd's repository beside the package and not in the installed one."""
+"""The commands whose code is in trivd's repository but not in the installed package."""
 
 import importlib
 import sys
@@ -26,10 +26,10 @@ LISTED = {"benchmark": ("benchmarks", Benchmark), "replicate": ("research", Repl
 
 
 def repository_command(name: str, arguments: Sequence[str]) -> Any:
-    """The class of the command `name`; its mere description unless the arguments begin with it.
+    """The class of the command `name`, or only its description unless the arguments begin with it.
 
     Raises:
-        TrivdError: they do, and its code is absent.
+        TrivdError: they do, and its code is missing.
     """
     package, description = LISTED[name]
     if list(arguments[:1]) != [name]:

@@ -8,14 +8,7 @@ import tyro
 from rich.console import Console
 
 from trivd.commands.status import DONE, STOPPED
-from trivd.config import (
-    Config,
-    DataConfig,
-    DiscriminatorConfig,
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from trivd.config import Config, DataConfig, DiscriminatorConfig, EvaluationConfig, ModelConfig, TrainingConfig
 from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import ANOTHER_OUT, is_utf8
@@ -26,7 +19,7 @@ from trivd.training.run import Run
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model on moving-digits, a folder of videos, or a store; the same command goes on after a stop."""
+    """Train a model on moving-digits, a folder of videos, or a store; repeat the command to resume after a stop."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """moving-digits, a folder of videos (sub-folders are classes), one video, or a store made by `trivd prepare`."""

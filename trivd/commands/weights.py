@@ -1,4 +1,4 @@
-"""The command `trivd weights`: I3D's weights, which FVD needs and which are not shipped with trivd."""
+"""`trivd weights`: I3D's weights, which FVD needs and which are not shipped with trivd."""
 
 import tempfile
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from trivd.runtime.files import library_folder
 
 @dataclass(frozen=True)
 class ImportWeights:
-    """Convert a file of I3D weights, of whatever kind and name, and say by its content what it is."""
+    """Convert a file of I3D weights of any format, and identify it by its content."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """A TensorFlow checkpoint, a TF-Hub module (folder or .tar.gz), a PyTorch or TorchScript file, or safetensors."""
@@ -27,13 +27,13 @@ class ImportWeights:
     """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
 
     def run(self, console: Console) -> int:
-        _report(import_weights(self.file, self.out), console)
+        _say_imported(import_weights(self.file, self.out), console)
         return DONE
 
 
 @dataclass(frozen=True)
 class ShowWeights:
-    """Say which I3D weights are installed, where, and what they are."""
+    """Show which I3D weights are installed, and where."""
 
     def run(self, console: Console) -> int:
         path = find_i3d(None)
@@ -54,7 +54,7 @@ class DownloadWeights:
     url: str = HUB_URL
     """https:// or file:// address, or a path."""
     allow_unknown: bool = False
-    """Take other weights than the reference's too."""
+    """Accept weights other than the reference's too."""
     out: Path | None = None
     """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
 
@@ -74,7 +74,7 @@ class DownloadWeights:
                 imported = import_weights(path, self.out, reference_only=not self.allow_unknown)
             except TrivdError as error:
                 raise TrivdError(f"What {self.url} gave cannot be used: {error}") from error
-        _report(imported, console)
+        _say_imported(imported, console)
         return DONE
 
 
@@ -92,7 +92,7 @@ class Weights:
         return self.command.run(console)
 
 
-def _report(imported: Imported, console: Console) -> None:
+def _say_imported(imported: Imported, console: Console) -> None:
     found = imported.identification
     for line in (
         f"Identity: {found}",

@@ -1,4 +1,4 @@
-"""From the columns of an evaluation to its figures and curves."""
+"""Figures and curves of an evaluation, computed from its columns."""
 
 from collections.abc import Sequence
 
@@ -91,7 +91,7 @@ def curves(
 
 
 def sample_size_warnings(figures: Sequence[Figure], network: FeatureNetwork | None, clips: int) -> list[str]:
-    """What to say of a Fréchet distance of few clips."""
+    """The warning about the Fréchet distance of few clips, if there are few."""
     if network is None:
         return []
     bias = next(figure.truth for figure in figures if figure.name == network.distance)
@@ -101,7 +101,7 @@ def sample_size_warnings(figures: Sequence[Figure], network: FeatureNetwork | No
 
 
 def _series(score: str, samples: int) -> dict[str, str]:
-    """Name of each series -> its column."""
+    """The name of each series, and its column."""
     names = {COPY: f"{score}/copy", ONE: f"{score}/single"}
     if samples > 1:
         names[f"mean of {samples} samples"] = f"{score}/mean"
@@ -113,6 +113,6 @@ def _mean(column: Tensor) -> float:
 
 
 def _frame_means(columns: Sequence[Tensor]) -> list[float]:
-    """Of (B, T) columns of each run: one value per frame."""
+    """One value per frame, from the columns (B, T) of all runs."""
     means: list[float] = torch.stack([column.double().mean(dim=0) for column in columns]).mean(dim=0).tolist()
     return means

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: figures, and the protocol they depend on, as one JSON file."""
+"""Results of an evaluation: its figures and the protocol they depend on, and the JSON report that holds them."""
 
 import json
 import statistics
@@ -15,21 +15,21 @@ from trivd.runtime.files import ANOTHER_OUT, check_output_file, read_json, write
 
 REPORT_FILE = "report.json"  # in the folder of a model or of predictions
 LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
-MOST_DIGITS = 10  # behind the point
-LINE = "protocol_line"  # the protocol in words, among the values of a report
+MOST_DIGITS = 10  # after the decimal point
+LINE = "protocol_line"  # key of the protocol in words
 ESCAPED = "backslashreplace"  # writes names of files that are not text as JSON escapes them: \udcff
 
 HEADING = "# Evaluation on "  # begins the tables in Markdown
 
 # Scores by frame.
-TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits behind the point
+TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits after the point
 APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
 CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the figures depend on; printed with them."""
+    """Everything the figures depend on; printed with them."""
 
     data: str
     split: str
@@ -75,7 +75,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the runs of an evaluation."""
+    """Mean and standard deviation over the runs of an evaluation."""
 
     mean: float
     std: float | None  # unbiased standard deviation; None for a single run
@@ -87,20 +87,20 @@ class Spread:
         return cls(statistics.fmean(runs), statistics.stdev(runs) if len(runs) > 1 else None, list(runs))
 
     def text(self, digits: int) -> str:
-        """ "12.3 ± 0.4", or without the deviation for one run."""
+        """Such as "12.3 ± 0.4"; without the deviation for one run."""
         return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number, for the model and for what it is compared with."""
+    """One measure, of the model and of its baselines."""
 
     name: str
     better: str  # "lower", "higher", "like the truth", or "" where neither is
-    digits: int  # worth printing behind the point
+    digits: int  # worth printing after the point
     model: Spread
-    copy: float | None  # of copying the last given frame
-    truth: float | None  # of the true clips: what a perfect model would reach
+    copy: float | None  # copying the last given frame
+    truth: float | None  # the true clips, which a perfect model would match
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Evaluation:
 
     @property
     def titled_curves(self) -> dict[str, dict[str, list[float]]]:
-        """The curves by their title with its unit, as plots and tables name them."""
+        """The curves by title with unit, as plots and tables name them."""
         return {CURVE_TITLES[score][0]: series for score, series in self.curves.items()}
 
     def figure(self, name: str) -> Figure:
@@ -130,20 +130,20 @@ class Evaluation:
         raise KeyError(name)
 
     def save(self, path: Path) -> None:
-        """Write as JSON, the protocol in words among it."""
+        """Write the report, with the protocol in words too."""
         values = asdict(self) | {LINE: str(self.protocol)}
         write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False).encode(errors=ESCAPED))
 
 
 def check_report(path: Path, beside: Sequence[Path] = ()) -> None:
-    """Refuse a report that could not be written, or would take the place of something else.
+    """Refuse a report that could not be written, or would overwrite something else.
 
     Args:
         path: of the JSON file; an earlier report may be replaced.
         beside: files that are written with it.
 
     Raises:
-        TrivdError: a file cannot be written, or is there and does not belong to a report.
+        TrivdError: a file cannot be written, or exists and does not belong to a report.
     """
     for file in (path, *beside):
         check_output_file(file)
@@ -168,10 +168,10 @@ def _is_report(path: Path) -> bool:
 
 
 def _check(evaluation: Evaluation) -> None:
-    """What tables and plots rely on.
+    """Check what tables and plots rely on.
 
     Raises:
-        ValueError: it is not so.
+        ValueError: something does not hold.
     """
     if unknown := set(evaluation.curves) - set(CURVE_TITLES):
         raise ValueError(f"there is no score {min(unknown)}")
@@ -186,7 +186,7 @@ def read_evaluation(path: Path) -> Evaluation:
     """The inverse of `Evaluation.save`.
 
     Raises:
-        TrivdError: the file is no report of this version.
+        TrivdError: the file is not a report of this version.
     """
     try:
         values: dict[str, Any] = read_json(path, LARGEST_REPORT)

@@ -1,4 +1,4 @@
-"""Finished batches of an evaluation, kept on disk until its report is written, so that a stopped one goes on."""
+"""Finished batches of an evaluation, kept on disk until its report is written, so that it can resume."""
 
 import shutil
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ class PartialResults:
 
     Args:
         report: the file that the evaluation will write.
-        identity: all that the figures depend on, as JSON values; another one has another folder, and so has a copy of
-            the report's folder.
+        identity: everything the figures depend on, as JSON values. Each identity has a folder of its own, and so has a
+            copy of the report's folder.
     """
 
     def __init__(self, report: Path, identity: dict[str, Any]) -> None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        # Its inode: batches that came with somebody's model are not taken for ours.
+        # With the inode, batches that were copied along with a model are not mistaken for ours.
         key = json_digest(identity | {"inode": report.parent.stat().st_ino})[:KEY_LENGTH]
         self.folder = report.with_name(f".{report.name}.{key}.partial")
 
     def read(self, name: str, numbers: Sequence[int]) -> Columns | None:
-        """The columns of some clips; None if they are not there, or were cut off by a full disk."""
+        """The columns of some clips; None if they are missing, or were cut off by a full disk."""
         try:
             return load(self._path(name, numbers).read_bytes())
         except (OSError, SafetensorError):
             return None
 
     def kept(self, name: str, part: Part) -> Part:
-        """`part`, but what was computed before is read back.
+        """`part`, but columns that were computed before are read back.
 
         Args:
-            name: of these columns, different for each part of the evaluation.
+            name: name of the part, unique within the evaluation.
             part: computes the columns of some clips.
         """
 
@@ -48,7 +48,7 @@ class PartialResults:
             columns = self.read(name, numbers)
             if columns is None:
                 columns = {key: column.cpu() for key, column in part(numbers).items()}
-                # Cloned: safetensors refuses tensors that share memory, as I3D's embedding and logits do.
+                # Cloned, as safetensors refuses tensors that share memory, such as I3D's embedding and logits.
                 data = save({key: column.clone() for key, column in columns.items()})
                 write_atomically(self._path(name, numbers), data)
             return columns
@@ -59,5 +59,5 @@ class PartialResults:
         return self.folder / f"{name}-{numbers[0]}-{numbers[-1]}-{len(numbers)}.safetensors"
 
     def remove(self) -> None:
-        """The report is written."""
+        """Remove all batches, once the report is written."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Evaluations of clips of which some cannot be read: these are left out, named and counted."""
+"""Clips that cannot be read: an evaluation leaves them out, names and counts them."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,22 +10,22 @@ from trivd.data.formats.frames import UnreadableVideo
 from trivd.evaluation.scorer import Columns, Part
 from trivd.runtime.errors import TrivdError
 
-NUMBER = "number"  # column of the clips' numbers
-NAMED = 20  # unreadable clips that are named one by one
+NUMBER = "number"  # name of the column of clip numbers
+MOST_NAMED = 20  # unreadable clips or videos that are named one by one
 
 
 class LeavingOut(WrappedClips):
-    """Clips that are measured in parts, without those that cannot be read."""
+    """A data set whose clips are measured in parts, without those that cannot be read."""
 
     def __init__(self, clips: ClipDataset) -> None:
         super().__init__(clips)
-        self._read: dict[int, Clip] = {}  # of the part that is being measured
+        self._read: dict[int, Clip] = {}  # clips of the part that is being measured
 
     def evaluation_clip(self, index: int) -> Clip:
         return self._read.pop(index, None) or self._clips.evaluation_clip(index)
 
     def only_readable(self, part: Part) -> Part:
-        """`part` of the clips that can be read, with a column of their numbers; no columns if none can be."""
+        """`part` for the clips that can be read, with a column of their numbers; no columns if none can be read."""
 
         def measure(numbers: Sequence[int]) -> Columns:
             self._read.clear()
@@ -39,7 +39,7 @@ class LeavingOut(WrappedClips):
 
 
 def in_common(measured: Sequence[Columns], clips: ClipDataset, numbers: Sequence[int]) -> list[Columns]:
-    """The rows of the clips that each of several measurements has: a disk may fail between them.
+    """The rows of the clips that all of several measurements have; a disk may fail between them.
 
     Args:
         measured: of the clips of these numbers, in order; see `LeavingOut.only_readable`.
@@ -59,9 +59,9 @@ def in_common(measured: Sequence[Columns], clips: ClipDataset, numbers: Sequence
 
 
 def left_out(clips: ClipDataset, numbers: Sequence[int]) -> list[str]:
-    """A line about each clip that is left out, up to a number."""
-    lines = [f"Left out: {why(clips, number)}" for number in numbers[:NAMED]]
-    return lines + ([f"... and {len(numbers) - NAMED:,} more clips."] if len(numbers) > NAMED else [])
+    """A line about each clip that is left out, up to `MOST_NAMED`."""
+    lines = [f"Left out: {why(clips, number)}" for number in numbers[:MOST_NAMED]]
+    return lines + ([f"... and {len(numbers) - MOST_NAMED:,} more clips."] if len(numbers) > MOST_NAMED else [])
 
 
 def why(clips: ClipDataset, number: int) -> str:

@@ -1,4 +1,4 @@
-"""What is measured of each clip: the truth, a copy of its last given frame, and the futures that somebody predicts.
+"""Measurements of each clip: the truth, a copy of its last given frame, and the futures of a forecaster.
 
 Results are columns, one row per clip, so that batches of clips can be computed apart, kept, and put together again.
 """
@@ -22,12 +22,12 @@ from trivd.models.latents import draw_latents, seeded_generator
 from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float, to_pixels
 
-BEST_OF = (10, 100)  # futures of which the best counts (Figure 5), where so many are drawn; 1 is the mean of one future
+BEST_OF = (10, 100)  # best-of-10 and best-of-100 (Figure 5), where so many futures are drawn
 
 THUMBNAIL = 4  # pixels
 
 Columns = dict[str, Tensor]  # name -> (clips, ...)
-Part = Callable[[Sequence[int]], Columns]  # from the numbers of some clips
+Part = Callable[[Sequence[int]], Columns]  # measures some clips by their numbers
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Clips:
 
 
 class Forecaster(Protocol):
-    """Whoever predicts: a model, or files that somebody's model wrote."""
+    """A source of predictions: a model, or files that any model wrote."""
 
     def prepare(self, run: int) -> None:
-        """Get ready for the futures of a run; all processes do so together."""
+        """Prepare for the futures of a run; all processes call it together."""
         ...
 
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
@@ -56,7 +56,7 @@ class Forecaster(Protocol):
 
 
 def clip_latents(clip: int, samples: int, dim: int, seed: int, truncation: float | None) -> Tensor:
-    """z (samples, dim) of one clip: the same in every batch layout."""
+    """z (samples, dim) of one clip; it depends on nothing else, so it is the same in every batch."""
     return draw_latents(samples, dim, seeded_generator(seed, clip), truncation)
 
 
@@ -66,7 +66,7 @@ class ModelForecaster:
     Args:
         generator: on its device.
         dtype: of convolutions.
-        seed: of z, for the first run; the next ones take the numbers that follow.
+        seed: of z in the first run; the following runs take the following numbers.
         truncation: of z.
     """
 
@@ -95,13 +95,13 @@ class ModelForecaster:
 
 
 class Scorer:
-    """Measures held-out clips; its methods give the columns of some clips by their numbers.
+    """Scores of held-out clips; each method returns the columns of some clips by their numbers.
 
     Args:
         held_out: where the clips come from.
         given: C, how many of their frames are given.
-        network: whose features are collected too; None collects none.
-        count_conditioning: whether its clips begin with the given frames.
+        network: feature network; None collects no features.
+        count_conditioning: whether the given frames count in the features.
         device: of all computation.
     """
 
@@ -127,7 +127,7 @@ class Scorer:
 
     @torch.no_grad()
     def reference(self, numbers: Sequence[int]) -> Columns:
-        """What needs no model: all but psnr and ssim of the truth, and all scores of copying the last frame."""
+        """Columns that need no model: appearance and features of the truth, all scores of copying the last frame."""
         clips = self.load(numbers)
         copy = clips.conditioning[:, -1:].expand_as(clips.truth)
         return _named("truth", self._appearance(clips, clips.truth)) | _named("copy", self._scores(clips, copy))
@@ -172,7 +172,7 @@ class Scorer:
         return agreement | self._appearance(clips, video)
 
     def _appearance(self, clips: Clips, video: Tensor) -> Columns:
-        """What is measured without the truth."""
+        """Columns that do not depend on the truth: sharpness, motion, thumbnails, and features."""
         columns = {
             "sharpness": sharpness(video),
             "motion": motion_magnitude(video, clips.conditioning[:, -1]),
@@ -189,12 +189,12 @@ class Scorer:
 
 
 def thumbnails(video: Tensor) -> Tensor:
-    """The last frames (B, T, channels, H, W), 4 x 4 pixels large: (B, channels, 4, 4)."""
+    """The last frames of videos (B, T, channels, H, W), reduced to (B, channels, 4, 4)."""
     return F.adaptive_avg_pool2d(video[:, -1], THUMBNAIL).contiguous()
 
 
 def spread(model: Tensor, truth: Tensor) -> float:
-    """How much thumbnails differ from clip to clip, as a share of how much the true ones do.
+    """Standard deviation of thumbnails over clips, relative to that of the true ones.
 
     About 1 for a good model, 0 for one that gives the same future to all clips.
 
@@ -206,18 +206,18 @@ def spread(model: Tensor, truth: Tensor) -> float:
 
 
 def best_of_counts(samples: int) -> tuple[int, ...]:
-    """Of how many samples the best is reported: those of Figure 5 up to `samples`, and `samples` itself."""
+    """The counts l for which best-of-l is reported: those of Figure 5 below `samples`, and `samples` itself."""
     return tuple(sorted({count for count in BEST_OF if count < samples} | ({samples} if samples > 1 else set())))
 
 
 def collect(
     part: Part, numbers: Sequence[int], batch_size: int, advance: Callable[[int], None] = lambda clips: None
 ) -> Columns:
-    """The columns of all these clips, computed in batches; batches without columns are left out.
+    """Columns of many clips, computed in batches; batches without columns are left out.
 
     Args:
-        part: gives the columns of some clips.
-        numbers: of the clips.
+        part: returns the columns of some clips.
+        numbers: numbers of all clips.
         batch_size: clips at once.
         advance: called with the number of clips done after each batch.
     """
@@ -230,7 +230,7 @@ def collect(
 
 
 def batches(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
-    """The numbers in order, so many at once; fewer at the end."""
+    """The numbers in order, in batches of `size`; the last may be smaller."""
     return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
 

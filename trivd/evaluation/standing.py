@@ -1,4 +1,4 @@
-"""Standing statistics: what batch normalisation uses when a model is evaluated (E.2)."""
+"""Standing statistics, which batch normalisation uses when a model is evaluated (E.2)."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,16 +16,16 @@ from trivd.runtime.distributed import rank, world_size
 from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float
 
-POWER_ITERATIONS = 20  # weights that were averaged have singular vectors of their own
+POWER_ITERATIONS = 20  # averaged weights have singular vectors of their own
 
 
 def refresh_standing_statistics(
     generator: Generator, train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
 ) -> list[str]:
-    """Collect standing statistics on as many clips of the training split as `settings` says; in place.
+    """Collect standing statistics on clips of the training split, as many as `settings` says; in place.
 
     Returns:
-        a sentence for each of this process's clips that could not be read, for which another was taken.
+        a sentence for each of this process's clips that could not be read and was replaced.
     """
     unreadable: list[str] = []
 
@@ -48,8 +48,8 @@ def collect_standing_statistics(
 
     Args:
         generator: changed in place (statistics and singular vectors only).
-        batches: of training clips, the own ones of each process; the paper takes 100 of 256 in all.
-        rng: of z, of all processes.
+        batches: batches of training clips, different ones in each process; the paper takes 100 x 256 in all.
+        rng: for z, the same in all processes.
         dtype: of convolutions.
     """
     generator.eval()

@@ -1,4 +1,4 @@
-"""An evaluation as tables: for the terminal, for Markdown, and for a run's page."""
+"""Tables of an evaluation, for the terminal, for Markdown, and for a run's page."""
 
 from rich.console import Console
 
@@ -9,7 +9,7 @@ from trivd.runtime.console import say, show_table
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """The figures, then a table of each score by predicted frame; each carries the protocol."""
+    """A table of the figures, then one of each score by predicted frame; each carries the protocol."""
     note = str(evaluation.protocol)
     runs = f"model, mean ± std of {evaluation.protocol.runs} runs" if evaluation.protocol.runs > 1 else "model"
     rows = [
@@ -41,7 +41,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def print_tables(evaluation: Evaluation, console: Console) -> None:
-    """On a terminal; the protocol once, at the end."""
+    """Print the tables, and the protocol once at the end."""
     for table in tables(evaluation):
         show_table(console, table.header, table.rows)
     for warning in evaluation.warnings:
@@ -50,7 +50,7 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
 
 
 def markdown(evaluation: Evaluation, plot: str) -> str:
-    """As Markdown.
+    """A Markdown document.
 
     Args:
         evaluation: what to show.

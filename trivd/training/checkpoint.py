@@ -22,7 +22,7 @@ from trivd.training.step import Trainer
 
 STATE_FILE = "state.safetensors"
 PROGRESS_FILE = "progress.json"
-KEPT = 2  # the newest, and one before it
+KEPT = 2  # the newest checkpoint, and the one before it
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Progress:
     samples: int  # clips consumed from the training stream
     seconds: float  # spent training
     best_score: float | None  # of the best model so far, on the fixed training clips
-    best_criterion: str | None = None  # which score that is
-    rollbacks: int = 0  # because of losses that were not finite
-    unreadable: int = 0  # clips for which others had to be taken, in all processes
-    unscored: bool = False  # stopped before the samples and scores that are due after this step
+    best_criterion: str | None = None  # name of that score
+    rollbacks: int = 0  # after losses or gradients that were not finite
+    unreadable: int = 0  # clips that were replaced because they could not be read, in all processes
+    unscored: bool = False  # whether samples and scores that are due after this step are missing
     sha256: str = ""  # of the state file and of the fields above
 
 
@@ -47,7 +47,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> I
 
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
-    """All state of a trainer by name; random numbers are derived from the step and need none."""
+    """All state of a trainer by name. Random numbers have no state: they are derived from the step."""
     tensors: dict[str, Tensor] = {}
     for prefix, module, optimizer in _parts(trainer):
         tensors |= {f"{prefix}/weights/{name}": value for name, value in module.state_dict().items()}
@@ -64,20 +64,20 @@ def _parts(trainer: Trainer) -> tuple[tuple[str, nn.Module, torch.optim.Optimize
 
 
 def _digest(state: bytes, progress: dict[str, Any]) -> str:
-    """A checksum of a whole checkpoint."""
+    """SHA-256 of a whole checkpoint: its state file, and its progress without this checksum."""
     digest = hashlib.sha256(state)
     digest.update(json_digest(progress | {"sha256": ""}).encode())
     return digest.hexdigest()
 
 
 def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
-    """Write `folder`/step-N whole or not at all, then remove checkpoints older than the previous one.
+    """Write `folder`/step-N completely or not at all, then remove checkpoints older than the previous one.
 
     Returns:
         the checkpoint's path.
 
     Raises:
-        OSError: it cannot be written, for example because the disk is full; the older ones are as before.
+        OSError: it cannot be written, for example because the disk is full; older checkpoints are unchanged.
     """
     target = folder / f"step-{progress.step:08d}"
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
@@ -88,12 +88,12 @@ def save_checkpoint(folder: Path, trainer: Trainer, progress: Progress) -> Path:
         values["sha256"] = _digest(data, values)
         write_atomically(temporary / PROGRESS_FILE, json.dumps(values, indent=2).encode())
         if target.exists():
-            shutil.rmtree(target)  # damaged, or before a rollback: a sound one would have been gone on from
+            shutil.rmtree(target)  # damaged or left by a rollback, or the run would have resumed from it
         os.replace(temporary, target)
         sync_folder(folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # there still if the disk is full
-    # Later ones are damaged, or they would have been gone on from, and count for nothing.
+        shutil.rmtree(temporary, ignore_errors=True)  # still there after an error
+    # Later ones are damaged, or the run would have resumed from them, and do not count.
     for old in [path for path in list_checkpoints(folder) if path.name <= target.name][:-KEPT]:
         shutil.rmtree(old)
     return target
@@ -105,20 +105,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_latest(folder: Path, trainer: Trainer) -> tuple[Progress | None, list[str]]:
-    """Put the newest sound checkpoint into `trainer`; all processes must find the same one.
+    """Load the newest sound checkpoint into `trainer`; all processes must find the same one.
 
     Returns:
-        its progress, None if there is no checkpoint; and a sentence about each damaged one that was passed over.
+        its progress, or None if there is no checkpoint; and a sentence about each damaged one that was skipped.
 
     Raises:
-        TrivdError: there are checkpoints, but all are damaged; or another process has found another one.
+        TrivdError: all checkpoints are damaged; or another process has found another one.
     """
     progress, damaged = _load_latest(folder, trainer)
     found = None if progress is None else progress.sha256
     if any_process(found != broadcast_from_rank_0(found), trainer.device):
         raise TrivdError(
             f"The processes of torchrun find different checkpoints in {folder}. {' '.join(damaged)} All machines must "
-            "see the same folder --out; mend that and repeat the command."
+            "see the same folder --out; correct that and repeat the command."
         )
     return progress, damaged
 
@@ -161,20 +161,20 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor], step: int) -> None:
 
 
 def _moments(parameter: Tensor, saved: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adam's state of a parameter; none before its first update.
+    """Adam's state of a parameter; empty before its first update.
 
     Raises:
-        KeyError, ValueError: something is missing, or of another shape, which the fused optimizer does not check.
+        KeyError, ValueError: a tensor is missing or has another shape, which the fused optimizer does not check.
     """
     if not saved:
         return {}
     if saved["step"].dim():
-        raise ValueError("an optimizer's count of steps is no number")
+        raise ValueError("an optimizer's count of steps is not a number")
     return {"step": saved["step"]} | {name: _like(parameter, saved[name]) for name in ("exp_avg", "exp_avg_sq")}
 
 
 def _like(parameter: Tensor, saved: Tensor) -> Tensor:
-    """`saved` where and how `parameter` lies in memory: the fused optimizer walks both as they lie.
+    """`saved` with the device and memory format of `parameter`, as the fused optimizer needs them.
 
     Raises:
         ValueError: it has another shape.

@@ -1,20 +1,20 @@
-"""Whether a training has collapsed, by its log: discriminators that always win, or samples that are all alike."""
+"""Signs of collapse in a training log: discriminators that always win, or samples that are all alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-WON = 0.02  # hinge loss of a discriminator that is never wrong; 2 is that of one that knows nothing
-LASTING = 1_000  # steps that every discriminator must have won in succession
-FEWEST_ROWS = 5  # of the log, in these steps
-CONSTANT = 0.1  # spread of the samples over clips, as a share of the truth's
-WORSE = 2.0  # times its best distance: a training that was better before
+WON = 0.02  # hinge loss of a discriminator that is never wrong; one that cannot tell has 2
+LASTING = 1_000  # consecutive steps that every discriminator must have won
+FEWEST_ROWS = 5  # log rows that these steps must have
+CONSTANT = 0.1  # spread of the samples over clips, relative to the truth's
+WORSE = 2.0  # last distance, relative to the best, from which a training counts as worsened
 
 Row = Mapping[str, float]  # of the training log
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """Where the log shows it first, and why."""
+    """The step at which the log shows a collapse first, and the sign."""
 
     step: int
     reason: str
@@ -25,7 +25,7 @@ class CollapseFlag:
 
     def __init__(self) -> None:
         self.collapse: Collapse | None = None
-        self._won: list[int] = []  # steps of the rows in succession in which no discriminator was wrong
+        self._won: list[int] = []  # steps of the latest consecutive rows in which no discriminator was wrong
 
     def update(self, row: Row) -> None:
         """Take in the next row: one with "loss/discriminator/<view>" of each discriminator, or "score/train/spread"."""
@@ -43,7 +43,7 @@ class CollapseFlag:
 
 
 def first_collapse(rows: Iterable[Row]) -> Collapse | None:
-    """What the flag says of a whole log, by step."""
+    """The collapse that a whole log, ordered by step, shows first; None if it shows none."""
     flag = CollapseFlag()
     for row in rows:
         flag.update(row)

@@ -6,10 +6,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
-    """gamma-weighted running mean of a module's parameters, starting with their value after step `start`.
+    """Exponential moving average of a module's parameters, starting with their values after step `start`.
 
     Args:
-        decay: gamma.
+        decay: gamma, the weight of the past.
         start: the first step whose weights count.
     """
 
@@ -20,7 +20,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after `step` generator updates."""
+        """Include the weights after `step` generator updates."""
         if step < self.start:
             return
         parameters = dict(module.named_parameters())
@@ -31,7 +31,7 @@ class Ema:
 
     @torch.no_grad()
     def apply_to(self, module: nn.Module) -> None:
-        """Put the average into `module`; its own weights stay where the average has not started."""
+        """Copy the average into `module`, which keeps its own weights if the average has not started."""
         for name, parameter in module.named_parameters():
             if name in self.weights:
                 parameter.copy_(self.weights[name])

@@ -1,4 +1,4 @@
-"""What may go wrong around a training, in sentences that say what is kept and how to go on."""
+"""Faults around a training as sentences that say what is kept and how to resume."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,28 +9,28 @@ import torch
 from trivd.config import Config, override
 from trivd.data.loader import Batch
 from trivd.data.processes import WorkerLostError
+from trivd.evaluation.readable import MOST_NAMED
 from trivd.runtime.distributed import all_gather, is_peer_failure, lost_peer, rank
 from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.hardware import memory_bytes
 from trivd.training.plan import make_plan
 from trivd.training.step import NonFiniteLossError
 
-RECENT_CLIPS = 1_000  # of which a share may be unreadable
-NAMED = 20  # unreadable videos that are named one by one
+RECENT_CLIPS = 1_000  # clips of which a share may be unreadable
 
 
 @contextmanager
 def faults_explained(config: Config, device: torch.device, kept: Callable[[], str]) -> Iterator[None]:
-    """Within, faults of the training, the machine and the other processes become sentences.
+    """Within, faults of the training, the machine and other processes raise an explanatory TrivdError.
 
     Args:
         config: all settings.
         device: of the training.
-        kept: says what is kept of the run.
+        kept: a sentence about what is kept of the run.
 
     Raises:
-        TrivdError: instead of a loss that is not finite, a full or broken disk, memory that is used up, or the end of
-            a process that reads clips or trains with this one.
+        TrivdError: instead of errors for a loss that is not finite, a full or broken disk, exhausted memory, or the
+            end of a process that reads clips or trains with this one.
     """
     try:
         yield
@@ -47,7 +47,7 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
         ) from error
     except OSError as error:
         what, way_out = _disk_fault(error)
-        raise TrivdError(f"{what} Training stopped; {kept()}. {way_out}, and repeat the command to go on.") from error
+        raise TrivdError(f"{what} Training stopped; {kept()}. {way_out}, and repeat the command to resume.") from error
     except (RuntimeError, MemoryError) as error:
         if sentence := _explanation(error, config, device, kept):
             raise TrivdError(sentence) from error
@@ -55,23 +55,23 @@ def faults_explained(config: Config, device: torch.device, kept: Callable[[], st
 
 
 def _disk_fault(error: OSError) -> tuple[str, str]:
-    """What happened, and the way out."""
+    """A sentence about the fault, and the way out."""
     if is_disk_full(error):
         return "The disk is full.", "Free some space"
     place = f" ({error.filename})" if error.filename else ""
-    return f"The system reports: {error.strerror or error}{place}.", "Mend that"
+    return f"The system reports: {error.strerror or error}{place}.", "Correct that"
 
 
 def _explanation(
     error: RuntimeError | MemoryError, config: Config, device: torch.device, kept: Callable[[], str]
 ) -> str:
-    """What happened and the way out; "" for an error of another kind."""
+    """A sentence about the fault, and the way out; "" for an error of another kind."""
     if is_out_of_memory(error):
         return f"Out of memory; {kept()}. {smaller_steps(config, device)}"
     if is_peer_failure(error):
         return (
             f"{lost_peer(error, config.training.patience)} Training stopped; {kept()}. See what the other says, and "
-            "repeat the command to go on; training.patience is how long one waits."
+            "repeat the command to resume; training.patience is how long one waits."
         )
     return ""
 
@@ -80,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: on a GPU, or in main memory by torch or Python."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # In main memory torch has no error of its own; the second is what oneDNN says when its buffers do not fit.
+    # For main memory torch has no error class; the second text is oneDNN's, when its buffers do not fit.
     return any(text in str(error) for text in ("can't allocate memory", "could not create a primitive"))
 
 
@@ -112,11 +112,11 @@ def _gib(size: int) -> str:
 
 
 class UnreadableClips:
-    """Counts the training clips for which others had to be taken, in all processes.
+    """Counter of training clips that were replaced because they could not be read, in all processes.
 
     Args:
-        share: of the last 1,000 clips of a process, above which the training stops.
-        total: counted so far by all processes.
+        share: unreadable share of the last 1,000 clips of a process above which the training stops.
+        total: count so far, of all processes.
     """
 
     def __init__(self, share: float, total: int) -> None:
@@ -127,10 +127,10 @@ class UnreadableClips:
         self._said: list[str] = []
 
     def update(self, batches: Sequence[Batch]) -> None:
-        """Count those of some batches.
+        """Count the replaced clips of some batches.
 
         Raises:
-            TrivdError: they are too many.
+            TrivdError: there are too many.
         """
         for batch in batches:
             self._recent.extend([False] * len(batch.labels))
@@ -146,17 +146,17 @@ class UnreadableClips:
         self._own += sum(len(batch.unreadable) for batch in batches)
 
     def note(self, sentences: Sequence[str]) -> None:
-        """Sentences about unreadable videos, to be said."""
+        """Keep sentences about unreadable videos until `new` returns them."""
         self._waiting += sentences
 
     def total(self) -> int:
-        """In all processes; all call it together."""
+        """The count of all processes; all call it together."""
         return sum(all_gather(self._own))
 
     def new(self) -> list[str]:
-        """What is to be said of all processes and was not before, as long as it is not much; all call it together."""
+        """Sentences of all processes that are new, up to a number in all; all processes call it together."""
         found = dict.fromkeys(sentence for waiting in all_gather(self._waiting) for sentence in waiting)
         self._waiting = []
-        new = [sentence for sentence in found if sentence not in self._said][: max(0, NAMED - len(self._said))]
+        new = [sentence for sentence in found if sentence not in self._said][: max(0, MOST_NAMED - len(self._said))]
         self._said += new
         return new

@@ -1,4 +1,4 @@
-"""Which data a run was trained on: recognised wherever they lie, and told from others, by their videos' names."""
+"""Fingerprints of data sets, which recognise the data of a run wherever it lies, and tell it from other data."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from trivd.data.clips import MOVING_DIGITS, ClipDataset, VideoClips
 from trivd.runtime.errors import TrivdError
 
-PLACE = "place"  # in a listing: the folder, links followed
+PLACE = "place"  # key of the folder, links followed
 
 Listing = dict[str, Any]  # JSON values
 
@@ -20,15 +20,15 @@ def full_name(data: str) -> str:
 
 
 def list_videos(data: str, splits: Mapping[str, ClipDataset]) -> Listing:
-    """What a data set holds, by split, in few words: enough to recognise it, but not its pixels.
+    """The contents of a data set by split, without pixels: enough to recognise it.
 
     Args:
-        data: where it lies.
-        splits: that were found there.
+        data: its folder.
+        splits: its clips by split.
 
     Returns:
-        of each split the number of videos, their frames, and a checksum of names, classes and lengths; and the place.
-        Nothing of data that are made on the fly, which the settings describe.
+        for each split the numbers of videos and frames, and a checksum of names, classes and lengths; and the place.
+        Empty for data that is made on the fly, which the settings describe.
     """
     listed: Listing = {}
     for split, clips in splits.items():
@@ -47,19 +47,19 @@ def list_videos(data: str, splits: Mapping[str, ClipDataset]) -> Listing:
 
 
 def compare_data(saved: str, saved_listing: Listing, data: str, listing: Listing) -> str:
-    """Whether a run's data are those that are named now.
+    """Compare a run's data with the data that is named now.
 
     Args:
-        saved: what the run names.
-        saved_listing: see `list_videos`; empty if the run is of a version that kept none.
-        data: what is named now, as `full_name` gives it.
-        listing: of that.
+        saved: name of the run's data.
+        saved_listing: its contents, see `list_videos`; empty in runs of versions that kept none.
+        data: name of the data now, see `full_name`.
+        listing: its contents.
 
     Returns:
-        a sentence if they have moved or changed since, else "".
+        a sentence if the data has moved or changed since, else "".
 
     Raises:
-        TrivdError: they are others.
+        TrivdError: it is other data.
     """
     contents, saved_contents = (
         {split: values for split, values in listed.items() if split != PLACE} for listed in (listing, saved_listing)
@@ -70,11 +70,11 @@ def compare_data(saved: str, saved_listing: Listing, data: str, listing: Listing
         if not saved_listing or contents == saved_contents:
             return ""
         return (
-            f"The videos in {data} have changed since this run was started or last went on: "
-            f"{_differences(saved_contents, contents)}. It goes on with what is there now."
+            f"The videos in {data} have changed since this run was started or last resumed: "
+            f"{_differences(saved_contents, contents)}. It resumes with what is there now."
         )
     if saved_contents and contents == saved_contents:
-        return f"The run's data were in {saved}; they are found again in {data}."
+        return f"The run's data was in {saved}; it is found again in {data}."
     others = f": {_differences(saved_contents, contents)}" if saved_contents and contents else ""
     raise TrivdError(
         f"was trained on {saved}, and {data} holds other data{others}; name its own, wherever they lie now, or choose "
@@ -83,7 +83,7 @@ def compare_data(saved: str, saved_listing: Listing, data: str, listing: Listing
 
 
 def _differences(before: Listing, now: Listing) -> str:
-    """The first thing in which the contents of two listings differ, as part of a sentence."""
+    """The first difference between the contents of two listings, as part of a sentence."""
     for split, values in now.items():
         old = before.get(split)
         if old != values:

@@ -1,4 +1,4 @@
-"""What a run says while it trains: a progress bar or plain lines, JSON lines and TensorBoard."""
+"""Logs of a training: a progress bar or plain lines, JSON lines, and TensorBoard."""
 
 import json
 from types import TracebackType
@@ -13,11 +13,11 @@ from trivd.runtime.console import say
 from trivd.training.collapse import CollapseFlag
 from trivd.training.run import Run
 
-SHOWN_WAIT = 0.01  # share of the time spent waiting for clips from which on it is shown
+SHOWN_WAIT = 0.01  # share of the time spent waiting for clips, from which it is shown
 
 
 class NoLog:
-    """Of the processes that leave the log to the first one."""
+    """A log that keeps nothing, for all processes but rank 0."""
 
     def __enter__(self) -> "NoLog":
         return self
@@ -39,7 +39,7 @@ class NoLog:
 
 
 class TrainingLog:
-    """Use as a context manager around the training loop.
+    """The log of rank 0, a context manager around the training loop.
 
     Args:
         run: where the files go; they are appended to.

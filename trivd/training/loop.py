@@ -1,4 +1,4 @@
-"""The training loop: data in, checkpoints, logs, samples and models out; stops and goes on exactly."""
+"""The training of a run: data in; checkpoints, logs, samples and models out; stopped runs resume exactly."""
 
 from contextlib import ExitStack
 
@@ -22,7 +22,7 @@ from trivd.training.stops import Stopped, StopRequest, stop_on_signals
 
 
 def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
-    """Both splits of the data."""
+    """The training and validation clips of the data."""
     return {
         "train": open_clips(data, "train", config.data, config.model),
         "validation": open_clips(data, "validation", config.data, config.model),
@@ -30,17 +30,17 @@ def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
 
 
 def train(config: Config, data: str, run: Run, console: Console, preset_batch: int | None = None) -> bool:
-    """Train to `config.training.steps`, going on from the newest checkpoint in the run's folder.
+    """Train to `config.training.steps`, resuming from the newest checkpoint in the run's folder.
 
     Args:
         config: all settings.
         data: "moving-digits", a folder of videos, or a store.
         run: its folder is made if there is none.
-        console: for what is said on the way.
-        preset_batch: global batch that the preset was made for, if there is one; another is said.
+        console: for messages.
+        preset_batch: global batch that the preset was made for, if there is one; a different one is mentioned.
 
     Returns:
-        whether the run is complete; False after a signal to stop, when all is saved.
+        whether the run is complete; False after a signal to stop, with everything saved.
 
     Raises:
         TrivdError: bad data or folder, or a fault that ends the training; see `faults_explained`.
@@ -67,15 +67,15 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
                 config = broadcast_from_rank_0(config)
                 _say_batch(config.training, preset_batch, said)
                 with faults_explained(config, device, lambda: f"what {run.folder} holds is kept"):
-                    session = _started(config, data, run, said, device, splits)
+                    session = _session(config, data, run, splits, console=said, device=device)
         except Stopped:
-            say(said, f"Stopped before the first step; what {run.folder} holds is kept. Repeat the command to go on.")
+            say(said, f"Stopped before the first step; what {run.folder} holds is kept. Repeat the command to resume.")
             return False
-        return _train(config, run, said, device, session, stop)
+        return _train(session, said, stop)
 
 
 def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Console) -> None:
-    """The global batch, where it is shared or not the preset's."""
+    """Print the global batch if processes share it, or if it is not the preset's."""
     batch = recipe.batch_size * world_size() * recipe.accumulation
     text = (
         f"Global batch: {batch} clips = {recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes."
@@ -86,30 +86,28 @@ def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Consol
         say(console, text)
 
 
-def _train(
-    config: Config, run: Run, console: Console, device: torch.device, session: Session, stop: StopRequest
-) -> bool:
-    """`train` in a run's folder that is open, in one of the processes that torchrun started."""
-    trainer, steps = session.trainer, config.training.steps
+def _train(session: Session, console: Console, stop: StopRequest) -> bool:
+    """Train to the end or a signal to stop; see `train`."""
+    run, trainer, steps = session.run, session.trainer, session.config.training.steps
     if trainer.step >= steps and not session.unscored:
         say(console, f"{run.folder} is complete: {trainer.step} steps.")
         return True
-    with faults_explained(config, device, session.kept):
+    with faults_explained(session.config, trainer.device, session.kept):
         with TrainingLog(run, console, trainer.step, steps) if rank() == 0 else NoLog() as log:
             session.loop(log, stop)
         complete = trainer.step >= steps and not session.unscored
         if complete:
             say(console, f"Done: {trainer.step} steps, {session.seconds / 60:.1f} min. Model: {run.best}")
         else:
-            say(console, f"Stopped at step {trainer.step}; all is saved. Repeat the command to go on.")
+            say(console, f"Stopped at step {trainer.step}; all is saved. Repeat the command to resume.")
         barrier()  # torchrun ends the first process, which saves, as soon as another has ended
     return complete
 
 
-def _started(
-    config: Config, data: str, run: Run, console: Console, device: torch.device, splits: dict[str, ClipDataset]
+def _session(
+    config: Config, data: str, run: Run, splits: dict[str, ClipDataset], *, console: Console, device: torch.device
 ) -> Session:
-    """At the newest checkpoint, or the beginning."""
+    """A session that starts from the newest checkpoint of the run, or from step 0."""
     dtype = choose_precision(config.training.precision, device)
     trainer = Trainer(config, device, dtype)
     for split, dataset in splits.items():
@@ -122,5 +120,5 @@ def _started(
         progress = Progress(0, 0, 0.0, None)
         say(console, f"Starting {run.folder} on {device} in {dtype_name(dtype)}.")
     else:
-        say(console, f"Going on with {run.folder} from step {progress.step}.")
-    return Session(config, data, run, trainer, splits, progress)
+        say(console, f"Resuming {run.folder} from step {progress.step}.")
+    return Session(data, run, trainer, splits, progress)

@@ -1,4 +1,4 @@
-"""What a training prints: it never ends the training, also when its terminal or pipe is gone."""
+"""Printing that never ends a training, even when its terminal or pipe is gone."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from rich.console import Console
 
 
 class _LastingFile:
-    """A text file; from the first write that fails on, what is written to it is dropped."""
+    """A text file that drops everything from the first failing write on."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -32,7 +32,7 @@ class _LastingFile:
             self._drop()
 
     def _drop(self) -> None:
-        """Let the file write to nowhere: Python would fail once more at its end, with what is still to be written."""
+        """Redirect the file to /dev/null, or Python would fail at its exit, with what is still buffered."""
         with suppress(OSError, io.UnsupportedOperation):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._file.fileno())
@@ -41,7 +41,7 @@ class _LastingFile:
 
 @contextmanager
 def lasting_output(console: Console) -> Iterator[None]:
-    """Within, lines that cannot be written any more, as the terminal or the reader of a pipe is gone, are dropped."""
+    """Within, lines are dropped once the terminal or the reader of a pipe is gone."""
     file = console.file
     console.file = _LastingFile(file)  # type: ignore[assignment]
     try:

@@ -1,4 +1,4 @@
-"""What a training step costs, without making one: sizes, FLOPs and memory (`trivd train --dry-run`)."""
+"""Costs of a training step, without running one: sizes, FLOPs and memory (`trivd train --dry-run`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Plan:
     discriminator_flops: int  # of all discriminator updates
     generator_flops: int
     state_bytes: int  # weights, gradients, Adam's two moments, and the moving average of G
-    activation_bytes: int  # kept for the backward pass of the generator update, in float32
+    activation_bytes: int  # that the backward pass of the generator update needs, in float32
     discriminator_pixels: int  # per video and update
 
 
@@ -88,7 +88,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def print_plan(config: Config, console: Console) -> None:
-    """Show what a step costs."""
+    """Print the costs of a step."""
     plan, recipe = make_plan(config), config.training
     rows = [
         ("parameters of G with E", f"{plan.generator_parameters / 1e6:,.2f} M"),
@@ -112,16 +112,18 @@ def _count(module: nn.Module) -> int:
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Of convolutions and matrix products in `work`; two for a multiplication with its addition."""
+    """FLOPs of convolutions and matrix products in `work`; a multiplication with its addition counts as two."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
 def saved_bytes(work: Callable[[], object], networks: Sequence[nn.Module] = ()) -> int:
-    """Bytes that autograd keeps for the backward pass of `work`, each storage once; also on the meta device.
+    """Bytes that autograd keeps for the backward pass of `work`, each storage once; works on the meta device too.
 
-    Of the residual blocks in `networks` that are recomputed, it counts the inputs.
+    Args:
+        work: a forward and backward pass.
+        networks: whose recomputed residual blocks count with their inputs, which are kept for them.
     """
     storages: set[torch.UntypedStorage] = set()
 

@@ -1,4 +1,4 @@
-"""A run's folder: where its settings, logs, checkpoints, samples and models lie, and how it is opened again."""
+"""The folder of a run: its settings, log, checkpoints, samples and models, and how a run is started or resumed."""
 
 import errno
 import fcntl
@@ -16,7 +16,7 @@ from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.files import check_output_file, check_output_folder, read_json, write_atomically
 from trivd.training.fingerprint import Listing, compare_data
 
-# What may change when a run goes on; everything else decides what it computes.
+# Settings that may change when a run resumes; all others decide what it computes.
 CHANGEABLE = {
     "training.steps",
     "training.device",
@@ -84,7 +84,7 @@ class Run(NamedTuple):
 
     @property
     def processes(self) -> int:
-        """How many it was started on; `read` first.
+        """How many processes it was started on; call `read` first.
 
         Raises:
             TrivdError: the file does not say it.
@@ -96,7 +96,7 @@ class Run(NamedTuple):
 
     @property
     def listing(self) -> Listing:
-        """What its data held when it last went on, as `list_videos` gives it; empty in older runs. `read` first.
+        """Contents of its data when it last started or resumed, see `list_videos`; empty in older runs. `read` first.
 
         Raises:
             TrivdError: the file does not say it.
@@ -110,7 +110,7 @@ class Run(NamedTuple):
         return TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.")
 
     def check(self, config: Config) -> None:
-        """Refuse a folder in which a run with these settings cannot begin or go on; nothing is changed.
+        """Refuse a folder in which a run with these settings can neither start nor resume; nothing is changed.
 
         Raises:
             TrivdError: it holds another run, or files that are not a run's, or cannot be written.
@@ -122,17 +122,17 @@ class Run(NamedTuple):
         check_output_file(self.log_file)
 
     def check_data(self, data: str, listing: Listing) -> str:
-        """Refuse other data than the run's.
+        """Refuse data other than the run's.
 
         Args:
-            data: their full name.
-            listing: what they hold, see `list_videos`.
+            data: full name of the data.
+            listing: its contents, see `list_videos`.
 
         Returns:
-            a sentence if they have moved or changed, else "".
+            a sentence if the data has moved or changed, else "".
 
         Raises:
-            TrivdError: they are others.
+            TrivdError: it is other data.
         """
         if not self.config_file.is_file():
             return ""
@@ -172,16 +172,16 @@ class Run(NamedTuple):
 
     @contextmanager
     def opened(self, config: Config, data: str, listing: Listing | None = None) -> Iterator[Config]:
-        """Make the folder, or go on with the same run in it; within, no other process can train there.
+        """Start a run in the folder, or resume the same run; within, no other process can train there.
 
         Args:
             config: all settings.
             data: full name of the data; see `check_data`.
-            listing: what they hold; None of data that are made on the fly.
+            listing: its contents; None for data that is made on the fly.
 
         Yields:
-            the settings to train with: a run that was started on another number of processes goes on with the same
-            batch over all of them, so the batch of each is another.
+            the settings to train with: a run that was started on another number of processes keeps its global batch,
+            so the batch of each process changes.
 
         Raises:
             TrivdError: see `check`; or another process trains there.
@@ -195,7 +195,7 @@ class Run(NamedTuple):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Make the folder; within, it is locked. The system ends the lock with this process, however that ends."""
+        """Make and lock the folder. The system releases the lock when this process ends, for whatever reason."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / LOCK_FILE).open("w")
@@ -216,7 +216,7 @@ class Run(NamedTuple):
             yield
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed process was writing; an evaluation may be writing other files in the folder."""
+        """Remove what a killed process left half-written; other files may belong to an evaluation that is running."""
         folders = (self.checkpoints, self.samples, self.best, self.last)
         for path in [*self._half_settings, *(path for folder in folders for path in folder.glob(".*.tmp"))]:
             if path.is_dir():
@@ -229,14 +229,14 @@ class Run(NamedTuple):
         return list(self.folder.glob(f".{self.config_file.name}.*.tmp"))
 
     def log_rows(self) -> list[dict[str, Any]]:
-        """The log, one row per step and kind; of a step that was made again after a crash, the last."""
+        """The log, one row per step and kind; for a step that was repeated after a crash, the last row."""
         rows: dict[tuple[int, bool], dict[str, Any]] = {}
         if self.log_file.is_file():
             for line in self.log_file.read_text(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
                     step, is_score = row["step"], any(key.startswith("score/") for key in row)
-                except (ValueError, KeyError, TypeError, RecursionError):  # half a line, from a crash, or a damaged one
+                except (ValueError, KeyError, TypeError, RecursionError):  # cut off by a crash, or damaged
                     continue
                 if type(step) is int:
                     rows[step, is_score] = row

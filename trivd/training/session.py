@@ -1,4 +1,4 @@
-"""One stretch of training: steps, and what is logged, drawn, scored and saved after them."""
+"""One session of training: steps, with logs, samples, scores and checkpoints at their intervals."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from contextlib import closing, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 
-from trivd.config import Config
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
 from trivd.models.generator import Generator
@@ -19,60 +18,62 @@ from trivd.training.snapshot import SplitScores, averaged_generator, save_model,
 from trivd.training.step import Losses, NonFiniteLossError, Trainer
 from trivd.training.stops import Stopped, StopRequest
 
-ROLLBACKS = 5  # from one checkpoint, before the training stops after all
-LONG_WAIT = 0.1  # share of the time spent waiting for clips that is too much
-LONG_WAIT_ROWS = 3  # log rows in succession after which it is said; the first includes the start of the workers
+ROLLBACKS = 5  # to one checkpoint, after which the training stops
+LONG_WAIT = 0.1  # share of the time spent waiting for clips that calls for a warning
+LONG_WAIT_ROWS = 3  # consecutive log rows with such waits before it comes; the first includes the workers' start
 
 
 class Session:
-    """One stretch of training between a start and a stop."""
+    """A training from its start, or from a checkpoint, to its end or a stop.
+
+    Args:
+        data: name of the data, for the saved models.
+        run: the folder.
+        trainer: at the step of `progress`.
+        splits: the clips of each split.
+        progress: how far the run has come.
+    """
 
     def __init__(
-        self,
-        config: Config,
-        data: str,
-        run: Run,
-        trainer: Trainer,
-        splits: dict[str, ClipDataset],
-        progress: Progress,
+        self, data: str, run: Run, trainer: Trainer, splits: dict[str, ClipDataset], progress: Progress
     ) -> None:
+        config = trainer.config
         self.config = config
         self.data = data
         self.run = run
         self.trainer = trainer
-        self.first = rank() == 0  # which writes the files
         self.splits = splits
         self.samples = progress.samples
         self.before = progress.seconds
         self.scores = SplitScores(
             splits, config.evaluation, config.model.conditioning_frames, next(trainer.generator.parameters()).device
         )
-        # A score of another kind says nothing: I3D's weights may have come or gone since the last stretch.
+        # Scores of another criterion do not compare: I3D's weights may have come or gone since the last session.
         self.best_score = progress.best_score if progress.best_criterion == self.scores.criterion else None
         self.saved_step = progress.step
         self.saved_unscored = progress.unscored
         self.unscored = progress.unscored or trainer.step == 0  # whether samples and scores of this step are missing
         self.rollbacks = progress.rollbacks
-        self.retries = 0  # of these, since the last checkpoint
+        self.retries = 0  # rollbacks since the last checkpoint
         self.unreadable = UnreadableClips(config.data.unreadable_share, progress.unreadable)
         self.started = time.monotonic()
         self.pace: list[float] = []  # seconds of the steps since the last log row
-        self.waits: list[float] = []  # of these, seconds until the step's clips were there
-        self.waiting = 0  # log rows in succession of which much was waiting
+        self.waits: list[float] = []  # seconds of these that were spent waiting for clips
+        self.waiting = 0  # consecutive log rows with long waits
 
     @property
     def seconds(self) -> float:
-        """Spent on the run, over all its stretches."""
+        """Time spent on the run, over all its sessions."""
         return self.before + time.monotonic() - self.started
 
     def kept(self) -> str:
-        """What is there of the run, as part of a sentence."""
+        """The last checkpoint, as part of a sentence."""
         if self.saved_step == 0:
             return f"there is no checkpoint in {self.run.checkpoints} yet"
         return f"the last good checkpoint is step {self.saved_step} in {self.run.checkpoints}"
 
     def loop(self, log: TrainingLog | NoLog, stop: StopRequest) -> None:
-        """Train until the last step or a signal; what is made is saved then, and also when no clips can be read."""
+        """Train until the last step or a signal to stop, and save a checkpoint then."""
         recipe = self.config.training
         stream = TrainingStream(
             self.splits["train"],
@@ -95,7 +96,11 @@ class Session:
             self.checkpoint()
 
     def _steps(self, batches: Iterator[Batch], log: TrainingLog | NoLog, stop: StopRequest) -> None:
-        """Raises Stopped: a signal has come, where it need not be waited for."""
+        """All steps that are left.
+
+        Raises:
+            Stopped: a signal to stop has interrupted something that can be repeated.
+        """
         recipe = self.config.training
         if self.unscored:
             first = self.trainer.step == 0
@@ -116,7 +121,7 @@ class Session:
                 self.checkpoint()
 
     def _read(self, batches: Iterator[Batch], stop: StopRequest) -> list[list[Batch]] | None:
-        """The clips of a step, by update; None if a signal comes before they do."""
+        """The clips of a step, by update; None if a signal to stop comes first."""
         recipe, started = self.config.training, time.monotonic()
         try:
             with stop.interrupting():
@@ -131,16 +136,16 @@ class Session:
         return updates
 
     def _rescue(self) -> None:
-        """Save before an error ends the training that has not touched the networks.
+        """Save a checkpoint before an error ends the training, if the error has left the networks as they were.
 
-        Not of several processes, whose others do not know of it: they end at the last checkpoint.
+        Several processes do not: the others do not know of the error, and end at the last checkpoint.
         """
         if world_size() == 1 and self.saved_step < self.trainer.step:
-            with suppress(OSError):  # the error that is told is the first one
+            with suppress(OSError):  # the first error is the one to report
                 self.checkpoint()
 
     def step(self, updates: list[list[Batch]], log: TrainingLog | NoLog) -> None:
-        """One training step, and its row in the log."""
+        """Run one training step, and write its row to the log if one is due."""
         recipe, started = self.config.training, time.monotonic()
         clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size * world_size()
         self.samples += clips
@@ -156,10 +161,10 @@ class Session:
             log.warn(f"Another clip is taken: {sentence}")
 
     def roll_back(self, error: NonFiniteLossError, log: TrainingLog | NoLog) -> None:
-        """Go back to the last checkpoint, but not to its clips: those that follow now may do better.
+        """Return to the last checkpoint, and continue with other clips than those that followed it before.
 
         Raises:
-            NonFiniteLossError: that is not wanted, not possible, or has been tried too often.
+            NonFiniteLossError: `error`, if rollbacks are off, there is no checkpoint, or there were too many.
         """
         if self.config.training.on_nan == "stop" or self.retries == ROLLBACKS:
             raise error
@@ -173,7 +178,7 @@ class Session:
         log.warn(f"{error} Back to step {progress.step}, and on with other clips ({self.rollbacks} so far).")
 
     def _write_row(self, log: TrainingLog | NoLog, losses: Losses, images: int) -> None:
-        """Log the losses of the step just made, and the speed since the last row; `images` are those of one step."""
+        """Log the losses of the last step, and the speed since the last row; `images` are those of one step."""
         step, seconds = self.trainer.step, sum(self.pace)
         pace, wait_share = seconds / len(self.pace), sum(self.waits) / seconds
         self.pace.clear()
@@ -183,24 +188,24 @@ class Session:
         values |= {f"fault/{name}": float(count) for name, count in faults.items() if count}
         self._say_unreadable(log)
         log.losses(step, values, images / pace, wait_share, (self.config.training.steps - step) * pace)
-        if self.waiting < LONG_WAIT_ROWS:  # else it has been said
+        if self.waiting < LONG_WAIT_ROWS:  # the warning comes once
             self.waiting = self.waiting + 1 if wait_share > LONG_WAIT else 0
             if self.waiting == LONG_WAIT_ROWS:
                 log.warn(
-                    f"{wait_share:.0%} of the time is spent waiting for clips. Stop, and go on with a larger "
+                    f"{wait_share:.0%} of the time is spent waiting for clips. Stop, and resume with a larger "
                     f"data.workers (now {self.config.data.workers})."
                 )
 
     def _due(self, every: int) -> bool:
-        """Whether something is done after this step that is done every so many steps, and after the last."""
+        """Whether something that is done every so many steps, and after the last, is due after this step."""
         return self.trainer.step % every == 0 or self.trainer.step == self.config.training.steps
 
     def snapshot(self, log: TrainingLog | NoLog, stop: StopRequest, samples: bool, score: bool) -> None:
-        """Look at the averaged model, and keep it if it is the best so far.
+        """Draw samples of the averaged model or score it, and save it if it is the best so far.
 
         Raises:
-            Stopped: a signal has come; nothing is kept, and a later call gives the same. Several processes, which score
-                together, do it to the end.
+            Stopped: a signal to stop has come; nothing is kept, and a later call gives the same. Several processes
+                score together and finish first.
         """
         trainer, run = self.trainer, self.run
         evaluation, values = self.config.evaluation, {}
@@ -208,7 +213,7 @@ class Session:
         try:
             with stop.interrupting() if world_size() == 1 else nullcontext():
                 generator = averaged_generator(trainer, self.splits["train"])
-                if samples and self.first:
+                if samples and rank() == 0:
                     path = run.samples / f"step-{trainer.step:08d}.png"
                     save_samples(path, generator, self.scores.clips["validation"], evaluation.seed, trainer.dtype)
                 if score:
@@ -230,10 +235,11 @@ class Session:
             self._save(run.last, generator)
 
     def _save(self, folder: Path, generator: Generator) -> None:
-        if self.first:
+        if rank() == 0:
             save_model(folder, generator, self.trainer, self.data, self.seconds)
 
     def checkpoint(self) -> None:
+        """Save a checkpoint of this step; all processes call it together."""
         progress = Progress(
             self.trainer.step,
             self.samples,
@@ -244,6 +250,6 @@ class Session:
             self.unreadable.total(),
             self.unscored,
         )
-        if self.first:
+        if rank() == 0:
             save_checkpoint(self.run.checkpoints, self.trainer, progress)
         self.saved_step, self.saved_unscored, self.retries = self.trainer.step, self.unscored, 0

@@ -1,4 +1,4 @@
-"""What a run looks like from outside while it trains: its averaged model, scores on fixed clips, sample grids."""
+"""Snapshots of a run while it trains: its averaged model, scores on fixed clips, and sample grids."""
 
 import copy
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def averaged_generator(trainer: Trainer, dataset: ClipDataset) -> Generator:
 
 
 class SplitScores:
-    """Scores of one future per clip, on fixed clips of each split; what needs no model is computed once.
+    """Scores of one future per clip, on fixed clips of each split; those that need no model are computed once.
 
     Args:
         splits: where the clips come from.
@@ -65,20 +65,23 @@ class SplitScores:
 
     @property
     def distance_name(self) -> str:
-        """What the Fréchet distance is called; "" without a network."""
+        """Name of the Fréchet distance; "" without a network."""
         return "" if self._network is None else self._network.distance
 
     @property
     def criterion(self) -> str:
-        """What chooses the best model, by its training clips: "distance" as in the paper (4.1), or "ssim"."""
+        """The score on training clips that chooses the best model: "distance" as in the paper (4.1), else "ssim"."""
         return "ssim" if self._network is None else DISTANCE
 
     def is_better(self, score: float, than: float) -> bool:
-        """Of two values of the criterion."""
+        """Whether one value of the criterion is better than another."""
         return score < than if self.criterion == DISTANCE else score > than
 
     def __call__(self, generator: Generator, dtype: torch.dtype) -> dict[str, float]:
-        """ "score/SPLIT/psnr", "ssim" and, with a network, "distance"; the same of "copy_psnr" and so on; "spread".
+        """Scores by name, such as "score/SPLIT/psnr".
+
+        For each split: "psnr", "ssim" and, with a network, "distance" of the model; the same of copying the last frame
+        ("copy_psnr", ...); and "spread", see `trivd.evaluation.scorer.spread`.
 
         Args:
             generator: ready to predict.
@@ -102,7 +105,7 @@ class SplitScores:
         return values
 
     def _collect(self, part: Part, numbers: Sequence[int]) -> Columns:
-        """Of all clips, in parts by the processes; fewer clips than processes by all of them."""
+        """Columns of all clips, which processes share; with fewer clips than processes, each computes all."""
         if len(numbers) < world_size():
             return collect(part, numbers, self._settings.batch_size)
         return gather_rows(collect(part, numbers[rank() :: world_size()], self._settings.batch_size))
@@ -110,7 +113,7 @@ class SplitScores:
 
 @torch.no_grad()
 def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: int, dtype: torch.dtype) -> None:
-    """A PNG: for a few fixed clips the truth and, below, samples of their future."""
+    """Write a PNG of a few fixed clips: the truth, and below it samples of the future."""
     batch = evaluation_batch(dataset, evaluation_numbers(dataset, GRID_CLIPS))
     given = generator.config.conditioning_frames
     device = next(generator.parameters()).device
@@ -133,6 +136,6 @@ def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: i
 
 
 def save_model(folder: Path, generator: Generator, trainer: Trainer, data: str, seconds: float) -> None:
-    """Write the averaged model, with where it comes from and how long that took."""
+    """Write the averaged model with its history: data, step, seconds of training, and settings."""
     history = {"data": data, "step": trainer.step, "seconds": seconds, "config": to_dict(trainer.config)}
     save_generator(generator, folder, history)

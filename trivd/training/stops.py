@@ -1,4 +1,4 @@
-"""Signals to stop: noted, and obeyed where nothing is lost by it."""
+"""Signals to stop, obeyed where nothing is lost."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ STDERR = 2
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal to stop has come where it need not be waited for."""
+    """A signal to stop has interrupted work that can be repeated."""
 
 
 class StopRequest:
-    """Set by a signal to stop; a Ctrl-C after that interrupts at once.
+    """Handler that notes a signal to stop; a Ctrl-C after it interrupts at once.
 
-    Others after it do not: a batch system sends one to every process, and torchrun then another.
+    Other signals after it do not: a batch system sends one to every process, and torchrun then another.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class StopRequest:
         self._process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # one that was just forked, and does not ignore signals yet
+        if os.getpid() != self._process:  # a process that was just forked, and does not ignore signals yet
             return
         if self.received:
             if number == signal.SIGINT:
@@ -45,10 +45,10 @@ class StopRequest:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Within, a signal to stop interrupts what is done, also one that came before.
+        """Within, a signal to stop interrupts at once; so does one that has come before.
 
         Raises:
-            Stopped: it came.
+            Stopped: a signal has come.
         """
         self._interrupting = True
         try:
@@ -60,19 +60,20 @@ class StopRequest:
 
 
 def _say_stopping(number: int) -> None:
-    """Answer a signal at once: what follows may take a while."""
+    """Answer a signal at once, as stopping may take a while."""
     text = "Stopping, after this step at the latest, and saving"
     text += "; Ctrl-C again to end without that." if number == signal.SIGINT else "."
-    with suppress(OSError):  # the terminal may be gone; and no file of Python's, which may be in the middle of a write
+    # The terminal may be gone. Not by sys.stderr, which the signal may have interrupted in the middle of a write.
+    with suppress(OSError):
         os.write(STDERR, f"\n{signal.Signals(number).name}: {text}\n".encode())
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within, signals to stop are noted; obeyed at once within `StopRequest.interrupting`.
+    """Within, signals to stop are noted, and obeyed at once only within `StopRequest.interrupting`.
 
-    Those that are ignored stay so, as SIGHUP under nohup. Outside of the main thread, which alone is given signals,
-    none are noted.
+    Signals that are ignored stay so, as SIGHUP under nohup. Outside of the main thread, which alone receives signals,
+    none is noted.
     """
     request = StopRequest()
     with _handled(request):
@@ -81,9 +82,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Within, each signal to stop is a KeyboardInterrupt, for work that can be interrupted anywhere.
+    """Within, a signal to stop raises KeyboardInterrupt, for work that can be interrupted anywhere.
 
-    One that follows another interrupts only if it is a Ctrl-C, so that what is half done can be removed in peace.
+    A second signal does so only if it is a Ctrl-C, so that clearing up is not interrupted.
     """
     received = False
 

@@ -1,1 +1,1 @@
-"""Predictions that lie in files, as subject of an evaluation."""
+"""Predictions in files, as the subject of an evaluation."""

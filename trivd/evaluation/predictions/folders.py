@@ -1,4 +1,4 @@
-"""Which files of a folder are the true videos, and which the predictions of each."""
+"""True videos and their predictions, found in folders by name."""
 
 import re
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from trivd.runtime.errors import TrivdError
 
 FUTURES_FILE, GRID_FILE = "futures.npz", "grid.png"  # as `trivd predict` calls them
 SAMPLE = re.compile(r"sample-\d+")  # and its videos, without suffix
-KINDS = ("arrays", "folders of images", "videos", "GIFs")  # the first is the most exact
+KINDS = ("arrays", "folders of images", "videos", "GIFs")  # from the most exact to the least
 
-Preferred = list[Path]  # files that are taken before others of the same name
+Preferred = list[Path]  # files that were chosen from several of the same name
 
 
 def videos_by_name(folder: Path, preferred: Preferred) -> dict[str, Path]:
-    """Name without suffix -> video, of all videos in a folder; of several files of a name, the most exact kind.
+    """All videos of a folder by name without suffix; of several files with one name, the most exact kind.
 
     Args:
-        folder: with the videos.
-        preferred: gets those that were chosen from several.
+        folder: folder of videos.
+        preferred: is extended by the files that were chosen from several.
 
     Raises:
-        TrivdError: there is no video, or there are two of one name and kind.
+        TrivdError: there is no video, or there are two with one name and kind.
     """
     found = _most_exact(_visible(folder), preferred)
     if not found:
@@ -32,7 +32,7 @@ def videos_by_name(folder: Path, preferred: Preferred) -> dict[str, Path]:
 
 
 def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred) -> dict[str, list[Path]]:
-    """Name -> its predictions: those in the folder of that name, or the one file.
+    """The predictions of each clip by name: those in the folder of that name, or the one file.
 
     Args:
         folder: with a file or a folder for each clip; or, for a single clip, what `trivd predict` wrote.
@@ -40,7 +40,7 @@ def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred
         preferred: see `videos_by_name`.
 
     Raises:
-        TrivdError: there is no video, or there are two of one name and kind.
+        TrivdError: there is no video, or there are two with one name and kind.
     """
     if is_of_predict(folder):
         names = list(clips)
@@ -57,7 +57,7 @@ def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred
 
 
 def is_of_predict(folder: Path) -> bool:
-    """Whether `trivd predict` wrote a folder: small videos in it are enlarged."""
+    """Whether `trivd predict` wrote a folder, in which small videos are enlarged."""
     return (folder / GRID_FILE).is_file() and bool(_videos_of_predict(folder))
 
 
@@ -65,7 +65,7 @@ def _samples(folder: Path, preferred: Preferred) -> list[Path]:
     """The predictions of one clip, in natural order."""
     if (folder / FUTURES_FILE).is_file():
         return [folder / FUTURES_FILE]
-    own = is_of_predict(folder)  # its GIFs show the same as its MP4s: nothing to be said
+    own = is_of_predict(folder)  # whose GIFs show the same as its MP4s: there is no choice to mention
     found = _most_exact(_videos_of_predict(folder), []) if own else videos_by_name(folder, preferred)
     return [found[name] for name in sorted(found, key=_natural)]
 
@@ -75,7 +75,7 @@ def _videos_of_predict(folder: Path) -> list[Path]:
 
 
 def _most_exact(paths: Iterable[Path], preferred: Preferred) -> dict[str, Path]:
-    """Name without suffix -> video; of several files of a name, the most exact kind."""
+    """Videos by name without suffix; of several files with one name, the most exact kind."""
     found: dict[str, Path] = {}
     names = set()
     for path in filter(is_video, paths):
@@ -100,10 +100,10 @@ def _kind(path: Path) -> int:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, in alphabetical order, without hidden files.
+    """The contents of a folder in alphabetical order, without hidden files.
 
     Raises:
-        TrivdError: it is no folder.
+        TrivdError: it is not a folder.
     """
     if not folder.is_dir():
         raise TrivdError(f"{folder} is not a folder of videos.")

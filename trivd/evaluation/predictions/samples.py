@@ -1,4 +1,4 @@
-"""Predictions of one clip in files: a video for each sample, or all samples in one array."""
+"""Files of predictions of one clip: a video for each sample, or all samples in one array."""
 
 import zipfile
 import zlib
@@ -29,15 +29,19 @@ class Samples(Protocol):
 
     @property
     def info(self) -> VideoInfo:
-        """Frames and size of each."""
+        """Length and size of each sample."""
         ...
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of samples."""
         ...
 
     def __iter__(self) -> Iterator[Pixels]:
-        """One (T, H, W, 3) after the other. Raises UnreadableVideo."""
+        """Samples (T, H, W, 3), one after the other.
+
+        Raises:
+            UnreadableVideo: a sample cannot be read.
+        """
         ...
 
 
@@ -84,7 +88,7 @@ class SampleArray:
 
 
 def find_samples(path: Path, limits: VideoLimits) -> Samples:
-    """What a file or folder holds: an array of samples, or one video.
+    """The samples in a file or folder: an array of several, or one video.
 
     Raises:
         UnreadableVideo: it holds neither, or is beyond the limits.
@@ -100,7 +104,7 @@ def find_samples(path: Path, limits: VideoLimits) -> Samples:
 
 
 def open_video(path: Path, limits: VideoLimits) -> OneVideo:
-    """A video, of which the first frame alone has been looked at.
+    """A video, of which only the first frame has been decoded.
 
     Raises:
         UnreadableVideo: it cannot be used, or is beyond the limits.
@@ -111,7 +115,7 @@ def open_video(path: Path, limits: VideoLimits) -> OneVideo:
 
 
 def _sample_shape(path: Path) -> tuple[int, ...] | None:
-    """The shape of an array of samples; None for what is something else, or damaged."""
+    """The shape of an array of samples; None if the file is something else, or damaged."""
     try:
         with closing(_open(path)) as stream:
             shape, fortran_order, dtype = _header(stream)
@@ -122,7 +126,7 @@ def _sample_shape(path: Path) -> tuple[int, ...] | None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """The bytes of an array: of a .npy file; of an .npz file, of the array that holds samples, or the only one.
+    """The bytes of the array in a .npy file, or in an .npz file, of the array of samples or the only one.
 
     Raises:
         ValueError: there is no such array.
@@ -138,7 +142,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Shape, whether columns come first, and type."""
+    """Shape, whether the order is Fortran's, and type."""
     with ARRAY_HEADER_LOCK:
         shape, fortran_order, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
     return shape, fortran_order, dtype

@@ -1,4 +1,4 @@
-"""Anybody's predictions in files, beside the true videos, as data set and subject of an evaluation."""
+"""Predictions in files beside the true videos, as both data set and forecaster of an evaluation."""
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ class PredictionFiles:
         limits: of what a video may ask of the machine.
 
     Raises:
-        TrivdError: a video cannot be opened, a name is missing on one side, or counts, lengths or sizes do not fit.
+        TrivdError: a video cannot be opened, a name is missing on one side, or counts, lengths or sizes disagree.
     """
 
     split: Split = "test"
@@ -70,7 +70,7 @@ class PredictionFiles:
         factors = {self._factor(samples) for found in self._predictions for samples in found} - {1}
         sizes = f"{self.frames} frames of {self._width} x {self._height}"
         self.summary = [f"{truth}: {len(names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
-        self.notes: list[str] = []  # on which files are scored, and how
+        self.notes: list[str] = []  # sentences about which files are scored, and how
         if preferred:
             self.notes.append(
                 f"Of several files of one name the most exact is taken ({', '.join(KINDS)}), {len(preferred)} times; "
@@ -133,7 +133,7 @@ class PredictionFiles:
                 yield _reduced(video[self.given - self.frames :], factor)
 
     def _factor(self, samples: Samples) -> int:
-        """How many times predictions are as large as the truth: once, or more often in files of `trivd predict`.
+        """By how much predictions are larger than the truth: 1, or more in files of `trivd predict`.
 
         Raises:
             TrivdError: their length or size does not fit the truth's.
@@ -154,7 +154,7 @@ class PredictionFiles:
         return factor
 
     def _shape(self) -> tuple[int, int, int]:
-        """Frames, height and width, the same of all true videos."""
+        """Frames, height and width, which are the same for all true videos."""
         shapes = {(video.info.frames, video.info.height, video.info.width): video.path for video in self._truth}
         if len(shapes) > 1:
             (first, a), (second, b) = list(shapes.items())[:2]
@@ -172,7 +172,7 @@ class PredictionFiles:
 
 
 def _reduced(video: Pixels, factor: int) -> Pixels:
-    """Frames (T, H, W, C) whose sides are so many times shorter: rounded means of squares of pixels."""
+    """Frames (T, H, W, C) reduced by a whole factor, as rounded means over squares of pixels."""
     if factor == 1:
         return video
     frames, height, width, channels = video.shape
