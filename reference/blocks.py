@@ -12,10 +12,7 @@ from reference.layers import conv, framewise, linear
 class FrameNorm(nn.Module):
     """Batch normalisation of each time step on its own: in training by the batch, else by standing statistics (A, E.2).
 
-    Args:
-        frames: T.
-        channels: C.
-        condition_dim: size of the vector that scale and offset are affine maps of; None: both are learned.
+    Scale and offset are affine maps of a conditioning vector of size `condition_dim`; without one, both are learned.
     """
 
     standing_mean: Tensor
@@ -67,12 +64,7 @@ class GBlock(nn.Module):
 class DBlock(nn.Module):
     """The discriminators' block: (B, in, [T,] H, W) -> (B, out, [T,] H', W'), H' = H / 2 if it pools.
 
-    Args:
-        inputs: channels.
-        outputs: channels.
-        dimensions: 2, or 3 for convolutions over time too, which is never pooled.
-        activate: whether a ReLU comes first.
-        pool: whether averages are taken over 2 x 2 pixels at the end.
+    With 3 dimensions it convolves over time too, which is never pooled. All but a network's first block activate first.
     """
 
     def __init__(self, inputs: int, outputs: int, dimensions: int, activate: bool, pool: bool) -> None:
@@ -97,7 +89,7 @@ def pool_space(x: Tensor) -> Tensor:
 
 
 def discriminator_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int) -> nn.ModuleList:
-    """Blocks of widths ch x (1, 2, 4, ...); the first `temporal` ones are 3D, the first `pooled` ones pool (A)."""
+    """Blocks of widths ch x (1, 2, 4, ...), of which the first `temporal` are 3D and the first `pooled` pool (A)."""
     widths = [inputs] + [width * 2**i for i in range(depth)]
     return nn.ModuleList(
         DBlock(widths[i], widths[i + 1], 3 if i < temporal else 2, activate=i > 0, pool=i < pooled)

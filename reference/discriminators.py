@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from reference.blocks import discriminator_blocks
-from reference.layers import embedding, linear
+from reference.layers import ClassEmbedding, linear, normalized
 from trivd.config import Config, Decomposition, ModelConfig
 
-# Table 1. A discriminator is called what it sees: K frames or the whole clip, downsampled ("small") or cropped or not.
+# Table 1; a discriminator has the name of what it sees.
 DECOMPOSITIONS: dict[Decomposition, tuple[str, ...]] = {
     "clip": ("clip",),
     "downsampled": ("small_clip",),
@@ -26,14 +26,10 @@ DECOMPOSITIONS: dict[Decomposition, tuple[str, ...]] = {
 
 
 def draw_view(view: str, video: Tensor, config: Config, rng: torch.Generator) -> Tensor:
-    """What a discriminator sees of videos (B, C + T, channels, H, W): (B, K or C + T, channels, H', W').
+    """Cut out of videos (B, C + T, channels, H, W), conditioning frames first, what a discriminator sees.
 
-    Args:
-        view: `frames`: K of the T predicted frames; `crop`: one window of H / s x W / s pixels, the same in all frames;
-            `clip`: everything; `small_`: averages over s x s pixels.
-        video: the C conditioning frames come first.
-        config: of the run, which tells C, K and s.
-        rng: on the CPU.
+    `frames` are K of the T predicted ones, `clip` is everything, `crop` a window of H / s x W / s pixels that is the
+    same in all frames of a sample; `small_` takes averages over s x s pixels. The draws are those that trivd makes.
     """
     batch, length, _, height, width = video.shape
     given, scale = config.model.conditioning_frames, config.discriminator.downsampling
@@ -60,7 +56,7 @@ class Scores(NamedTuple):
 
 
 def combine(scores: Scores, head: str) -> Tensor:
-    """The outputs o that a loss is averaged over: of every video with every class, or of each sample."""
+    """The outputs o over which a loss is averaged."""
     if head == "mixed_projection":
         return scores.video[:, None, :] + scores.joint.sum(dim=1)[None, :, None]  # Eq 15: (B, B', T)
     return (scores.video + scores.joint).sum(dim=1)  # Miyato and Koyama 2018: (B,)
@@ -75,7 +71,7 @@ class Discriminator(nn.Module):
         self.temporal = 2 if temporal else 0
         self.blocks = discriminator_blocks(config.image_channels, width, 5, self.temporal, pooled=4)
         self.score = linear(features, 1)
-        self.embedding = embedding(config.classes, features)
+        self.embedding = normalized(ClassEmbedding(max(1, config.classes), features))
 
     def forward(self, video: Tensor, labels: Tensor) -> Scores:
         with parametrize.cached():  # weights are normalised once

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from reference.blocks import FrameNorm, GBlock, discriminator_blocks, pool_space
-from reference.layers import conv, embedding, framewise
+from reference.layers import ClassEmbedding, conv, framewise, normalized
 from reference.units import build_unit
 from trivd.config import FIRST_RESOLUTION, ModelConfig
 
@@ -74,7 +74,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.embedding = embedding(config.classes, config.embedding_dim)
+        self.embedding = normalized(ClassEmbedding(max(1, config.classes), config.embedding_dim))
         condition_dim, width = config.latent_dim + config.embedding_dim, config.channels_at(FIRST_RESOLUTION)
         self.first = nn.Linear(condition_dim, width * FIRST_RESOLUTION**2)  # the one without spectral normalisation
         nn.init.orthogonal_(self.first.weight)

@@ -13,7 +13,7 @@ Module = TypeVar("Module", bound=nn.Module)
 def normalized(layer: nn.Module) -> nn.Module:
     """The layer with a weight that starts orthogonal and is divided by its first singular value (A, E.2).
 
-    Each use in training makes one power iteration; within `parametrize.cached`, the first use alone.
+    Each use in training makes one power iteration; within `parametrize.cached`, only the first does.
     """
     nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
     if isinstance(getattr(layer, "bias", None), Tensor):
@@ -33,24 +33,19 @@ def linear(inputs: int, outputs: int) -> nn.Module:
 
 
 class ClassEmbedding(nn.Embedding):
-    """A vector for each class: (B,) int64 -> (B, dim). Without classes, all videos are of one constant class (A)."""
+    """A vector for each class: (B,) int64 -> (B, dim); a network without classes has one class for all videos (A)."""
 
     def forward(self, labels: Tensor) -> Tensor:
         return super().forward(labels if self.num_embeddings > 1 else torch.zeros_like(labels))
 
 
-def embedding(classes: int, dim: int) -> nn.Module:
-    """The embedding of so many classes, or of none."""
-    return normalized(ClassEmbedding(max(1, classes), dim))
-
-
 def framewise(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer of (B, C, H, W) applied to every frame of x (T, B, C, H, W)."""
+    """A layer of frames (B, C, H, W) applied to each time step of x (T, B, C, H, W)."""
     y: Tensor = layer(x.flatten(0, 1))
     return y.unflatten(0, x.shape[:2])
 
 
-# --- Weights of trivd's networks: names that differ, and the tensors of a normalised layer
+# --- Taking over the weights of trivd's networks: names that differ, and the tensors of a normalised layer
 
 RENAMED = {
     "first.convolutions.kernel_features": "f.features",
@@ -68,14 +63,14 @@ EMBEDDING_TENSORS = {"weight": WEIGHT, "left": V, "right": U}  # a class has a r
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The `state_dict` of a module of trivd, as the module of the same kind in this package names it."""
+    """The `state_dict` of one of trivd's modules under the names of the same module in this package."""
     renamed = {}
     for name, value in state.items():
         kind = name.rpartition(".")[2]
         prefix = plain = name.removesuffix(kind)
         for theirs, ours in RENAMED.items():
             plain = plain.replace(theirs, ours)
-        if f"{prefix}left" not in state:  # no normalised layer
+        if f"{prefix}left" not in state:  # not of a normalised layer
             renamed[name] = value
         elif prefix.endswith("embedding."):
             renamed[plain + EMBEDDING_TENSORS[kind]] = value.mT if kind == "weight" else value
@@ -85,10 +80,7 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load(module: Module, state: Mapping[str, Tensor]) -> Module:
-    """The module with the weights, singular vectors and standing statistics of its counterpart's `state_dict`.
-
-    It moves to their device and type.
-    """
+    """Give a module the weights, singular vectors and statistics of trivd's `state_dict`, and their device and type."""
     module.to(next(iter(state.values())))
     module.load_state_dict(plain_names(state))
     return module

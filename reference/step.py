@@ -13,11 +13,11 @@ from reference.layers import WEIGHT
 from trivd.config import Config
 
 Losses = dict[str, Tensor]
-Batch = tuple[Tensor, Tensor, *tuple[object, ...]]  # video (B, C + T, H, W, channels) uint8, labels (B,)
+Batch = tuple[Tensor, Tensor, *tuple[object, ...]]  # videos (B, C + T, H, W, channels) uint8, labels (B,)
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """Eq 13, of the outputs of a discriminator."""
+    """Eq 13."""
     return F.relu(1 + fake).mean() + F.relu(1 - real).mean()
 
 
@@ -27,10 +27,7 @@ def generator_hinge(fake: Tensor) -> Tensor:
 
 
 def orthogonality(module: nn.Module) -> Tensor:
-    """Sum over weights W, one row per output, of |W W^T, off the diagonal|^2 (E.2; Brock et al. 2019).
-
-    The weights are those of convolutions and linear layers before their normalisation, without the class embedding's.
-    """
+    """Sum of |W W^T, off the diagonal|^2 over all weights W, one row per output, but the class embedding's (E.2)."""
     penalties = []
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
@@ -42,20 +39,13 @@ def orthogonality(module: nn.Module) -> Tensor:
 
 
 def update_rng(seed: int, step: int, update: int) -> torch.Generator:
-    """The random numbers of one update, those that trivd's has."""
+    """The random numbers of one update, the same as trivd's."""
     state = np.random.SeedSequence((seed, step, update)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
 class Trainer:
-    """The networks in float32, their optimizers, the moving average of G's weights, and the updates of a step.
-
-    `layers.load` gives the networks other weights than the orthogonal ones that they start with.
-
-    Args:
-        config: of the run.
-        device: where the networks live.
-    """
+    """The networks, their optimizers, the moving average of G's weights, and the updates of a step."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -72,14 +62,9 @@ class Trainer:
         return torch.optim.Adam(module.parameters(), lr=lr, betas=betas, eps=recipe.epsilon, foreach=False)
 
     def train_step(self, updates: Sequence[Sequence[Batch]]) -> Losses:
-        """One step.
+        """One step, from the batches of each update of the discriminators, one per accumulated pass; G takes the last.
 
-        Args:
-            updates: for each update of the discriminators, its batches, one per accumulated pass. The update of G takes
-                the last one's.
-
-        Returns:
-            losses by name, detached scalars.
+        Returns the losses by name, detached.
         """
         losses: Losses = {}
         for index, batches in enumerate(updates):
@@ -103,9 +88,11 @@ class Trainer:
             both, both_labels, terms = torch.cat([real, fake]), torch.cat([labels, labels]), {}
             for view, discriminator in self.discriminators.items():
                 scores = discriminator(draw_view(view, both, self.config, rng), both_labels)
-                halves = zip(*(part.chunk(2) for part in scores), strict=True)  # real, fake
-                outputs = [combine(Scores(*half), self.config.discriminator.head) for half in halves]
-                terms[f"loss/discriminator/{view}"] = discriminator_hinge(*outputs)
+                of_real, of_fake = (
+                    combine(Scores(scores.video[half], scores.joint[half]), self.config.discriminator.head)
+                    for half in (slice(None, len(real)), slice(len(real), None))
+                )
+                terms[f"loss/discriminator/{view}"] = discriminator_hinge(of_real, of_fake)
             _backward(terms, {}, len(batches), losses)
         self.discriminator_optimizer.step()
         return losses
@@ -142,7 +129,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Exponential moving average of G's weights, which starts with those of step `ema_start` (E.2)."""
+        """The exponential moving average, which starts with the weights of step `ema_start` (E.2)."""
         recipe = self.config.training
         if self.step < recipe.ema_start:
             return
@@ -161,7 +148,7 @@ class Trainer:
 
 
 def _backward(terms: Losses, weights: Mapping[str, float], passes: int, losses: Losses) -> None:
-    """Add the gradients of one of so many passes, and its losses to `losses`."""
+    """Accumulate the gradients of one of several passes, and its losses."""
     torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum().div(passes).backward()
     for name, term in terms.items():
         losses[name] = losses.get(name, 0) + term.detach() / passes

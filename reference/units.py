@@ -78,8 +78,8 @@ class KTrajGRU(Unit):
 class TSRU(Unit):
     """The transformation-based spatial recurrent unit and its pixelwise form (3.2.2).
 
-    The content c and the gate u read [warped; x] and [h; x] in TSRU_c, [h; x] both in TSRU_p, and [warped; x] and
-    [warped; c] in TSRU_s. With a read gate (the end of F.2), c reads r times that state.
+    In TSRU_c, the content c reads [warped; x] and the gate u reads [h; x]. In TSRU_p, c reads [h; x] too. In TSRU_s, u
+    reads [warped; c]. With a read gate (suggested at the end of F.2), c reads r times its state.
     """
 
     def __init__(self, config: ModelConfig, inputs: int, channels: int) -> None:
@@ -97,13 +97,13 @@ class TSRU(Unit):
         read = h if self.flow == "p" else warped
         if self.w_r is not None:
             read = sigmoid(self.w_r(hx)) * read
-        c = self.rho(self.w_c(join(read, x)))  # Eq 8
-        u = sigmoid(self.w_u(join(warped, c) if self.flow == "s" else hx))  # Eq 9
+        c = self.rho(self.w_c(join(read, x)))  # Eq 8, or TSRU_p's
+        u = sigmoid(self.w_u(join(warped, c) if self.flow == "s" else hx))  # Eq 9, or TSRU_s's
         return u * warped + (1 - u) * c  # Eq 10
 
 
 class LSTM(Unit):
-    """What both LSTMs share: a state [h; m] of hidden state and memory cell, half of the channels each (F.3)."""
+    """The base of both LSTMs. The state [h; m] is a hidden state and a memory cell, half of the channels each (F.3)."""
 
     def step(self, h: Tensor, x: Tensor) -> Tensor:
         h, m = h.chunk(2, dim=1)
@@ -113,7 +113,7 @@ class LSTM(Unit):
 
     @abstractmethod
     def gates(self, h: Tensor, x: Tensor) -> Sequence[Tensor]:
-        """What the gates i, f, o and the content g are before their activations, (B, channels / 2, H, W) each."""
+        """The gates i, f, o and the content g before their activations, (B, channels / 2, H, W) each."""
 
 
 class ConvLSTM(LSTM):

@@ -12,11 +12,9 @@ from trivd.config import ModelConfig
 
 
 def warp(h: Tensor, weights: Tensor) -> Tensor:
-    """A weighted sum of the k x k neighbours of every position, zeros outside (Eq 11).
+    """Every position of h (B, C, H, W) as a sum of its k x k neighbours, weighted by weights (B, k^2, H, W) (Eq 11).
 
-    Args:
-        h: features (B, C, H, W).
-        weights: (B, k^2, H, W); weight m k + n is that of row i + m - (k - 1) / 2 and column j + n - (k - 1) / 2.
+    Weight m k + n belongs to row i + m - (k - 1) / 2 and column j + n - (k - 1) / 2; zeros lie outside.
     """
     k = isqrt(weights.shape[1])
     height, width = h.shape[2:]
@@ -28,9 +26,9 @@ def warp(h: Tensor, weights: Tensor) -> Tensor:
 
 
 class FactorizedKernels(nn.Module):
-    """f of TSRU and K-TrajGRU: N = k^2 kernels w for the whole sample and a map S that mixes them at each position.
+    """f of TSRU and K-TrajGRU: N = k^2 kernels w for the whole sample, and a map S that mixes them at each position.
 
-    Called on [h; x] (B, channels, H, W), it gives the weights of `links` warps (B, L, k^2, H, W).
+    From [h; x] (B, channels, H, W) to the weights of L warps (B, L, k^2, H, W).
     """
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
@@ -51,7 +49,7 @@ class FactorizedKernels(nn.Module):
 
 
 class PixelwiseKernels(nn.Module):
-    """f of PTSRU: a CNN of two hidden layers predicts k^2 weights at each position, (B, 1, k^2, H, W)."""
+    """f of PTSRU: a CNN of two hidden layers, (B, channels, H, W) -> (B, 1, k^2, H, W)."""
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()

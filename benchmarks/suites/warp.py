@@ -22,7 +22,7 @@ PASSES = ("forward", "forward+backward")
 
 
 def unfold_warp(h: Tensor, weights: Tensor) -> Tensor:
-    """Eq 11 with `F.unfold`, which writes out all k^2 neighbours; shapes as of `trivd.models.warping.warp`."""
+    """Eq 11 with `F.unfold`, which writes out all k^2 neighbours; shapes as in `reference.warping.warp`."""
     size = round(weights.shape[1] ** 0.5)
     neighbours = F.unfold(h, size, padding=size // 2).view(*h.shape[:2], size**2, *h.shape[2:])  # (B, C, k^2, H, W)
     return (neighbours * weights.unsqueeze(1)).sum(dim=2)
