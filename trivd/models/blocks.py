@@ -16,7 +16,7 @@ from trivd.ops.upsample import pool_space
 
 
 class ResidualBlock(nn.Module):
-    """What the blocks of G and of the discriminators share.
+    """The base of G's and the discriminators' blocks.
 
     With `recompute`, a block's inner results are computed again in backward instead of being kept: less memory.
     """

@@ -149,7 +149,7 @@ class Discriminators(nn.ModuleDict):
         self.drawn_frames = 1 if config.decomposition == "mocogan_k1" else config.frames
 
     def draw(self, view: View, video: Tensor, rng: torch.Generator, copies: int = 1) -> Tensor:
-        """What the discriminator of that name sees of videos (B, C + T, channels, H, W), see `draw_view`."""
+        """The view of videos (B, C + T, channels, H, W) that the discriminator of that name sees; see `draw_view`."""
         return draw_view(view, video, self.conditioning, self.drawn_frames, self.config.downsampling, rng, copies)
 
     def pixels(self, model: ModelConfig) -> int:

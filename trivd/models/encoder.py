@@ -45,7 +45,7 @@ class Encoder(nn.Module):
             return self._states(frames.flatten(0, 1))
 
     def _states(self, x: Tensor) -> dict[int, Tensor]:
-        """Of frames (B C, channels, R, R)."""
+        """States for frames (B C, channels, R, R)."""
         states: dict[int, Tensor] = {}
         for block in self.blocks:
             if x.shape[-1] == self.config.resolution and str(x.shape[-1]) in self.compress:

@@ -17,7 +17,7 @@ from trivd.ops.precision import exact_dtype
 
 
 class Prediction(NamedTuple):
-    """What G gives."""
+    """A drawn future, and how the recurrent units warped."""
 
     video: Tensor  # (B, T, channels, R, R) in [-1, 1]
     warps: dict[int, Tensor]  # resolution -> warping weights (T, B, L, k^2, r, r), of units that warp, if asked
@@ -93,7 +93,7 @@ class Generator(nn.Module):
     def decode(
         self, states: dict[int, Tensor], z: Tensor, labels: Tensor | None = None, return_warps: bool = False
     ) -> Prediction:
-        """The same from E's states, which several samples of one clip may share."""
+        """Draw futures from E's states, which several samples of one clip may share; see `forward`."""
         if labels is None:
             labels = torch.zeros(z.shape[0], dtype=torch.int64, device=z.device)
         with normalized(*(part for part in self.children() if part is not self.encoder)):

@@ -65,7 +65,7 @@ _READY: ContextVar[Mapping[SpectralNorm, Tensor]] = ContextVar("normalised weigh
 
 @contextlib.contextmanager
 def normalized(*modules: nn.Module) -> Iterator[None]:
-    """Within, the layers of these modules use weights that were normalised once, all together: for a forward pass."""
+    """Normalise all layers of these modules at once; in the context they use those weights: one forward pass."""
     ready = dict(_READY.get())
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, SpectralNorm)]
     for training in (True, False):
@@ -78,7 +78,7 @@ def normalized(*modules: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def use_normalized(ready: Mapping[SpectralNorm, Tensor]) -> Iterator[None]:
-    """Within, layers use these weights, of which the first use made no second power iteration."""
+    """In the context, layers use these weights and make no power iteration."""
     token = _READY.set(ready)
     try:
         yield

@@ -59,7 +59,7 @@ def _per_channel(values: Tensor) -> Tensor:
 
 
 def _affine(x: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """What x - mean is multiplied by (T, B, C), and what is added (B, C)."""
+    """Factor of x - mean (T, B, C), and offset (B, C)."""
     scale, offset = (values.to(mean.dtype).expand(x.shape[1:3]) for values in (scale, offset))
     return scale * rstd.unsqueeze(1), offset
 

@@ -28,7 +28,7 @@ Needs = tuple[bool, bool, bool]  # whether gradients of weight, bias and given a
 
 
 def joint_convolutions(channels: Mapping[str, int]) -> list[list[str]]:
-    """Which convolutions of one input are fastest as one: all, unless that is wide.
+    """Groups of convolutions of one input that are fastest as one: all of them, unless that is wide.
 
     A wide one gains nothing from more width. And a few channels more, such as a selection map's 9, would cost it
     more than one of their own does, because libraries divide channels into blocks.
@@ -108,7 +108,7 @@ class Shared:
         return list(_Use.apply(x, self, step)) if torch.is_grad_enabled() else self.evaluate(x, step)
 
     def evaluate(self, x: Tensor, step: int) -> list[Tensor]:
-        """The same, without a derivative."""
+        """The activated parts, without a derivative."""
         if self.weight.dim() == 2:
             raw = F.linear(x, self.weight, self.bias)
         else:

@@ -1,4 +1,8 @@
-"""What all recurrent units share: their interface, and gates that are evaluated as one convolution."""
+"""The interface of all recurrent units, and gates that are evaluated as one convolution.
+
+To bind a unit, its gates or a layer is to compute, once, everything that does not change over time; what `bind` returns
+is the function of one time step.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +39,7 @@ class RecurrentUnit(nn.Module, ABC):
 
     @abstractmethod
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
-        """Do all that needs no recursion for x (T, B, C, H, W), once; return the function that makes one step.
+        """The function of one step, for inputs x (T, B, C, H, W).
 
         Layers that each step uses are shared through `recursion`, which begins after this.
         """
@@ -99,7 +103,7 @@ class Gates(nn.Module):
     def bind(
         self, x: Tensor, recursion: Recursion, activations: Mapping[str, PartActivation]
     ) -> Callable[[int, Tensor], dict[str, Tensor]]:
-        """A function (t, state (B, S, H, W)) -> {name: gate (B, channels, H, W)}, for x (T, B, C, H, W).
+        """The function (t, state (B, S, H, W)) -> {name: gate (B, channels, H, W)}, for inputs x (T, B, C, H, W).
 
         Args:
             x: inputs of all steps.

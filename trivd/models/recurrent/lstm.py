@@ -16,7 +16,7 @@ GATES = ("input", "forget", "output", "content")
 
 
 def lstm_activations(activation: Activation) -> dict[str, PartActivation]:
-    """Of the gates, by name."""
+    """Activations of the gates, by name."""
     return {"input": "sigmoid", "forget": "sigmoid", "output": "sigmoid", "content": activation}
 
 

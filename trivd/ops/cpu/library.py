@@ -131,7 +131,7 @@ def _load_or_compile() -> ctypes.CDLL:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a library ends with the checksum of what comes before: loading a damaged one could end the process."""
+    """Check the checksum at a library's end: loading a damaged one could end the process."""
     if not path.is_file():
         return False
     content = path.read_bytes()
@@ -171,5 +171,5 @@ def _openmp_runtime() -> Path | None:
 
 
 def _processor_flags() -> str:
-    """What -march=native depends on, where Linux says it."""
+    """The processor's features, on which -march=native depends, where Linux names them."""
     return processor("flags") or processor("Features") or platform.processor()

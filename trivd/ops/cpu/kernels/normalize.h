@@ -1,4 +1,4 @@
-// Normalisation of each time step, scale and offset of each sample, and ReLU: trivd/models/frame_norm.py.
+// Normalisation of each time step, scale and offset of each sample, and ReLU: trivd/ops/normalize.py.
 #pragma once
 #include <vector>
 

@@ -177,6 +177,6 @@ inline void parallel(int64_t count, int threads, F work) {
     for (int part = 0; part < threads; ++part) work(count * part / threads, count * (part + 1) / threads);
 }
 
-constexpr int MOST_TAPS = 15 * 15;  // as in compiled.py
+constexpr int MOST_TAPS = 15 * 15;  // as in library.py
 
 }  // namespace

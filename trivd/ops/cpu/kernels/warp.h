@@ -1,4 +1,4 @@
-// Warping, Eq 11: trivd/models/warping.py.
+// Warping, Eq 11: trivd/ops/warp.py.
 #pragma once
 #include "vectors.h"
 

@@ -1,0 +1,1 @@
+"""Kernels for CUDA, beside the C++ ones of `cpu`."""
