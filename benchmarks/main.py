@@ -39,7 +39,7 @@ class Measure:
     turns: int | None = None
     """Turns that are timed; each suite has its own number."""
     json: Path | None = None
-    """File for the rows, written after each; the same command goes on with the rows that are missing."""
+    """File for the rows, written after each; the same command resumes with the missing rows."""
     quick: bool = False
     """Small sizes, which only show that it runs."""
 

@@ -1,4 +1,4 @@
-"""The JSON file of a suite: saved row by row, gone on with, and never mixed with rows of something else."""
+"""The JSON file of a suite: saved row by row, resumed, and never mixed with rows of something else."""
 
 import io
 import json

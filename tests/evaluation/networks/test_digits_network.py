@@ -44,7 +44,9 @@ def network() -> DigitsNetwork:
 @pytest.fixture(scope="module")
 def training() -> ModuleType:
     """benchmarks/scripts/train_digits_network.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("train_digits_network", ROOT / "benchmarks/scripts/train_digits_network.py")
+    spec = importlib.util.spec_from_file_location(
+        "train_digits_network", ROOT / "benchmarks/scripts/train_digits_network.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
