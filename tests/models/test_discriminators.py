@@ -105,7 +105,7 @@ def test_frames_are_distinct_generated_frames(
 ) -> None:
     k = data.draw(st.integers(1, generated), "K")
     video = numbered(batch, conditioning + generated, 4, 6)
-    seen = draw_view(view, video, conditioning, k, 2, generator(seed))
+    seen = draw_view(view, video, conditioning=conditioning, frames=k, scale=2, rng=generator(seed))
     small = view == "small_frames"
     assert seen.shape == (batch, k, 1, *((2, 3) if small else (4, 6)))
     every = average_pool(video) if small else video
@@ -117,7 +117,9 @@ def test_frames_are_distinct_generated_frames(
 
 def test_each_sample_draws_its_own_frames_evenly() -> None:
     video = numbered(3000, 8, 1, 1)
-    seen = draw_view("frames", video, 2, 3, 2, generator()).flatten(1) - video[:, :1].flatten(1)
+    seen = draw_view("frames", video, conditioning=2, frames=3, scale=2, rng=generator()).flatten(1) - video[
+        :, :1
+    ].flatten(1)
     times = torch.bincount(seen.flatten().long(), minlength=8)
     assert (times[:2] == 0).all()
     assert ((times[2:] - 1500).abs() < 140).all()  # 5 standard deviations of Binomial(3000, 1/2)
@@ -140,7 +142,7 @@ def test_crop_is_one_window_for_all_frames(
     batch: int, frames: int, height: int, width: int, scale: int, seed: int
 ) -> None:
     video = numbered(batch, frames, height, width)
-    seen = draw_view("crop", video, 1, 1, scale, generator(seed))
+    seen = draw_view("crop", video, conditioning=1, frames=1, scale=scale, rng=generator(seed))
     h, w = height // scale, width // scale
     assert seen.shape == (batch, frames, 1, h, w)
     for b in range(batch):
@@ -152,7 +154,7 @@ def test_crop_is_one_window_for_all_frames(
 def test_crops_cover_all_offsets_evenly() -> None:
     """6 x 8 pixels cut to 3 x 4: 4 x 5 places, the corners included, and tops do not go with lefts."""
     video = numbered(1, 1, 6, 8).expand(8000, 1, 1, 6, 8)
-    corner = draw_view("crop", video, 0, 1, 2, generator())[:, 0, 0, 0, 0].long()
+    corner = draw_view("crop", video, conditioning=0, frames=1, scale=2, rng=generator())[:, 0, 0, 0, 0].long()
     counts = torch.bincount(corner, minlength=48).view(6, 8)
     assert counts[4:].sum() == counts[:, 5:].sum() == 0
     assert ((counts[:4, :5] - 400).abs() < 100).all()  # 5 standard deviations of Binomial(8000, 1/20)
@@ -161,27 +163,29 @@ def test_crops_cover_all_offsets_evenly() -> None:
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_small_views_are_means_of_squares(scale: int) -> None:
     video = torch.randn(2, 5, 3, 8, 12, dtype=torch.float64, requires_grad=True)
-    small = draw_view("small_clip", video, 2, 2, scale, generator())
+    small = draw_view("small_clip", video, conditioning=2, frames=2, scale=scale, rng=generator())
     assert_same([small], [average_pool(video, scale)], [video])
-    frames = draw_view("frames", video, 2, 2, scale, generator(3))
-    small_frames = draw_view("small_frames", video, 2, 2, scale, generator(3))
+    frames = draw_view("frames", video, conditioning=2, frames=2, scale=scale, rng=generator(3))
+    small_frames = draw_view("small_frames", video, conditioning=2, frames=2, scale=scale, rng=generator(3))
     torch.testing.assert_close(small_frames, average_pool(frames, scale))
 
 
 def test_clip_is_the_whole_video() -> None:
     video = numbered(2, 5, 4, 4)
-    assert torch.equal(draw_view("clip", video, 2, 2, 2, generator()), video)
+    assert torch.equal(draw_view("clip", video, conditioning=2, frames=2, scale=2, rng=generator()), video)
 
 
 @pytest.mark.parametrize("view", ["frames", "small_frames", "crop"])
 def test_draws_repeat_with_the_generators_seed(view: str) -> None:
     video = numbered(8, 9, 8, 8)
-    first, same, other = (draw_view(view, video, 1, 3, 2, generator(seed)) for seed in (1, 1, 2))
+    first, same, other = (
+        draw_view(view, video, conditioning=1, frames=3, scale=2, rng=generator(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     rng = generator(1)
-    draw_view(view, video, 1, 3, 2, rng)
-    assert not torch.equal(draw_view(view, video, 1, 3, 2, rng), first)  # it moves on
+    draw_view(view, video, conditioning=1, frames=3, scale=2, rng=rng)
+    assert not torch.equal(draw_view(view, video, conditioning=1, frames=3, scale=2, rng=rng), first)  # it moves on
 
 
 def test_mocogan_with_one_frame_ignores_k(tiny_model: ModelFactory) -> None:

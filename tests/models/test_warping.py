@@ -79,7 +79,7 @@ def layer_sizes(*layers: torch.nn.Module) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("links", [1, 2])
 def test_factorized_hyper_network_has_the_sizes_of_f1(k: int, links: int) -> None:
     """One convolution and one hidden linear layer, each with half its inputs; S by one convolution."""
-    unit = KTrajGRU(6, 10, 3, k, links)
+    unit = KTrajGRU(6, 10, warp_size=k, links=links)
     read = unit.first.convolutions
     features = 8 * 4 * 4  # half of [h; x]'s 16 channels, pooled to 4 x 4
     sizes = layer_sizes(read["kernel_features"], unit.kernels.hidden, unit.kernels.output, read["selection"])
@@ -89,7 +89,7 @@ def test_factorized_hyper_network_has_the_sizes_of_f1(k: int, links: int) -> Non
 
 @pytest.mark.parametrize("k", [3, 5])
 def test_pixelwise_hyper_network_has_two_hidden_layers(k: int) -> None:
-    unit = TSRU(6, 10, "s", "pixelwise", warp_size=k)
+    unit = TSRU(6, 10, flow="s", warping="pixelwise", warp_size=k)
     layers = [unit.first.convolutions["kernel_features"], unit.kernels.hidden, unit.kernels.output]
     assert layer_sizes(*layers) == [(16, 8), (8, 4), (4, k**2)]
     assert all(layer.weight.shape[2:] == (3, 3) for layer in layers)
@@ -98,7 +98,7 @@ def test_pixelwise_hyper_network_has_two_hidden_layers(k: int) -> None:
 STARTS = {
     "tsru_p": lambda k: TSRU(4, 6, warp_size=k, warp_start="copy"),
     "k_traj_gru": lambda k: KTrajGRU(4, 6, warp_size=k, links=2, warp_start="copy"),
-    "ptsru_s": lambda k: TSRU(4, 6, "s", "pixelwise", warp_size=k, warp_start="copy"),
+    "ptsru_s": lambda k: TSRU(4, 6, flow="s", warping="pixelwise", warp_size=k, warp_start="copy"),
 }
 
 

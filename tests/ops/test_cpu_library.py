@@ -229,7 +229,7 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("built")
 def test_no_compiler_is_announced_once_and_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    unit = TSRU(4, 4, "c").eval()
+    unit = TSRU(4, 4, flow="c").eval()
     x, state = torch.randn(3, 2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     expected = plainly(lambda: [unit(x, state)])[0]
     without_compiler(monkeypatch)

@@ -57,7 +57,14 @@ def combine(scores: Scores, head: Head) -> Tensor:
 
 
 def draw_view(
-    view: View, video: Tensor, conditioning: int, frames: int, scale: int, rng: torch.Generator, copies: int = 1
+    view: View,
+    video: Tensor,
+    *,
+    conditioning: int,
+    frames: int,
+    scale: int,
+    rng: torch.Generator,
+    copies: int = 1,
 ) -> Tensor:
     """Cut out of whole videos what a discriminator sees (3.1).
 
@@ -150,7 +157,15 @@ class Discriminators(nn.ModuleDict):
 
     def draw(self, view: View, video: Tensor, rng: torch.Generator, copies: int = 1) -> Tensor:
         """The view of videos (B, C + T, channels, H, W) that the discriminator of that name sees; see `draw_view`."""
-        return draw_view(view, video, self.conditioning, self.drawn_frames, self.config.downsampling, rng, copies)
+        return draw_view(
+            view,
+            video,
+            conditioning=self.conditioning,
+            frames=self.drawn_frames,
+            scale=self.config.downsampling,
+            rng=rng,
+            copies=copies,
+        )
 
     def pixels(self, model: ModelConfig) -> int:
         """Pixels per video that the discriminators process (3.1)."""

@@ -65,7 +65,7 @@ class FrameNormReLU(nn.Module):
             if self.training:
                 mean, variance = over_processes(mean, variance)
             rstd = torch.rsqrt(variance + self.epsilon)
-        y = normalize(x, mean, rstd, own, *affine)
+        y = normalize(x, mean, rstd, affine, own=own)
         if self.collecting:
             self.collected += 1
             for standing, batch in ((self.standing_mean, mean), (self.standing_variance, variance)):

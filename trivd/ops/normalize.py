@@ -27,7 +27,7 @@ def over_processes(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     return moments[0].to(mean.dtype), (moments[1] - moments[0].square()).to(mean.dtype)
 
 
-def normalize(x: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor, offset: Tensor) -> Tensor:
+def normalize(x: Tensor, mean: Tensor, rstd: Tensor, affine: tuple[Tensor, Tensor], *, own: bool) -> Tensor:
     """relu((x - mean) rstd scale + offset).
 
     Its derivative takes fewer passes over the features than autograd's would. With xhat = (x - mean) rstd and the
@@ -39,14 +39,13 @@ def normalize(x: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor, o
         x: features (T, B, C, H, W).
         mean: (T, C).
         rstd: 1 / standard deviation (T, C).
+        affine: scale and offset, each (B, C) or (C,).
         own: whether mean and rstd are statistics of x, which the derivative then passes through.
-        scale: (B, C) or (C,).
-        offset: (B, C) or (C,).
 
     Returns:
         (T, B, C, H, W) in the type of x.
     """
-    y: Tensor = _normalize(x, mean, rstd, own, scale, offset)
+    y: Tensor = _normalize(x, mean, rstd, own, *affine)
     return y
 
 

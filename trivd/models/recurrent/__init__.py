@@ -1,7 +1,5 @@
 """Recurrent units, interchangeable by name, each usable alone on (T, B, C, H, W) inputs."""
 
-from typing import Literal
-
 from trivd.config import ModelConfig
 from trivd.models.recurrent.base import Activation, RecurrentUnit
 from trivd.models.recurrent.gru import ConvGRU, KTrajGRU
@@ -10,6 +8,11 @@ from trivd.models.recurrent.tsru import TSRU, Flow
 
 __all__ = ["TSRU", "ConvGRU", "ConvLSTM", "DynamicConvLSTM", "KTrajGRU", "RecurrentUnit", "build_unit"]
 
+UNWARPED: dict[str, type[ConvGRU] | type[ConvLSTM] | type[DynamicConvLSTM]] = {
+    "conv_gru": ConvGRU,
+    "conv_lstm": ConvLSTM,
+    "dynamic_conv_lstm": DynamicConvLSTM,
+}
 FLOWS: dict[str, Flow] = {"tsru_c": "c", "tsru_p": "p", "tsru_s": "s"}
 
 
@@ -20,25 +23,26 @@ def build_unit(config: ModelConfig, channels: int) -> RecurrentUnit:
         activation = "tanh" if config.unit == "k_traj_gru" else "relu"
     else:
         activation = config.activation
-    size = config.kernel_size
-    if config.unit == "conv_gru":
-        return ConvGRU(channels, channels, size, activation)
-    if config.unit == "conv_lstm":
-        return ConvLSTM(channels, channels, size, activation)
-    if config.unit == "dynamic_conv_lstm":
-        return DynamicConvLSTM(channels, channels, size, activation)
+    if config.unit in UNWARPED:
+        return UNWARPED[config.unit](channels, channels, kernel_size=config.kernel_size, activation=activation)
     if config.unit == "k_traj_gru":
-        return KTrajGRU(channels, channels, size, config.warp_size, config.links, activation, config.warp_start)
-    flow = FLOWS[config.unit.removeprefix("p")]
-    warping: Literal["pixelwise", "factorized"] = "pixelwise" if config.unit.startswith("p") else "factorized"
+        return KTrajGRU(
+            channels,
+            channels,
+            kernel_size=config.kernel_size,
+            warp_size=config.warp_size,
+            links=config.links,
+            activation=activation,
+            warp_start=config.warp_start,
+        )
     return TSRU(
         channels,
         channels,
-        flow,
-        warping,
-        size,
-        config.warp_size,
-        config.read_gate,
-        activation,
-        config.warp_start,
+        flow=FLOWS[config.unit.removeprefix("p")],
+        warping="pixelwise" if config.unit.startswith("p") else "factorized",
+        kernel_size=config.kernel_size,
+        warp_size=config.warp_size,
+        read_gate=config.read_gate,
+        activation=activation,
+        warp_start=config.warp_start,
     )

@@ -15,7 +15,7 @@ class ConvGRU(RecurrentUnit):
     """Convolutional gated recurrent unit, Eq 1-5, with ReLU as in DVD-GAN (F.1)."""
 
     def __init__(
-        self, input_channels: int, hidden_channels: int, kernel_size: int = 3, activation: Activation = "relu"
+        self, input_channels: int, hidden_channels: int, *, kernel_size: int = 3, activation: Activation = "relu"
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
@@ -44,6 +44,7 @@ class KTrajGRU(RecurrentUnit):
         self,
         input_channels: int,
         hidden_channels: int,
+        *,
         kernel_size: int = 3,
         warp_size: int = 3,
         links: int = 1,

@@ -31,7 +31,7 @@ class ConvLSTM(RecurrentUnit):
     """Convolutional LSTM whose state is [hidden state; memory cell], half of the channels each (F.3)."""
 
     def __init__(
-        self, input_channels: int, hidden_channels: int, kernel_size: int = 3, activation: Activation = "relu"
+        self, input_channels: int, hidden_channels: int, *, kernel_size: int = 3, activation: Activation = "relu"
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
@@ -97,7 +97,7 @@ class DynamicConvLSTM(RecurrentUnit):
     """
 
     def __init__(
-        self, input_channels: int, hidden_channels: int, kernel_size: int = 3, activation: Activation = "relu"
+        self, input_channels: int, hidden_channels: int, *, kernel_size: int = 3, activation: Activation = "relu"
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation

@@ -33,6 +33,7 @@ class TSRU(RecurrentUnit):
         self,
         input_channels: int,
         hidden_channels: int,
+        *,
         flow: Flow = "p",
         warping: Literal["factorized", "pixelwise"] = "factorized",
         kernel_size: int = 3,
