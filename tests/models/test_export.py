@@ -15,7 +15,7 @@ FIXED_BATCH = "dynamic_conv_lstm"  # each sample is a group of one convolution, 
 
 @pytest.mark.parametrize("unit", get_args(Unit))
 def test_an_exported_generator_draws_the_same(unit: Unit, make_generator: Callable[..., Generator]) -> None:
-    generator = make_generator(unit=unit, recurrent_resolutions=(8, 32))
+    generator = make_generator(unit=unit, recurrent_resolutions=(8, 32) if unit == "tsru_p" else (8,))
     config = generator.config
 
     def inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
