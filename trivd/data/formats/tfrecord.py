@@ -1,8 +1,8 @@
 """TensorFlow's record files and the tf.train.Example messages in them, read without TensorFlow.
 
-A file is a row of records: length (uint64), masked CRC-32C of the length, data, masked CRC-32C of the data, all little
-endian. The data is a protocol buffer (https://protobuf.dev/programming-guides/encoding): Example.features (1) holds
-Features.feature (1), a map from a name (1) to a Feature (2): one of bytes_list (1), float_list (2), int64_list (3).
+A file is a sequence of records: length (uint64), masked CRC-32C of the length, data, masked CRC-32C of the data, all
+little-endian. The data is a protocol buffer: Example.features (1) holds Features.feature (1), a map from a name (1) to
+a Feature (2): one of bytes_list (1), float_list (2), int64_list (3).
 """
 
 import os
@@ -11,22 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from trivd.data.formats.frames import UnreadableVideo
+from trivd.runtime.crc32c import masked_crc32c
+from trivd.runtime.protobuf import DELIMITED, FIXED32, Field, FieldReader
 
 Feature = list[bytes] | NDArray[np.float32] | None  # None: integers, or nothing
 Example = dict[str, Feature]
 
 LENGTH = struct.Struct("<QI")  # the length and its checksum, before the data
-CHECKSUM = struct.Struct("<I")  # of the data, behind it
-MASK = 0xA282EAD8  # added to the rotated checksum, so that checksums of data that hold checksums are no trouble
-VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5  # wire types
-BYTES_LIST, FLOAT_LIST = 1, 2  # kinds of Feature
-LONGEST_VARINT = 10  # bytes
-MOST_FIELDS = 100_000  # of a message and of all in it; an example of BAIR has about a thousand
+CHECKSUM = struct.Struct("<I")  # after the data
+BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # kinds of Feature
+MOST_FIELDS = 100_000  # of an example, in all its messages; one of BAIR's has about a thousand
 
 
 class Record(NamedTuple):
@@ -36,17 +34,13 @@ class Record(NamedTuple):
     length: int
 
 
-class _DamagedMessage(Exception):  # noqa: N818
-    """The bytes are no message; the text says why."""
-
-
 def find_records(path: Path) -> Iterator[Record]:
     """The records of a file in order, by their lengths alone: their data is skipped.
 
     Raises:
         UnreadableVideo: the file is truncated, or a length is damaged; what was yielded before can be used.
     """
-    if path.exists() and not path.is_file():  # a pipe would keep us waiting for ever
+    if path.exists() and not path.is_file():  # a pipe would block for ever
         raise UnreadableVideo(path, "not a file")
     try:
         with path.open("rb", buffering=0) as file:  # a buffer would read on into data
@@ -73,15 +67,9 @@ def read_record(path: Path, record: Record) -> bytes:
             data, checksum = file.read(record.length), file.read(CHECKSUM.size)
     except OSError as error:
         raise _unopened(path, error) from error
-    if CHECKSUM.pack(masked_crc(data)) != checksum:
+    if CHECKSUM.pack(masked_crc32c(data)) != checksum:
         raise UnreadableVideo(path, "wrong checksum", f"record at byte {start}")
     return data
-
-
-def masked_crc(data: bytes) -> int:
-    """CRC-32C as record files store it: rotated right by 15 bits, plus a constant."""
-    crc = int(google_crc32c.value(data))
-    return ((crc >> 15 | crc << 17) + MASK) & 0xFFFFFFFF
 
 
 def parse_example(data: bytes, path: Path) -> Example:
@@ -91,79 +79,45 @@ def parse_example(data: bytes, path: Path) -> Example:
         UnreadableVideo: the bytes are no such message.
     """
     example: Example = {}
-    left = iter(range(MOST_FIELDS))  # an empty field takes 2 bytes there, and 100 here
+    reader = FieldReader(MOST_FIELDS)
     try:
-        for features in _messages(memoryview(data), 1, left):
-            for entry in _messages(features, 1, left):
-                name = b"".join(list(_messages(entry, 1, left))[-1:]).decode()  # the last one counts; none is ""
-                example[name] = _feature(b"".join(_messages(entry, 2, left)), left)  # repeated messages are merged
-    except (_DamagedMessage, UnicodeDecodeError) as error:
+        for features in _messages(reader, data, 1):
+            for entry in _messages(reader, features, 1):
+                name = b"".join(list(_messages(reader, entry, 1))[-1:]).decode()  # the last one counts; none is ""
+                example[name] = _feature(reader, b"".join(_messages(reader, entry, 2)))  # repeated ones are merged
+    except ValueError as error:  # UnicodeDecodeError among them
         raise UnreadableVideo(path, "not a tf.train.Example", str(error)) from error
     return example
 
 
-def _feature(message: bytes, left: Iterator[int]) -> Feature:
+def _messages(reader: FieldReader, message: bytes | memoryview, number: int) -> Iterator[memoryview]:
+    """The values of one field that holds messages, text or bytes."""
+    for field in reader.fields(message):
+        if (field.number, field.wire) == (number, DELIMITED):
+            yield field.value
+
+
+def _feature(reader: FieldReader, message: bytes) -> Feature:
     kind = 0
     lists: list[memoryview] = []
-    for number, wire, value in _fields(memoryview(message), left):
-        if wire == DELIMITED and 1 <= number <= 3:
-            if number != kind:  # of different kinds the last one counts
-                kind, lists = number, []
-            lists.append(value)
-    values = [field for each in lists for field in _fields(each, left)]
+    for field in reader.fields(message):
+        if field.wire == DELIMITED and BYTES_LIST <= field.number <= INT64_LIST:
+            if field.number != kind:  # where there are several kinds, the last one counts
+                kind, lists = field.number, []
+            lists.append(field.value)
+    values = [field for each in lists for field in reader.fields(each) if field.number == 1]
     if kind == BYTES_LIST:
-        return [bytes(value) for number, wire, value in values if (number, wire) == (1, DELIMITED)]
+        return [bytes(field.value) for field in values if field.wire == DELIMITED]
     if kind == FLOAT_LIST:
-        floats = b"".join(_floats(wire, value) for number, wire, value in values if number == 1)
-        return np.frombuffer(floats, "<f4").astype(np.float32)
+        return np.frombuffer(b"".join(map(_floats, values)), "<f4").astype(np.float32)
     return None
 
 
-def _floats(wire: int, value: memoryview) -> bytes:
-    """Packed floats, or one on its own; both may stand in one list."""
-    if wire == DELIMITED and len(value) % 4:
-        raise _DamagedMessage(f"{len(value)} bytes of packed floats")
-    return bytes(value) if wire in (DELIMITED, FIXED32) else b""
-
-
-def _messages(message: memoryview, wanted: int, left: Iterator[int]) -> Iterator[memoryview]:
-    """The values of one field that is a message, text or bytes."""
-    return (value for number, wire, value in _fields(message, left) if (number, wire) == (wanted, DELIMITED))
-
-
-def _fields(message: memoryview, left: Iterator[int]) -> Iterator[tuple[int, int, memoryview]]:
-    """The fields of a message: number, wire type, bytes of the value; each takes one of those `left`."""
-    at = 0
-    while at < len(message):
-        if next(left, None) is None:
-            raise _DamagedMessage(f"more than {MOST_FIELDS:,} fields")
-        tag, at = _varint(message, at)
-        number, wire = tag >> 3, tag & 7
-        if number == 0:
-            raise _DamagedMessage("a field has the number 0")
-        if wire == VARINT:
-            end = _varint(message, at)[1]
-        elif wire == DELIMITED:
-            length, at = _varint(message, at)
-            end = at + length
-        elif wire in (FIXED32, FIXED64):
-            end = at + (4 if wire == FIXED32 else 8)
-        else:
-            raise _DamagedMessage(f"a field has the wire type {wire}")
-        if end > len(message):
-            raise _DamagedMessage("a field is cut off")
-        yield number, wire, message[at:end]
-        at = end
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """An integer of 7 bits a byte, the lowest first, and the place behind it."""
-    value = 0
-    for place, byte in enumerate(message[at : at + LONGEST_VARINT]):
-        value |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            return value, at + place + 1
-    raise _DamagedMessage("an integer is cut off or too long")
+def _floats(field: Field) -> bytes:
+    """Packed floats, or a single one; both may stand in one list."""
+    if field.wire == DELIMITED and len(field.value) % 4:
+        raise ValueError(f"{len(field.value)} bytes of packed floats")
+    return bytes(field.value) if field.wire in (DELIMITED, FIXED32) else b""
 
 
 def _record_at(path: Path, file: BinaryIO, start: int) -> Record:
@@ -173,7 +127,7 @@ def _record_at(path: Path, file: BinaryIO, start: int) -> Record:
     if len(head) < LENGTH.size:
         raise UnreadableVideo(path, "truncated", f"the record at byte {start} is cut off")
     length, checksum = LENGTH.unpack(head)
-    if masked_crc(head[:8]) != checksum:
+    if masked_crc32c(head[:8]) != checksum:
         raise UnreadableVideo(path, "wrong checksum", f"length of the record at byte {start}")
     record = Record(start + LENGTH.size, length)
     if record.offset + length + CHECKSUM.size > os.fstat(file.fileno()).st_size:
