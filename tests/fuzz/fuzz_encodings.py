@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import tyro
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))  # the tests' own makers of files
+sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support")]  # benchmarks, makers of files
 
 from video_encodings import Unencodable, draw, encode, wrong_frames
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / folder) for folder in ("support", "evaluation/networks/weights")]  # makers of files
+sys.path += [str(TESTS / folder) for folder in ("..", "support", "evaluation/networks/weights")]  # makers of files
 
 from bundle_writer import write_checkpoint  # noqa: E402
 from record_files import example, trajectory_features, write_bair  # noqa: E402
@@ -281,8 +281,8 @@ TARGETS: dict[str, Target] = {
         ("tf/x.index", "tf/x.data-00000-of-00001"),
         _fitting(
             {
-                f"trivd.evaluation.networks.weights.{module}.unmasked": lambda _: ANY
-                for module in ("tables", "tensorflow")
+                f"trivd.evaluation.networks.weights.readers.{module}.masked_crc32c": lambda _: ANY
+                for module in ("leveldb", "tensorflow")
             },
             lambda root: _each([lambda: read_weights(root / "tf" / "x.index")]),
         ),

@@ -11,11 +11,16 @@ from safetensors.numpy import save
 
 from trivd.evaluation.networks.i3d import I3D
 from trivd.evaluation.networks.weights.identify import Identification, identify
-from trivd.evaluation.networks.weights.leveldb import MAGIC
 from trivd.evaluation.networks.weights.limits import FloatArray
 from trivd.evaluation.networks.weights.mapping import Recognised, recognise
-from trivd.evaluation.networks.weights.pytorch import read_pickle, read_safetensors, read_zip
-from trivd.evaluation.networks.weights.tensorflow import SHARD_NAME, find_index, read_archive, read_checkpoint
+from trivd.evaluation.networks.weights.readers.leveldb import MAGIC
+from trivd.evaluation.networks.weights.readers.pytorch import read_legacy, read_safetensors, read_zip
+from trivd.evaluation.networks.weights.readers.tensorflow import (
+    SHARD_NAME,
+    find_index,
+    read_checkpoint,
+    read_hub_module,
+)
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_file, library_folder, write_atomically
 
@@ -147,9 +152,9 @@ def _read_tensors(path: Path) -> Mapping[str, FloatArray]:
         if start.startswith(b"PK"):
             return read_zip(path)
         if start.startswith(b"\x1f\x8b"):
-            return read_archive(path)
+            return read_hub_module(path)
         if start.startswith(b"\x80"):  # a pickle
-            return read_pickle(path)
+            return read_legacy(path)
         if re.match(rb".{8}\s*{", start, re.DOTALL):  # the length of a JSON header, and the header
             return read_safetensors(path)
     index = find_index(path)

@@ -9,8 +9,8 @@ from cost_checks import cheaply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivd.evaluation.networks.weights import leveldb as tables
-from trivd.evaluation.networks.weights.leveldb import read_table, unpack_snappy
+from trivd.evaluation.networks.weights.readers import leveldb as tables
+from trivd.evaluation.networks.weights.readers.leveldb import read_table, unpack_snappy
 
 FILES = Path(__file__).parent / "checkpoints"
 KEYS = st.lists(st.sampled_from([b"a", b"b/", b"Mixed_3b/", b"\xff"]), max_size=5).map(b"".join)

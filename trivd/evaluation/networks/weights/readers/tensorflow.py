@@ -3,21 +3,22 @@
 The "tensor bundle" of version 2: tensorflow/core/util/tensor_bundle/tensor_bundle.h and tensor_bundle.proto.
 """
 
+import dataclasses
 import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-import google_crc32c
 import numpy as np
 
-from trivd.evaluation.networks.weights.leveldb import read_table, unmasked, varint
 from trivd.evaluation.networks.weights.limits import LARGEST_BYTES, FloatArray, read_limited
-from trivd.evaluation.networks.weights.tar import read_tar
+from trivd.evaluation.networks.weights.readers.leveldb import read_table
+from trivd.evaluation.networks.weights.readers.tar import read_tar
+from trivd.runtime.crc32c import masked_crc32c
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.protobuf import DELIMITED, FieldReader
 
 INDEX = ".index"
 SHARD_NAME = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
@@ -29,9 +30,10 @@ MOST_SHARDS = 1000
 MOST_FILES = 10_000  # and folders in an archive; a TF-Hub module has ten
 LARGEST_RATIO = 20  # of unpacked to packed bytes, for archives that unpack to over 16 MB
 LARGEST_INDEX = 1 << 24  # bytes; I3D's has 15 kB
+MOST_FIELDS = 100_000  # of an entry; those of I3D have about twenty
 
 
-@dataclass
+@dataclasses.dataclass
 class _Header:
     """BundleHeaderProto."""
 
@@ -39,12 +41,12 @@ class _Header:
     big_endian: bool = False
 
 
-@dataclass
+@dataclasses.dataclass
 class _Entry:
     """BundleEntryProto: where a tensor's bytes lie."""
 
     data_type: int = 0
-    shape: list[int] = field(default_factory=list)
+    shape: list[int] = dataclasses.field(default_factory=list)
     shard: int = 0
     offset: int = 0  # bytes
     size: int = 0  # bytes
@@ -87,8 +89,8 @@ def read_checkpoint(index: Path) -> dict[str, FloatArray]:
     return _read_bundle(index.name, lambda name: read_limited(index.with_name(name)), str(index))
 
 
-def read_archive(path: Path) -> dict[str, FloatArray]:
-    """The same of the one checkpoint in a .tar.gz, such as a TF-Hub module's; it is unpacked in memory only.
+def read_hub_module(path: Path) -> dict[str, FloatArray]:
+    """Read the one checkpoint in a .tar.gz, such as a TF-Hub module, which is unpacked in memory only.
 
     Raises:
         TrivdError: it is damaged, too large, holds a path that leaves it, or not one checkpoint.
@@ -174,7 +176,7 @@ def _tensor(entry: _Entry, shard: bytes, big_endian: bool, name: str) -> FloatAr
     data = shard[entry.offset : entry.offset + entry.size]
     if len(data) != entry.size:
         raise ValueError(f"{name} is cut off")
-    if google_crc32c.value(data) != unmasked(entry.crc32c):
+    if masked_crc32c(data) != entry.crc32c:
         raise ValueError(f"the checksum of {name} is wrong")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused as a weight
         return np.frombuffer(data, dtype).reshape(entry.shape).astype(np.float32)
@@ -182,13 +184,13 @@ def _tensor(entry: _Entry, shard: bytes, big_endian: bool, name: str) -> FloatAr
 
 def _read_header(message: bytes) -> _Header:
     header = _Header()
-    for number, value in _fields(message):
-        if number == 1 and isinstance(value, bytes):
+    for field in FieldReader(MOST_FIELDS).fields(message):
+        if field.number == 1 and field.wire == DELIMITED:
             raise ValueError("it is a checkpoint of TensorFlow's version 1 format; save it again with tf.train.Saver()")
-        if number == 1:
-            header.shards = _integer(value)
-        elif number == 2:
-            header.big_endian = _integer(value) == 1
+        if field.number == 1:
+            header.shards = field.integer()
+        elif field.number == 2:
+            header.big_endian = field.integer() == 1
     if not 1 <= header.shards <= MOST_SHARDS:
         raise ValueError(f"it says that it has {header.shards:,} files of data")
     return header
@@ -196,64 +198,28 @@ def _read_header(message: bytes) -> _Header:
 
 def _read_entry(message: bytes) -> _Entry:
     entry = _Entry()
-    for number, value in _fields(message):
-        if number == 1:
-            entry.data_type = _integer(value)
-        elif number == 2:
-            entry.shape = _read_shape(_bytes(value))
-        elif number == 3:
-            entry.shard = _integer(value)
-        elif number == 4:
-            entry.offset = _integer(value)
-        elif number == 5:
-            entry.size = _integer(value)
-        elif number == 6:
-            entry.crc32c = _integer(value)
-        elif number == 7:
-            entry.sliced = True
+    reader = FieldReader(MOST_FIELDS)
+    for field in reader.fields(message):
+        match field.number:
+            case 1:
+                entry.data_type = field.integer()
+            case 2:
+                entry.shape = _read_shape(reader, field.message())
+            case 3:
+                entry.shard = field.integer()
+            case 4:
+                entry.offset = field.integer()
+            case 5:
+                entry.size = field.integer()
+            case 6:
+                entry.crc32c = field.integer()
+            case 7:
+                entry.sliced = True
     return entry
 
 
-def _read_shape(message: bytes) -> list[int]:
+def _read_shape(reader: FieldReader, message: memoryview) -> list[int]:
     """TensorShapeProto: field 2 is a dimension, whose field 1 is its size, left out where that is 0."""
-    shape = []
-    for number, value in _fields(message):
-        if number == 2:
-            sizes = [_integer(size) for field_number, size in _fields(_bytes(value)) if field_number == 1]
-            shape.append(sizes[-1] if sizes else 0)
-    return shape
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a protocol buffer's fields."""
-    position = 0
-    while position < len(message):
-        tag, position = varint(message, position)
-        number, wire_type = tag >> 3, tag & 7
-        if wire_type == 0:
-            value, position = varint(message, position)
-            yield number, value
-            continue
-        if wire_type == 2:
-            size, position = varint(message, position)
-        elif wire_type in (1, 5):
-            size = 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"a field has the unknown wire type {wire_type}")
-        content = message[position : position + size]
-        position += size
-        if len(content) != size:
-            raise ValueError("a field is cut off")
-        yield number, content if wire_type == 2 else int.from_bytes(content, "little")
-
-
-def _integer(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise ValueError("a field that should be a number is not")
-    return value
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a field that should be a message is not")
-    return value
+    dimensions = [field.message() for field in reader.fields(message) if field.number == 2]
+    sizes = ([field.integer() for field in reader.fields(each) if field.number == 1] for each in dimensions)
+    return [size[-1] if size else 0 for size in sizes]

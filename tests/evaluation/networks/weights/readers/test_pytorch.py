@@ -14,7 +14,7 @@ from cost_checks import cheaply
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trivd.evaluation.networks.weights.pytorch import read_pickle, read_safetensors, read_zip
+from trivd.evaluation.networks.weights.readers.pytorch import read_legacy, read_safetensors, read_zip
 from trivd.runtime.errors import TrivdError
 
 STATE = OrderedDict(
@@ -37,7 +37,7 @@ def test_state_dicts_are_read_alone_or_in_a_training_file(tmp_path: Path, legacy
     for key in reversed(keys):
         loaded = {"epoch": 3, "optimizer": {"state": {0: {"moment": torch.ones(3)}}}, key: loaded}
     torch.save(loaded, path, _use_new_zipfile_serialization=not legacy)
-    found = (read_pickle if legacy else read_zip)(path)
+    found = (read_legacy if legacy else read_zip)(path)
     assert found.keys() == FLOATS.keys()
     for name, array in FLOATS.items():
         np.testing.assert_array_equal(found[name], array)
@@ -60,7 +60,7 @@ def test_whole_modules_are_refused(tmp_path: Path, legacy: bool) -> None:
     path = tmp_path / "module.pt"
     torch.save(nn.Linear(2, 2), path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(TrivdError, match=r"tensors alone .* save the model's state_dict\(\)"):
-        (read_pickle if legacy else read_zip)(path)
+        (read_legacy if legacy else read_zip)(path)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_files_without_named_tensors_are_refused(tmp_path: Path, content: object
 
 def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pt"
-    for legacy, read in ((False, read_zip), (True, read_pickle)):
+    for legacy, read in ((False, read_zip), (True, read_legacy)):
         vast = {"vast": torch.ones(1).expand(1 << 29)}  # a storage of one number
         torch.save(vast, path, _use_new_zipfile_serialization=not legacy)
-        with cheaply(), pytest.raises(TrivdError, match="larger than the file"):
+        with cheaply(), pytest.raises(TrivdError, match="larger than its storage"):
             read(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(100):
@@ -94,7 +94,7 @@ def test_files_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(TrivdError, match="packed otherwise than by deflate"):
         read_zip(path)
     monkeypatch.setattr("trivd.evaluation.networks.weights.limits.LARGEST_BYTES", 100)
-    for read in (read_zip, read_pickle, read_safetensors):
+    for read in (read_zip, read_legacy, read_safetensors):
         with pytest.raises(TrivdError, match="name the right file"):
             read(path)
 
@@ -114,11 +114,11 @@ class Attack:
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, legacy: bool) -> None:
     path, marker = tmp_path / "x.pt", tmp_path / "marker"
     torch.save({"w": torch.ones(2), "x": Attack(marker)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(TrivdError, match="which weights do not need"):
-        (read_pickle if legacy else read_zip)(path)
+    with pytest.raises(TrivdError, match=r"not an allowed global|Unsupported operand"):
+        (read_legacy if legacy else read_zip)(path)
     path.write_bytes(pickle.dumps(Attack(marker)))
     with pytest.raises(TrivdError):
-        read_pickle(path)
+        read_legacy(path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(Attack(marker)))
     assert marker.exists()  # the attack is a real one
@@ -132,7 +132,7 @@ def test_damaged_files_are_errors(tmp_path: Path, legacy: bool) -> None:
     for size in (4, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
         with pytest.raises(TrivdError, match=r"x\.pt"):
-            (read_pickle if legacy else read_zip)(path)
+            (read_legacy if legacy else read_zip)(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -150,7 +150,7 @@ def test_training_files_are_read_as_torch_reads_them(tmp_path: Path, legacy: boo
     expected = {
         name: value for name, value in loaded.items() if isinstance(value, Tensor) and value.is_floating_point()
     }
-    found = (read_pickle if legacy else read_zip)(path)
+    found = (read_legacy if legacy else read_zip)(path)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value.detach().numpy())

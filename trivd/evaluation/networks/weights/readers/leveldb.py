@@ -1,18 +1,19 @@
 """Tables in LevelDB's format, which TensorFlow uses as the index of a checkpoint: sorted keys and their values.
 
-Blocks of prefix-compressed entries, each with a checksum, and a footer that says where the block of blocks lies:
-leveldb's doc/table_format.md and snappy's format_description.txt. All errors of this module are ValueErrors.
+A table consists of blocks of prefix-compressed entries, each with a checksum, and of a footer that says where the block
+that lists the blocks lies: leveldb's doc/table_format.md and snappy's format_description.txt. All errors of this module
+are ValueErrors.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import google_crc32c
+from trivd.runtime.crc32c import masked_crc32c
+from trivd.runtime.protobuf import varint
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")  # a table ends with it
 FOOTER_BYTES = 48
 TRAILER_BYTES = 5  # after each block: the kind of compression, and a masked CRC-32C
-CRC_MASK = 0xA282EAD8
 STORED, SNAPPY = 0, 1  # kinds of compression
 LARGEST_BLOCK = 1 << 22  # bytes, unpacked
 LONGEST_KEY = 1 << 10  # bytes; I3D's longest is 70
@@ -35,13 +36,13 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
     if len(data) < FOOTER_BYTES or not data.endswith(MAGIC):
         raise ValueError("it does not end as a table does")
     footer = data[-FOOTER_BYTES:]
-    _, position = _handle(footer, 0)  # of the meta blocks, which say nothing of tensors
+    _, position = _handle(footer, 0)  # of the meta blocks, which hold nothing about tensors
     index, _ = _handle(footer, position)
     table: dict[bytes, bytes] = {}
     end, last = 0, None
     for _, place in _entries(_block(data, index)):
         handle, _ = _handle(place, 0)
-        if handle.offset < end:  # else a small file could send us through the same block for ever
+        if handle.offset < end:  # else a small file could send the reader through the same block for ever
             raise ValueError("its blocks overlap")
         end = handle.offset + handle.size
         for key, value in _entries(_block(data, handle)):
@@ -52,30 +53,6 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
             if len(table) > MOST_ENTRIES:
                 raise ValueError(f"it has more than {MOST_ENTRIES:,} entries")
     return table
-
-
-def unmasked(crc: int) -> int:
-    """The CRC-32C that is stored as `crc`: LevelDB rotates sums by 15 bits and adds a constant."""
-    rotated = (crc - CRC_MASK) % (1 << 32)
-    return (rotated >> 17 | rotated << 15) % (1 << 32)
-
-
-def varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number of 7 bits per byte, the lowest first, and the position after it.
-
-    Raises:
-        ValueError: it is cut off, or of more than 64 bits.
-    """
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            raise ValueError("a number is cut off")
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-    raise ValueError("a number has more than 64 bits")
 
 
 def _handle(data: bytes, position: int) -> tuple[_Handle, int]:
@@ -90,7 +67,7 @@ def _block(data: bytes, handle: _Handle) -> bytes:
     if end + TRAILER_BYTES > len(data) or handle.size > LARGEST_BLOCK:
         raise ValueError("a block lies outside of it")
     checksum = int.from_bytes(data[end + 1 : end + TRAILER_BYTES], "little")
-    if google_crc32c.value(data[handle.offset : end + 1]) != unmasked(checksum):
+    if masked_crc32c(data[handle.offset : end + 1]) != checksum:
         raise ValueError("a block's checksum is wrong")
     contents, compression = data[handle.offset : end], data[end]
     if compression == STORED:
@@ -101,7 +78,7 @@ def _block(data: bytes, handle: _Handle) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block; each key is stored as what differs from the one before."""
+    """Keys and values of a block; of each key, only what differs from the one before is stored."""
     restarts = int.from_bytes(block[-4:], "little")  # places to start a search from; reading all needs none
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
@@ -120,7 +97,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def unpack_snappy(data: bytes) -> bytes:
-    """What Snappy packed: literals, and copies of what came before.
+    """Unpack Snappy's format: literals, and copies of what came before.
 
     Raises:
         ValueError: it is damaged, or unpacks to more than `LARGEST_BLOCK`.

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from i3d_files import write_torchscript
 from numpy.typing import NDArray
 
-from trivd.evaluation.networks.weights import archives, torchscript, views
-from trivd.evaluation.networks.weights.archives import LARGEST_RATIO, open_zip
-from trivd.evaluation.networks.weights.pytorch import read_zip
-from trivd.evaluation.networks.weights.torchscript import is_torchscript
+from trivd.evaluation.networks.weights.readers import archives, child
+from trivd.evaluation.networks.weights.readers.archives import LARGEST_RATIO, copy_data, is_torchscript, open_zip
+from trivd.evaluation.networks.weights.readers.pytorch import read_zip
+from trivd.evaluation.networks.weights.readers.sandbox import read_arrays
 from trivd.runtime.errors import TrivdError
 
 STATE = {
@@ -50,8 +50,20 @@ def archive_of(path: Path, data: bytes, **files: bytes) -> Path:
     return path
 
 
-def read(tmp_path: Path, data: bytes, **files: bytes) -> dict[str, NDArray[np.float32]]:
-    return read_zip(archive_of(tmp_path / "x.pt", data, **files))
+def read(tmp_path: Path, data: bytes, *, room: int = 1 << 20, **files: bytes) -> dict[str, NDArray[np.float32]]:
+    """What the child does, in this process: to start one takes a second.
+
+    Raises:
+        ValueError: the reason that the child would give.
+    """
+    copy, target = tmp_path / "copy.pt", tmp_path / "tensors"
+    with open_zip(archive_of(tmp_path / "x.pt", data, **files)) as archive:
+        copy_data(archive, copy)
+    try:
+        child.convert(copy, target, child.PROGRAM, room)
+    except Exception as error:
+        raise ValueError(child.reason(error)) from error
+    return read_arrays(target)
 
 
 class Call:
@@ -116,25 +128,24 @@ RAW = {  # opcodes by hand
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     marker = tmp_path / "MARKER"
-    with pytest.raises(TrivdError, match="not a TorchScript archive of plain tensors"):
+    with pytest.raises(ValueError):  # noqa: PT011
         read(tmp_path, calls(marker)[name] if name in calls(marker) else RAW[name])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.pt", "x.pt"]
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("old instance", "its pickle uses INST,"),
-        ("old object", r"it asks for os\.system,"),
-        ("stacked global", "its pickle uses SHORT_BINUNICODE,"),
-        ("extension", "its pickle uses EXT1,"),
-        ("system", r"it asks for posix\.system,"),
-        ("private function", r"it asks for torch\._utils\._import_dotted_name,"),
+        ("old instance", "Unsupported operand 105"),
+        ("extension", "Unsupported operand 130"),
+        ("system", r"posix\.system whose module posix is blocked"),
+        ("private function", r"torch\._utils\._import_dotted_name was not an allowed global"),
     ],
 )
 def test_the_reason_is_named(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(TrivdError, match=reason):
-        read(tmp_path, RAW.get(name) or calls(tmp_path)[name])
+    path = archive_of(tmp_path / "x.pt", RAW.get(name) or calls(tmp_path)[name])
+    with pytest.raises(TrivdError, match=rf"x\.pt cannot be read as tensors alone \(.*{reason}.*\); save the model's"):
+        read_zip(path)
 
 
 def test_the_attacks_work_on_an_open_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +201,8 @@ def test_views_are_those_of_pytorch(tmp_path: Path) -> None:
         found = read(tmp_path, tensor(6, "0", offset, shape, strides), **STORED)
         expected = torch.from_numpy(NUMBERS).as_strided(shape, strides, offset)
         np.testing.assert_array_equal(found["w.0"], expected)
+    swapped = {"data/0": NUMBERS.astype(">f4").tobytes(), "byteorder": b"big"}
+    np.testing.assert_array_equal(read(tmp_path, tensor(), **swapped)["w.0"], NUMBERS.reshape(2, 3))
 
 
 @pytest.mark.parametrize(
@@ -208,12 +221,11 @@ def test_views_are_those_of_pytorch(tmp_path: Path) -> None:
         {"strides": (-3, 1)},
         {"strides": (1,)},
         {"shape": (0, 3)},
-        {"shape": [2, 3]},
         {"shape": ("2", "3")},
     ],
 )
 def test_views_beyond_their_storage_are_errors(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(TrivdError, match="plain tensors"):
+    with pytest.raises(ValueError):  # noqa: PT011
         read(tmp_path, tensor(**changes), **STORED)
 
 
@@ -225,22 +237,18 @@ def test_bombs_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (1 << 21) / path.stat().st_size > LARGEST_RATIO
     with pytest.raises(TrivdError, match="unpacks to far more"):
         read_zip(path)
-    with pytest.raises(TrivdError, match="big-endian"):
-        read(tmp_path, tensor(), byteorder=b"big")
     deep = b"\x80\x02" + b"}X\x01\x00\x00\x00a" * 1000 + b"N" + b"s" * 1000 + b"."
-    with pytest.raises(TrivdError, match="nested too deep"):
+    with pytest.raises(ValueError, match="nested too deep"):
         read(tmp_path, deep)
     many = tensor(times=300)
     assert len(read(tmp_path, many, **STORED)) == 300
-    monkeypatch.setattr(torchscript, "MOST_TENSORS", 299)
-    with pytest.raises(TrivdError, match="more than 299 tensors"):
-        read(tmp_path, many, **STORED)
-    monkeypatch.undo()
-    monkeypatch.setattr(views, "LARGEST_BYTES", 299 * NUMBERS.nbytes)
-    with pytest.raises(TrivdError, match="overlap"):
+    with pytest.raises(ValueError, match="overlap"):
+        read(tmp_path, many, room=300 * NUMBERS.nbytes - 1, **STORED)
+    monkeypatch.setattr(child, "MOST_TENSORS", 299)
+    with pytest.raises(ValueError, match="more than 299 tensors"):
         read(tmp_path, many, **STORED)
     monkeypatch.setattr(archives, "LARGEST_PICKLE", len(many) - 1)
-    with pytest.raises(TrivdError, match=r"data.pkl has .* bytes"):
+    with pytest.raises(ValueError, match=r"data.pkl has .* bytes"):
         read(tmp_path, many, **STORED)
 
 
@@ -250,9 +258,8 @@ def test_changed_pickles_are_errors_or_tensors(
 ) -> None:
     data = bytearray(make())
     data[position % len(data)] = byte
-    path = archive_of(tmp_path_factory.getbasetemp() / "changed.pt", bytes(data), **STORED)
     try:
-        found = read_zip(path)
-    except TrivdError:
+        found = read(tmp_path_factory.getbasetemp(), bytes(data), **STORED)
+    except ValueError:
         return
     assert all(array.size <= NUMBERS.size for array in found.values())

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trivd.evaluation.networks.weights import tensorflow
-from trivd.evaluation.networks.weights.tensorflow import find_index, read_archive, read_checkpoint
+from trivd.evaluation.networks.weights.readers import tensorflow
+from trivd.evaluation.networks.weights.readers.tensorflow import find_index, read_checkpoint, read_hub_module
 from trivd.runtime.errors import TrivdError
 
 FILES = Path(__file__).parent / "checkpoints"
@@ -113,31 +113,31 @@ def test_a_hub_module_is_read_in_its_archive(tmp_path: Path) -> None:
     names = ("index", "data-00000-of-00002", "data-00001-of-00002")
     content = {f"./variables/variables.{name}": (FILES / f"sharded.{name}").read_bytes() for name in names}
     path = pack(tmp_path / "module.tar.gz", content | {"./saved_model.pb": b"graph"})
-    assert_same(read_archive(path), saved_by_tensorflow())  # type: ignore[arg-type]
+    assert_same(read_hub_module(path), saved_by_tensorflow())  # type: ignore[arg-type]
     del content["./variables/variables.data-00001-of-00002"]
     with pytest.raises(TrivdError, match=r"lacks variables/variables.data-00001-of-00002"):
-        read_archive(pack(path, content))
+        read_hub_module(pack(path, content))
     assert [file.name for file in tmp_path.iterdir()] == ["module.tar.gz"]
 
 
 @pytest.mark.parametrize("name", ["../x.index", "a/../../x.index", "/x.index"])
 def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TrivdError, match="leads out"):
-        read_archive(pack(tmp_path / "m.tar.gz", {name: b""}))
+        read_hub_module(pack(tmp_path / "m.tar.gz", {name: b""}))
 
 
 def test_bad_archives_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrivdError, match="0 TensorFlow checkpoints"):  # links are not followed
-        read_archive(pack(tmp_path / "m.tar.gz", {"x.index": b""}, tarfile.SYMTYPE))
+        read_hub_module(pack(tmp_path / "m.tar.gz", {"x.index": b""}, tarfile.SYMTYPE))
     path = pack(tmp_path / "m.tar.gz", {"x": bytes(1 << 20)})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TrivdError, match="damaged"):
-        read_archive(path)
+        read_hub_module(path)
     with pytest.raises(TrivdError, match="more than 10,000 files"):
-        read_archive(pack(path, {str(number): b"" for number in range(10_001)}))
+        read_hub_module(pack(path, {str(number): b"" for number in range(10_001)}))
     monkeypatch.setattr(tensorflow, "LARGEST_BYTES", 1 << 18)
     with pytest.raises(TrivdError, match="unpacks to more"):
-        read_archive(pack(path, {"x": bytes(1 << 20)}))
+        read_hub_module(pack(path, {"x": bytes(1 << 20)}))
 
 
 def packed_header(size: bytes, kind: bytes, content: bytes) -> bytes:
@@ -170,7 +170,7 @@ def test_hostile_archives_take_neither_memory_nor_time(tmp_path: Path, name: str
     path = tmp_path / "m.tar.gz"
     path.write_bytes(content)
     with cheaply(), pytest.raises(TrivdError, match=message):
-        read_archive(path)
+        read_hub_module(path)
 
 
 def test_archives_of_every_format_are_read(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_archives_of_every_format_are_read(tmp_path: Path) -> None:
                 member = tarfile.TarInfo(f"{prefix}variables.{name}")
                 member.size, member.mtime = len(content), 1.5
                 archive.addfile(member, io.BytesIO(content))
-        assert_same(read_archive(path), saved_by_tensorflow())  # type: ignore[arg-type]
+        assert_same(read_hub_module(path), saved_by_tensorflow())  # type: ignore[arg-type]
 
 
 def test_older_and_sliced_checkpoints_are_named() -> None:
