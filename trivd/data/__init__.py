@@ -1,1 +1,1 @@
-"""From files to clips: readers, data sets, and the store of decoded frames."""
+"""From files to clips: file formats, data sets, the store of decoded frames, and loading."""

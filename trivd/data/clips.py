@@ -1,4 +1,4 @@
-"""From a data path to uint8 clips of the model's size: random ones to train on, fixed ones to evaluate on."""
+"""Clips of the model's size, uint8, from a data path: random ones for training, fixed ones for evaluation."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -35,20 +35,20 @@ class ClipDataset(Protocol):
     summary: list[str]  # what was found, one line each, for the user
 
     def __len__(self) -> int:
-        """Clips of an epoch."""
+        """Number of clips of an epoch."""
         ...
 
     @property
     def evaluation_clips(self) -> int:
-        """How many clips `evaluation_clip` offers."""
+        """Number of clips that `evaluation_clip` offers."""
         ...
 
     def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        """A clip that `index` stands for, varied by `rng` alone."""
+        """The training clip `index`, whose start and crop are drawn from `rng`."""
         ...
 
     def evaluation_clip(self, index: int) -> Clip:
-        """Always the same clip."""
+        """The evaluation clip `index`, the same at every call."""
         ...
 
 
@@ -56,8 +56,8 @@ class VideoClips:
     """Clips of `frames` frames, `stride` apart, cut from videos that are at least as long.
 
     Training clip i stands for the i-th of the non-overlapping windows of all videos, in order: it is a window of the
-    same video at a random start, random crop, so a video counts for its length. Evaluation clip i is the i-th of the
-    windows that start `evaluation_step` frames apart (None: that do not overlap), centre crop.
+    same video at a random start with a random crop, so a video's weight is its length. Evaluation clip i is the i-th of
+    the windows that start `evaluation_step` frames apart (None: that do not overlap), with a centre crop.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class VideoClips:
 
 
 def _locate(first: NDArray[np.int64], index: int) -> tuple[int, int]:
-    """The video and the window in it, given the number of each video's first window and, last, of all windows."""
+    """The video and the window in it, from the number of each video's first window and, last, that of all windows."""
     if not 0 <= index < first[-1]:
         raise IndexError(f"clip {index} of {first[-1]}")
     video = int(np.searchsorted(first, index, side="right")) - 1
@@ -111,7 +111,7 @@ def _locate(first: NDArray[np.int64], index: int) -> tuple[int, int]:
 
 
 class WrappedClips:
-    """A `ClipDataset` that gives the clips of another one; a subclass says how those for evaluation are read."""
+    """A `ClipDataset` that wraps another one; a subclass defines how evaluation clips are read."""
 
     def __init__(self, clips: ClipDataset) -> None:
         self._clips = clips
@@ -131,14 +131,14 @@ class WrappedClips:
 
 
 class ReadableClips(WrappedClips):
-    """Evaluation clips for scores during training: for one that can no longer be read, the next one that can."""
+    """Evaluation clips for scores during training; the next readable one replaces one that can no longer be read."""
 
     def __init__(self, clips: ClipDataset) -> None:
         super().__init__(clips)
-        self.unreadable: list[str] = []  # a sentence for each time
+        self.unreadable: list[str] = []  # a message for each failure
 
     def evaluation_clip(self, index: int) -> Clip:
-        """Raises UnreadableVideo when none can be read."""
+        """The clip, or the next readable one. Raises UnreadableVideo if there is none."""
         for step in range(self.evaluation_clips):
             try:
                 return self._clips.evaluation_clip((index + step) % self.evaluation_clips)
@@ -149,7 +149,7 @@ class ReadableClips(WrappedClips):
 
 
 class DigitClips:
-    """Moving digits: clip i of the split, in training as in evaluation; each is random already."""
+    """Moving digits: clip i of the split, the same in training and evaluation, since each is random already."""
 
     def __init__(self, digits: MovingDigits) -> None:
         self.digits = digits

@@ -1,4 +1,4 @@
-"""Videos that were listed but not opened yet, whatever layout they came in, and one split of them as a source."""
+"""Listings of videos that have not been opened yet, and one split of a listing as a source of clips."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -17,12 +17,12 @@ from trivd.data.threads import in_threads
 from trivd.runtime.errors import TrivdError
 
 TOO_SHORT = "too short"
-LONG_SCAN = 500  # videos from which on scanning shows its progress
+LONG_SCAN = 500  # videos; longer scans show a progress bar
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A video of a data set, not yet opened."""
+    """A video of a data set that has not been opened yet."""
 
     video: Video
     name: str  # unique in the data set, mostly its path from the root with forward slashes
@@ -32,72 +32,80 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The videos of a data set, in a fixed order, by what its files' names or lists say."""
+    """The videos of a data set in a fixed order, found by the names of files or by the data set's lists."""
 
     root: Path
     entries: tuple[Entry, ...]
     classes: tuple[str, ...]  # of all splits
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]  # for the user, one line each
-    validation_share: float | None = None  # of what is held out by a hash; None where the data say what is
+    validation_share: float | None = None  # share held out by a hash; None if the data say what is held out
 
     def labels(self, entries: list[Entry]) -> list[int]:
-        """The number of each one's class; 0 without classes."""
+        """Class number of each entry; 0 without classes."""
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.classes)}
         return [numbers.get(entry.class_name, 0) for entry in entries]
 
 
 class ListingSource:
-    """One split of what was found, decoded as it is read.
+    """One split of a listing, decoded as it is read.
 
     Where the data do not say what is held out and one side has no usable video, the usable ones are divided anew; a
     single one is cut in time. See `trivd.data.splits`.
 
     Args:
-        found: the videos.
-        split: which of them; a data set with one held-out split gives it under either name.
-        resolution: pixels of the short side of what `read` returns.
+        listing: the videos.
+        split: split to read; a data set with one held-out split gives it under either name.
+        resolution: short side of the frames that `read` returns, in pixels.
         channels: 3 (RGB) or 1 (grey).
-        span: frames below which a video is too short.
+        span: number of consecutive frames that a clip spans; shorter videos are skipped.
 
     Raises:
-        TrivdError: nothing is usable in this split.
+        TrivdError: the split has no usable video.
     """
 
-    def __init__(self, found: Listing, split: Split, resolution: int, channels: int, span: int) -> None:
+    def __init__(self, listing: Listing, split: Split, resolution: int, channels: int, span: int) -> None:
         self.resolution = resolution
         self.channels = channels
-        is_open = found.validation_share is not None
-        splits: set[Split] = {"train", "validation"} if is_open else {entry.split for entry in found.entries}
+        is_open = listing.validation_share is not None
+        splits: set[Split] = {"train", "validation"} if is_open else {entry.split for entry in listing.entries}
         self.split = existing_split(splits, split)
-        mine = [entry for entry in found.entries if entry.split == self.split]
-        others = [entry for entry in found.entries if entry.split != self.split]
+        mine = [entry for entry in listing.entries if entry.split == self.split]
+        others = [entry for entry in listing.entries if entry.split != self.split]
         used, skipped = usable(mine, span)
-        notes = found.notes
+        notes = listing.notes
         segments = [Segment(number, self.split, 0, info.frames) for number, (_, info) in enumerate(used)]
-        if found.validation_share is not None and not (used and _any_usable(others, span)):
+        if listing.validation_share is not None and not (used and _any_usable(others, span)):
             more, reasons = usable(others, span)
             used, skipped = used + more, skipped + reasons
             if used:
                 names, lengths = [entry.name for entry, _ in used], [info.frames for _, info in used]
-                segments, note = divide(found.root, names, lengths, span, found.validation_share)
+                segments, note = divide(listing.root, names, lengths, span, listing.validation_share)
                 notes = (*notes, note)
         segments = [segment for segment in segments if segment.split == self.split]
         if count := sum(not used[segment.video][1].seekable for segment in segments):
-            notes = (*notes, f"{count:,} videos are read from their beginning for each clip: no keyframe is a way in")
+            notes = (
+                *notes,
+                f"{count:,} videos are read from their beginning for each clip: they cannot be entered at keyframes",
+            )
         entries = [used[segment.video][0] for segment in segments]
-        self.classes = found.classes
+        self.classes = listing.classes
         self.names = [entry.name for entry in entries]
-        self.labels = found.labels(entries)
+        self.labels = listing.labels(entries)
         self.lengths = [segment.frames for segment in segments]
         self.report = ScanReport(
-            f"{found.root}, {self.split}", self.classes, tuple(self.lengths), span, (*found.skipped, *skipped), notes
+            f"{listing.root}, {self.split}",
+            self.classes,
+            tuple(self.lengths),
+            span,
+            (*listing.skipped, *skipped),
+            notes,
         )
         self.summary = self.report.lines()
         self._videos = [entry.video for entry in entries]
         self._first = [segment.first for segment in segments]
         if not segments:
-            raise nothing_usable(found.root, self.split, self.report, {entry.split for entry in found.entries})
+            raise nothing_usable(listing.root, self.split, self.report, {entry.split for entry in listing.entries})
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video: (count, H, W, C), min(H, W) = resolution. See `VideoSource.read`."""
@@ -106,12 +114,12 @@ class ListingSource:
             return first_frames(
                 opened, self._first[video] + start, count, stride, short_side=self.resolution, channels=self.channels
             )
-        except OSError as error:  # gone, or no longer to be read
+        except OSError as error:  # it is gone, or no longer readable
             raise UnreadableVideo(opened.path, "cannot be read", error.strerror or "") from error
 
 
 def usable(entries: Sequence[Entry], span: int) -> tuple[list[tuple[Entry, VideoInfo]], list[Skipped]]:
-    """Those videos that have at least `span` frames, and why the others are not used."""
+    """The videos that have at least `span` frames, and the reasons why the others are skipped."""
     used, skipped = [], []
     for entry, seen in probe_all(entries):
         if isinstance(seen, Skipped):
@@ -124,12 +132,12 @@ def usable(entries: Sequence[Entry], span: int) -> tuple[list[tuple[Entry, Video
 
 
 def _any_usable(entries: Sequence[Entry], span: int) -> bool:
-    """Whether there is a usable video; looks no farther than the first."""
+    """Whether there is a usable video; the search ends at the first."""
     return any(usable([entry], span)[0] for entry in entries)
 
 
 def nothing_usable(root: Path, split: str, report: ScanReport, splits: Collection[str] = ()) -> TrivdError:
-    """The error for a split without a video; `splits` are those that have some."""
+    """The error for a split without a usable video; `splits` are those that have videos."""
     others = sorted(set(splits) - {split})
     where = f", all are for {' and '.join(others)}" if others and split not in splits else ""
     why = f" Skipped: {report.reasons}." if report.skipped else ""
@@ -138,14 +146,14 @@ def nothing_usable(root: Path, split: str, report: ScanReport, splits: Collectio
     elif any(one.reason == TOO_SHORT for one in report.skipped):
         advice = f"Add videos of at least {report.span} frames, or ask for shorter clips."
     elif splits:
-        advice = "Mend some of these, or add others."
+        advice = "Repair some of these, or add others."
     else:
         advice = "Name a folder of videos (such as mp4 files), of folders of numbered images, or of arrays."
     return TrivdError(f"{root} has no usable video for the split {split!r}{where}.{why} {advice}")
 
 
 def probe_all(entries: Sequence[Entry]) -> Iterator[tuple[Entry, VideoInfo | Skipped]]:
-    """Check videos several at a time; those that cannot be used give the reason."""
+    """Probe videos in several threads; for one that cannot be used, the result is the reason."""
 
     def check(entry: Entry) -> VideoInfo | Skipped:
         try:
@@ -156,7 +164,7 @@ def probe_all(entries: Sequence[Entry]) -> Iterator[tuple[Entry, VideoInfo | Ski
             return Skipped(entry.name, "cannot be read", error.strerror or "")
 
     results = track(
-        in_threads(check, entries, os.cpu_count() or 1),  # FFmpeg works outside of Python's lock
+        in_threads(check, entries, os.cpu_count() or 1),  # FFmpeg releases Python's global lock
         "Scanning videos",
         total=len(entries),
         console=Console(stderr=True),

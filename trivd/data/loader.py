@@ -13,7 +13,7 @@ from trivd.data.processes import unexpected
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels
 
-ATTEMPTS = 10  # at a clip that can be read, before it is taken that none can
+ATTEMPTS = 10  # at reading a sample, each of another clip
 
 
 class Batch(NamedTuple):
@@ -21,26 +21,25 @@ class Batch(NamedTuple):
 
     video: torch.Tensor  # (B, T, H, W, C) uint8
     labels: torch.Tensor  # (B,) int64
-    unreadable: tuple[str, ...] = ()  # a sentence about each video that could not be read, for which another was taken
+    unreadable: tuple[str, ...] = ()  # a message for each unreadable video that was replaced
 
 
 class TrainingStream:
-    """Training batches for ever.
+    """An endless stream of training batches.
 
     Sample n of the stream is position n % len(dataset) of the shuffled epoch n // len(dataset), with a random start and
-    crop drawn from (seed, n). So a batch depends on the seed and on its samples' numbers only: neither on the number of
-    workers, nor on where the stream was resumed. Processes that train together take turns: of as many batches as there
-    are processes, each takes its own.
+    crop drawn from (seed, n). So a batch depends only on the seed and on its samples' numbers, neither on the number of
+    workers, nor on where the stream was resumed. Of every `world` consecutive batches each rank reads one.
 
     Args:
-        dataset: where the clips come from.
+        dataset: source of the clips.
         batch_size: samples of a batch; a batch may straddle two epochs.
-        seed: of the order, the starts and the crops.
-        start: samples already consumed, by all processes.
-        workers: processes that read clips; 0 reads in this one.
-        rank: number of this process among those that train together.
-        world: how many these are.
-        warn: is given a sentence where the workers are slowed down, see `trivd.data.prefetch`.
+        seed: seed of the order, the starts and the crops.
+        start: number of samples that all ranks have consumed already.
+        workers: number of processes that read clips; 0 reads in this process.
+        rank: rank of this process.
+        world: number of ranks.
+        warn: callback for messages about slow workers, see `trivd.data.prefetch`.
     """
 
     def __init__(
@@ -70,9 +69,9 @@ class TrainingStream:
         """Batches from `start` on. The workers start here; `close` the generator to end them.
 
         Raises:
-            TrivdError: the data cannot be read, here or on the way, or the workers cannot pass on what they read;
-                single videos that cannot be read are replaced, see `Batch.unreadable`.
-            WorkerLostError: on the way, a worker has ended.
+            TrivdError: the data cannot be read, now or later, or there is no shared memory for the workers; single
+                videos that cannot be read are replaced, see `Batch.unreadable`.
+            WorkerLostError: a worker has ended, in a later iteration.
         """
         samples, numbers = _Samples(self.dataset, self.seed), self._sample_numbers()
         if self.workers == 0:
@@ -82,7 +81,7 @@ class TrainingStream:
         return _batches(PrefetchWorkers(samples.fill, numbers, shape, self.workers, self.warn))
 
     def _sample_numbers(self) -> Iterator[list[tuple[int, int]]]:
-        """Of each batch: its samples' numbers n, and the data set's index that each stands for."""
+        """The samples of each batch: their numbers n, and the index in the data set that each stands for."""
         length, n, epoch = len(self.dataset), self.start + self.rank * self.batch_size, -1
         while True:
             batch = []
@@ -95,29 +94,29 @@ class TrainingStream:
             n += self.batch_size * self.world
 
 
-def _batches(readers: "PrefetchWorkers[list[tuple[int, int]], _Rest]") -> Generator[Batch, None, None]:
+def _batches(workers: "PrefetchWorkers[list[tuple[int, int]], _BatchInfo]") -> Generator[Batch, None, None]:
     try:
         while True:
-            video, (labels, unreadable) = readers.next()
+            video, (labels, unreadable) = workers.next()
             yield Batch(torch.from_numpy(video), torch.tensor(labels, dtype=torch.int64), unreadable)
     finally:
-        readers.close()
+        workers.close()
 
 
 class _Sample(NamedTuple):
     clip: Clip
-    unreadable: list[str]  # sentences
+    unreadable: list[str]  # messages
 
 
-class _Rest(NamedTuple):
-    """What belongs to a batch beside its pixels."""
+class _BatchInfo(NamedTuple):
+    """The labels and messages of a batch."""
 
     labels: list[int]
     unreadable: tuple[str, ...]
 
 
 class _Samples:
-    """Reads samples by their numbers n and the data set's indices that they stand for."""
+    """Reader of samples, each given by its number n and the index in the data set that it stands for."""
 
     def __init__(self, dataset: ClipDataset, seed: int) -> None:
         self.dataset = dataset
@@ -129,7 +128,7 @@ class _Samples:
         sentences = tuple(sentence for sample in samples for sentence in sample.unreadable)
         return _collate([sample.clip for sample in samples])._replace(unreadable=sentences)
 
-    def fill(self, numbers: list[tuple[int, int]], video: Pixels) -> _Rest:
+    def fill(self, numbers: list[tuple[int, int]], video: Pixels) -> _BatchInfo:
         """Read the samples of a batch into `video` (B, T, H, W, C)."""
         labels: list[int] = []
         unreadable: list[str] = []
@@ -138,13 +137,13 @@ class _Samples:
             place[...] = clip.video
             labels.append(clip.label)
             unreadable += sentences
-        return _Rest(labels, tuple(unreadable))
+        return _BatchInfo(labels, tuple(unreadable))
 
     def read(self, sample: tuple[int, int]) -> _Sample:
-        """The clip of a sample; for one that cannot be read, another at random, always the same.
+        """The clip of a sample; an unreadable one is replaced by a random one, which depends on seed and number alone.
 
         Raises:
-            TrivdError: none can be read, or there is an error that nobody has thought of.
+            TrivdError: no clip can be read, or an unexpected error occurred.
         """
         number, index = sample
         unreadable: list[str] = []
@@ -164,7 +163,7 @@ class _Samples:
 
 
 def evaluation_numbers(dataset: ClipDataset, clips: int) -> list[int]:
-    """Numbers of the same `clips` evaluation clips at every call, evenly spread; of all clips if there are fewer."""
+    """Numbers of `clips` evaluation clips, evenly spread and the same at every call; of all if there are fewer."""
     count = min(clips, dataset.evaluation_clips)
     return [i * dataset.evaluation_clips // count for i in range(count)]
 

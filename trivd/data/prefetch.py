@@ -1,4 +1,4 @@
-"""Batches that other processes read ahead of a training, in order, through memory that they share with it."""
+"""Batches that worker processes read ahead of training, in order, into shared memory."""
 
 import math
 import mmap
@@ -21,58 +21,58 @@ from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.pixels import Pixels
 
 Job = TypeVar("Job")
-Rest = TypeVar("Rest")
-Fill = Callable[[Job, Pixels], Rest]  # reads a batch into an array and returns what else belongs to it
+Info = TypeVar("Info")
+Fill = Callable[[Job, Pixels], Info]  # reads a batch into an array, and returns its labels and the like
 Warn = Callable[[str], None]
 
 SHARED_MEMORY = Path("/dev/shm")
-AHEAD = 2  # batches of each process that are read or wait
-LOOK_SECONDS = 1.0  # between two looks at a process that has not answered
-STALLED_SECONDS = 60.0  # without a batch, after which that is said
+AHEAD = 2  # batches of each worker that are being read or wait
+LOOK_SECONDS = 1.0  # between two checks of a worker that has not answered
+STALLED_SECONDS = 60.0  # without a batch, after which there is a warning
 
 
-class PrefetchWorkers(Generic[Job, Rest]):
-    """Processes that read batches; they start at once, and end with this object or by `close`.
+class PrefetchWorkers(Generic[Job, Info]):
+    """Worker processes that read batches; they start at once, and end with this object or by `close`.
 
-    Nothing is passed on that could be lost: each batch has a place of its own in shared memory, all of which is taken
-    from the system at the start, and a pipe says that it is there, or which error there was.
+    Each batch has a slot of its own in shared memory, which is allocated at the start; a pipe reports that the slot is
+    filled, or the error.
 
     Args:
-        fill: reads a batch.
-        jobs: what each batch is read from, without end.
-        shape: of every batch.
-        count: processes.
-        warn: is given a sentence where fewer batches are read ahead than usual, or none comes for long.
+        fill: function that reads a batch.
+        jobs: endless arguments of `fill`, one for each batch.
+        shape: shape of every batch.
+        count: number of processes.
+        warn: callback for a message if fewer batches than usual are read ahead, or none comes for long.
 
     Raises:
-        TrivdError: the shared memory has no place for a batch.
+        TrivdError: the shared memory has no room for a batch.
     """
 
     def __init__(
-        self, fill: Fill[Job, Rest], jobs: Iterator[Job], shape: tuple[int, ...], count: int, warn: Warn
+        self, fill: Fill[Job, Info], jobs: Iterator[Job], shape: tuple[int, ...], count: int, warn: Warn
     ) -> None:
-        self._places = share(AHEAD * count, shape, warn)
+        self._slots = allocate_slots(AHEAD * count, shape, warn)
         self._jobs = jobs
         self._warn = warn
         context = multiprocessing.get_context()
-        work = partial(_fill_place, fill, self._places)
-        self._workers = [Worker(context, work) for _ in range(min(count, len(self._places.pixels)))]
+        work = partial(_fill_slot, fill, self._slots)
+        self._workers = [Worker(context, work) for _ in range(min(count, len(self._slots.pixels)))]
         self._asked: deque[tuple[Worker, int]] = deque()
-        for place in range(len(self._places.pixels)):
-            self._ask(self._workers[place % len(self._workers)], place)
+        for slot in range(len(self._slots.pixels)):
+            self._ask(self._workers[slot % len(self._workers)], slot)
 
-    def _ask(self, worker: Worker, place: int) -> None:
-        worker.send((place, next(self._jobs)))
-        self._asked.append((worker, place))
+    def _ask(self, worker: Worker, slot: int) -> None:
+        worker.send((slot, next(self._jobs)))
+        self._asked.append((worker, slot))
 
-    def next(self) -> tuple[Pixels, Rest]:
-        """The next batch, and what else belongs to it.
+    def next(self) -> tuple[Pixels, Info]:
+        """The next batch, and what `fill` returned for it.
 
         Raises:
-            WorkerLostError: a process has ended.
-            Exception: what `fill` raised.
+            WorkerLostError: a worker has ended.
+            Exception: `fill` raised it.
         """
-        worker, place = self._asked.popleft()
+        worker, slot = self._asked.popleft()
         waited = 0.0
         while not worker.ready(LOOK_SECONDS):
             waited += LOOK_SECONDS
@@ -81,30 +81,30 @@ class PrefetchWorkers(Generic[Job, Rest]):
                     f"No clips have come for {waited:.0f} seconds: the disk that they lie on may not answer. Ctrl-C "
                     "stops the training, and saves it."
                 )
-        rest: Rest = worker.receive()
-        pixels = self._places.pixels[place].copy()
-        self._ask(worker, place)
-        return pixels, rest
+        info: Info = worker.receive()
+        pixels = self._slots.pixels[slot].copy()
+        self._ask(worker, slot)
+        return pixels, info
 
     def close(self) -> None:
-        """End the processes, whatever they do."""
+        """Kill the processes."""
         for worker in self._workers:
             worker.end()
 
 
-def _fill_place(fill: Fill[Job, Rest], places: "Places", job: tuple[int, Job]) -> Rest:
+def _fill_slot(fill: Fill[Job, Info], slots: "BatchSlots", job: tuple[int, Job]) -> Info:
     torch.set_num_threads(1)  # the cores are for the training
-    place, argument = job
-    return fill(argument, places.pixels[place])
+    slot, argument = job
+    return fill(argument, slots.pixels[slot])
 
 
-class Places:
-    """Memory for some batches, that a process shares with those it starts.
+class BatchSlots:
+    """Slots for batches in memory that a process shares with those that it starts.
 
     Args:
-        file: a file as large as all of them.
-        count: of batches.
-        shape: of each.
+        file: file as large as all slots.
+        count: number of slots.
+        shape: shape of a batch.
     """
 
     def __init__(self, file: IO[bytes], count: int, shape: tuple[int, ...]) -> None:
@@ -113,21 +113,21 @@ class Places:
         self.pixels: Pixels = np.frombuffer(memory, np.uint8).reshape(count, *shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For processes that are not forked from this one."""
+        """Pickled form, for processes that are not forked from this one."""
         return _received, (DupFd(self._file.fileno()), *self.pixels.shape)
 
 
-def _received(descriptor: Any, count: int, *shape: int) -> Places:
-    return Places(os.fdopen(descriptor.detach(), "r+b", buffering=0), count, shape)
+def _received(descriptor: Any, count: int, *shape: int) -> BatchSlots:
+    return BatchSlots(os.fdopen(descriptor.detach(), "r+b", buffering=0), count, shape)
 
 
-def share(count: int, shape: tuple[int, ...], warn: Warn) -> Places:
-    """Shared memory for `count` batches, or for as many as there is room for.
+def allocate_slots(count: int, shape: tuple[int, ...], warn: Warn) -> BatchSlots:
+    """Allocate shared memory for `count` batches, or for as many as there is room for.
 
-    It has no name and is taken from the system here, so that it cannot run out later, nor outlive the processes.
+    It has no name and is allocated here, so that it can neither run out later, nor outlive the processes.
 
     Raises:
-        TrivdError: there is no room for one.
+        TrivdError: there is no room for one batch.
     """
     folder = SHARED_MEMORY
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -147,13 +147,13 @@ def share(count: int, shape: tuple[int, ...], warn: Warn) -> Places:
             file.close()
             if not is_disk_full(error):
                 raise
-            continue  # somebody else was faster
+            continue  # another process was faster
         if fitting < count:
             warn(
                 f"The shared memory ({folder}) has room for {fitting} of the {count} batches that are read ahead "
                 f"({_mib(size)} each). Training may wait for clips: enlarge it (docker run --shm-size)."
             )
-        return Places(file, fitting, shape)
+        return BatchSlots(file, fitting, shape)
     raise TrivdError(
         f"The shared memory ({folder}), through which clips come, is too small: a batch takes {_mib(size)}, and "
         f"{_mib(free // here)} are free. Enlarge it (docker run --shm-size), or repeat the command with "

@@ -1,6 +1,6 @@
-"""The processes that share the work on a data set: workers on this machine, and those that torchrun started.
+"""Worker processes on this machine, and the share of the work of each process that torchrun started.
 
-Both end at once, and leave nobody behind, when one of them is stopped or killed.
+Workers end at once, without orphans, when they or their parent are stopped or killed.
 """
 
 import multiprocessing
@@ -23,46 +23,47 @@ from trivd.runtime.errors import TrivdError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# By which terminals and batch systems ask a program to end: Ctrl-C; SIGTERM of all of them; SIGHUP of a closed terminal
-# or a lost connection; SIGUSR1, SIGUSR2 and SIGXCPU some time before a job is killed (SLURM, LSF, Grid Engine).
+# Signals by which terminals and batch systems ask a program to end: SIGINT by Ctrl-C; SIGTERM by all; SIGHUP by a
+# closed terminal or a lost connection; SIGUSR1, SIGUSR2 and SIGXCPU some time before a job is killed (SLURM, LSF,
+# Grid Engine).
 STOP_SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
-END_SECONDS = 5.0  # that a killed process may take to vanish: one that waits for a broken disk may never do
+END_SECONDS = 5.0  # to wait for a killed process; one that waits for a broken disk may never end
 
 
 class WorkerLostError(Exception):
-    """A worker process has ended by itself; the text says how."""
+    """A worker process has ended by itself; the message says how."""
 
 
 class Worker:
     """A process that does jobs one after the other; it ends with this object, and with this process.
 
-    A job, its result and its error go through a pipe, and are packed where it can be told if that fails. Signals to
-    stop are for this process alone: it decides, and ends its workers itself.
+    A job, its result and its error go through a pipe, and are pickled where a failure can be reported. Workers ignore
+    the signals to stop: this process handles them, and ends its workers itself.
 
     Args:
-        context: how the process is started.
-        function: does a job.
+        context: start method of the process.
+        function: function that does a job.
     """
 
     def __init__(self, context: BaseContext, function: Callable[[Any], Any]) -> None:
         self.connection, theirs = context.Pipe()
-        # mypy takes a context for one without processes: each kind has a class of its own.
+        # For mypy a context has no processes: each start method has a class of its own.
         self._process = context.Process(target=_work, args=(function, theirs), daemon=True)  # type: ignore[attr-defined]
         self._process.start()
-        theirs.close()  # else its end would not be seen here
+        theirs.close()  # else the worker's end would not be noticed here
         self.end = weakref.finalize(self, _end, self._process, self.connection, os.getpid())
 
     def send(self, job: object) -> None:
-        """Give it a job; it may have others."""
-        with suppress(OSError):  # it has ended, as `receive` will say
+        """Queue a job."""
+        with suppress(OSError):  # it has ended, which `receive` reports
             self.connection.send(job)
 
     def ready(self, seconds: float) -> bool:
-        """Whether `receive` returns or raises at once, after waiting so long for it."""
+        """Whether `receive` would return or raise at once, after waiting up to `seconds` for it."""
         return self.connection.poll(seconds)
 
     def receive(self) -> Any:
@@ -70,7 +71,7 @@ class Worker:
 
         Raises:
             WorkerLostError: the process has ended.
-            TrivdError: the job raised it, or another error, which it names.
+            TrivdError: the job raised it, or an unexpected error, which the message names.
             OSError, MemoryError: the job raised them.
         """
         try:
@@ -87,7 +88,7 @@ class Worker:
 
 
 def _end(process: Any, connection: Connection, owner: int) -> None:
-    """Kill it, whatever it does, stopped or not; not from a process forked later, which has but copies."""
+    """Kill the process, stopped or not; a process forked later, which has only copies, does nothing."""
     if os.getpid() == owner:
         process.kill()
         process.join(END_SECONDS)
@@ -106,7 +107,7 @@ def _work(function: Callable[[Any], Any], connection: Connection) -> None:
 
 
 def _answer(function: Callable[[Any], Any], job: object) -> bytes:
-    """How the job failed, as the kind and the values of the error that is raised here, if it did; and its result."""
+    """The pickled answer: the type and arguments of the error that the parent raises, or None, and the result."""
     try:
         return pickle.dumps((None, function(job)))
     except TrivdError as error:
@@ -115,7 +116,7 @@ def _answer(function: Callable[[Any], Any], job: object) -> bytes:
         return pickle.dumps(((OSError, (error.errno, error.strerror or str(error), error.filename)), None))
     except MemoryError:
         return pickle.dumps(((MemoryError, ()), None))
-    except Exception as error:  # it may be one that cannot be packed, or not unpacked
+    except Exception as error:  # it may be one that cannot be pickled or unpickled
         return pickle.dumps(((TrivdError, (unexpected("A worker process failed", error),)), None))
 
 
@@ -123,20 +124,20 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # in the middle of whatever the main thread does
+        os._exit(1)  # whatever the main thread is doing
 
 
 def unexpected(what: str, error: Exception) -> str:
-    """A sentence about an error that nobody has thought of, for a report of it."""
+    """The message about an unexpected error, which asks for a report."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     said = f"{what}: {type(error).__name__}: {error}".rstrip(".")
     return f"{said} ({Path(place.filename).name}, line {place.lineno}). What is finished is kept; please report this."
 
 
 class Workers:
-    """Processes that do jobs; with one or none of them, this process does.
+    """A pool of worker processes; a pool of one or none does the jobs in this process.
 
-    They start at the first jobs, and share one import of what they need where the system can fork.
+    They start with the first jobs, and share one import of the package where the system can fork.
     """
 
     def __init__(self, count: int) -> None:
@@ -151,7 +152,7 @@ class Workers:
             worker.end()
 
     def each(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-        """Do `function` with each job; both travel between processes. Results come as they are ready.
+        """Call `function`, which must be picklable, on each job; yield the results as they are ready.
 
         Raises:
             TrivdError: a worker was killed.
@@ -179,7 +180,7 @@ class Workers:
         except WorkerLostError as error:
             raise TrivdError(
                 "A worker process was killed, perhaps because memory ran out; what is finished is kept: repeat the "
-                "command to go on, with fewer --workers."
+                "command to resume, with fewer --workers."
             ) from error
 
 
@@ -189,7 +190,7 @@ def _call(job: tuple[Callable[[Job], Result], Job]) -> Result:
 
 
 def _clean_context() -> BaseContext:
-    """Forks of a clean process: this one may have threads, whose locks a fork would copy as they stand."""
+    """Start method that forks a clean process: this one may have threads, whose locks a fork would copy."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["trivd.data.store.prepare"])
@@ -197,19 +198,19 @@ def _clean_context() -> BaseContext:
 
 
 class RankShare:
-    """This process's share among those that torchrun started; without torchrun, all."""
+    """This rank's share of the work; without torchrun, all of it."""
 
     def __init__(self) -> None:
         self.rank = rank()
         self.world = world_size()
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.cores = max(1, usable // here)  # of this machine, for this process
+        self.cores = max(1, usable // here)  # of this machine that this process may use
 
     def of(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """This process's part of the jobs: every n-th of n processes."""
+        """This rank's jobs: every n-th one of n ranks."""
         return jobs[self.rank :: self.world]
 
     def owns(self, number: int) -> bool:
-        """Whether job `number` is in its share."""
+        """Whether job `number` is in this rank's share."""
         return number % self.world == self.rank

@@ -1,18 +1,18 @@
-"""What a data set was found to hold, in lines for the user."""
+"""The report of a scan: what a data set holds, and what was skipped, in lines for the user."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-LISTED = 20  # skipped files, and classes, that are named one by one
+LISTED = 20  # skipped files, and classes, that are named individually
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in the data's place that is not used."""
+    """A file or folder that is not used."""
 
     name: str
-    reason: str  # a few words, shared by all that are skipped for it
-    detail: str = ""  # what is particular to this one
+    reason: str  # a few words, shared by all that are skipped for the same reason
+    detail: str = ""  # particulars of this one
 
     def __str__(self) -> str:
         return f"skipped {self.name}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
@@ -20,27 +20,27 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What was found, used and skipped."""
+    """The videos that are used, and what was skipped."""
 
-    title: str  # where, and which split
+    title: str  # place and split
     classes: tuple[str, ...]
     lengths: tuple[int, ...]  # frames of each video that is used
-    span: int  # frames of the video that a clip reaches over; 1 if it is not about clips
+    span: int  # consecutive frames that a clip spans; 1 if the report is not about clips
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = field(default=())  # anything else worth a line
 
     @property
     def clips(self) -> int:
-        """Windows of `span` frames that do not overlap."""
+        """Number of non-overlapping windows of `span` frames."""
         return sum(length // self.span for length in self.lengths)
 
     @property
     def reasons(self) -> str:
-        """How many were skipped for each reason: "2 truncated, 1 zero bytes"; empty if none was."""
+        """The number skipped for each reason: "2 truncated, 1 zero bytes"; empty if none was."""
         return ", ".join(f"{n:,} {reason}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
 
     def lines(self) -> list[str]:
-        """The report, the sums first; of what is skipped, some, the rarest reasons first, and the sums."""
+        """Totals, notes, and some of what was skipped, the rarest reasons first, with its totals."""
         more_classes = ", ..." if len(self.classes) > LISTED else ""
         names = ", ".join(self.classes[:LISTED]) + more_classes
         classes = f"{len(self.classes)} classes: {names}" if self.classes else "no classes"

@@ -1,4 +1,4 @@
-"""Work of several threads that nobody need wait for."""
+"""Work in several threads for which neither an interruption nor the end of the program waits."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +10,12 @@ Result = TypeVar("Result")
 
 
 def in_threads(function: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[Result]:
-    """Results of all jobs, in their order, done by so many threads.
+    """Call `function` on all jobs in `count` threads, and yield the results in the order of the jobs.
 
-    An interruption waits for none of them, nor does the end of the program: they may wait for a disk that does not
-    answer.
+    The threads are daemons, since they may wait for a disk that does not answer.
 
     Raises:
-        Exception: what `function` raises, at its place in the order.
+        Exception: `function` raised it, for the job whose result is next.
     """
     futures: list[Future[Result]] = [Future() for _ in jobs]
     left, lock, ended = iter(zip(futures, jobs, strict=True)), threading.Lock(), threading.Event()

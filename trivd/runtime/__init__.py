@@ -1,1 +1,1 @@
-"""What every layer stands on: errors, files, the console, the machine, processes, pixels."""
+"""The foundation of all layers: errors, files, the console, the machine, processes, pixels."""

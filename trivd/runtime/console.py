@@ -1,4 +1,4 @@
-"""Lines and tables on the terminal: shown as they are, whatever they hold, however narrow it is, in any encoding."""
+"""Lines and tables on a terminal of any width and encoding; their text is shown literally, whatever it holds."""
 
 import codecs
 import io
@@ -14,31 +14,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Sequences that begin with ESC could move the cursor, or write what was never said.
+# Sequences that begin with ESC could move the cursor, or fake output.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-SPELLED = "trivd.spelled"  # how encodings that have not all characters take the others
+SPELLED = "trivd.spelled"  # error handler for characters that an encoding lacks
 IN_ASCII = {"±": "+-"}
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a line, not broken at the terminal's width.
+    """Print a line, without wrapping it at the terminal's width.
 
     Args:
-        console: where.
-        text: no markup is read from it; control characters, and those that the console has not, are replaced.
-        style: of rich, such as "yellow" for a warning.
+        console: console to print on.
+        text: line without markup; control characters, and those that the console's encoding lacks, are replaced.
+        style: style of rich, such as "yellow" for a warning.
     """
     console.print(_shown(console, text, style), soft_wrap=True)
 
 
 def show_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a table; no word of it is cut, so that names can be typed as they are read.
+    """Print a table; no word of it is cut, so that names can be copied.
 
     Args:
-        console: where. If it is too narrow, each row becomes a few lines, one for each cell.
-        header: of each column.
-        rows: a cell for each column; see `say` for what is shown of it.
-        title: above it.
+        console: console to print on. If it is too narrow, each row becomes several lines, one for each cell.
+        header: heading of each column.
+        rows: rows with a cell for each column; see `say` for the characters that are replaced.
+        title: line above the table.
     """
     headings, *lines = [[_shown(console, cell) for cell in line] for line in (header, *rows)]
     borders = 3 * len(headings) + 1
@@ -60,7 +60,7 @@ def show_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[
 
 @contextmanager
 def log_shown(console: Console) -> Iterator[None]:
-    """Within, what the library logs is shown as lines on a console."""
+    """Context within which the library's log messages are printed on a console."""
     logger, handler = logging.getLogger("trivd"), _ConsoleHandler(console)
     level = logger.level
     logger.addHandler(handler)
@@ -82,19 +82,19 @@ class _ConsoleHandler(logging.Handler):
 
 
 def take_any_text(stream: TextIO) -> None:
-    """Let a stream write text of which its encoding has not all characters, where it would raise an error."""
+    """Make a stream replace the characters that its encoding lacks, instead of raising an error."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=SPELLED)
 
 
 def _shown(console: Console, text: str, style: str = "") -> Text:
-    """Text that the console can show."""
+    """The text with all characters replaced that the console cannot show."""
     plain = CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
     return Text(plain.encode(console.encoding, SPELLED).decode(console.encoding), style)
 
 
 def _column_widths(lines: Sequence[Sequence[Text]], room: int) -> list[int] | None:
-    """Widths that break cells between words alone, `room` in all at most; None if that cannot be."""
+    """Column widths, at most `room` in total, that wrap cells only between words; None if there are none."""
     columns = [[cell.plain for cell in column] for column in zip(*lines, strict=True)]
     widths = [max(map(cell_len, column)) for column in columns]
     longest_words = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
@@ -107,7 +107,7 @@ def _column_widths(lines: Sequence[Sequence[Text]], room: int) -> list[int] | No
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """What is written for characters that an encoding has not: signs in ASCII, letters without accents, else "?"."""
+    """Replace characters that an encoding lacks: signs by ASCII, letters by those without accents, others by "?"."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     spelled = ""

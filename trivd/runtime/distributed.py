@@ -1,6 +1,6 @@
-"""What processes compute together; torchrun starts them, on any number of machines, and without it there is one.
+"""Collective operations of the processes that torchrun started on any number of machines; without it there is one.
 
-Gradients are averaged by PyTorch's DistributedDataParallel (see `trivd.training.step`); here is the rest.
+Gradients are averaged by PyTorch's DistributedDataParallel, see `trivd.training.step`.
 """
 
 import os
@@ -21,16 +21,20 @@ POLL_SECONDS = 0.05
 
 
 def started_processes() -> int:
-    """How many torchrun started for this training; 1 without it."""
+    """Number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
-def process_group(device: torch.device, patience: int) -> Iterator[None]:
-    """Within, the processes that torchrun started work together, and wait so many seconds for each other.
+def process_group(device: torch.device, timeout: int) -> Iterator[None]:
+    """Context within which the processes that torchrun started form a process group.
+
+    Args:
+        device: device of the tensors that are exchanged.
+        timeout: seconds that a process waits for the others.
 
     Raises:
-        TrivdError: another process has ended, or gave no answer in this time.
+        TrivdError: another process has ended, or did not answer in time.
     """
     if started_processes() == 1:
         yield
@@ -38,50 +42,50 @@ def process_group(device: torch.device, patience: int) -> Iterator[None]:
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else NCCL would take the first GPU for the objects of every process
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=patience))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
         yield
     except RuntimeError as error:
         if not is_peer_failure(error):
             raise
-        raise TrivdError(f"{lost_peer(error, patience)} See what it says, and repeat the command to go on.") from error
+        raise TrivdError(f"{lost_peer(error, timeout)} See its messages, and repeat the command to resume.") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 def is_peer_failure(error: Exception) -> bool:
-    """Whether the processes could not reach each other; gloo's errors have no type of their own, but name it."""
+    """Whether the processes could not reach each other; errors of gloo have no type of their own, but name it."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
 
 
-def lost_peer(error: Exception, patience: int) -> str:
-    """A sentence about it, with what the network said: that may have other reasons."""
+def lost_peer(error: Exception, timeout: int) -> str:
+    """The message about a peer failure; it quotes the network's error, which may have other reasons."""
     said = str(error).partition("\n")[0].rstrip(".")
-    return f"Another process of torchrun has ended, or gave no answer for {patience} seconds ({said})."
+    return f"Another process of torchrun has ended, or gave no answer for {timeout} seconds ({said})."
 
 
 def barrier() -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have reached this call."""
     if world_size() == 1:
         return
     work = dist.barrier(async_op=True)
-    while not work.is_completed():  # a wait inside of gloo would not hear signals
+    while not work.is_completed():  # a wait inside gloo would not be interrupted by signals
         time.sleep(POLL_SECONDS)
     work.wait()
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Number of processes in the process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process among them."""
+    """Rank of this process in the process group."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """The mean of every process's values, the same on all of them; gradients do not pass."""
+    """The mean of the values over all processes, on each of them; it is detached from the graph."""
     if world_size() == 1:
         return values
     total = values.detach().clone()
@@ -90,7 +94,7 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 
 def broadcast_from_rank_0(value: Value) -> Value:
-    """The first process's value, on all of them."""
+    """The value of rank 0, on all ranks."""
     if world_size() == 1:
         return value
     values = [value]
@@ -99,7 +103,7 @@ def broadcast_from_rank_0(value: Value) -> Value:
 
 
 def all_gather(value: Value) -> list[Value]:
-    """Every process's value, in the order of their numbers, on all of them."""
+    """The values of all ranks, in order, on each of them."""
     if world_size() == 1:
         return [value]
     values = [value] * world_size()
@@ -108,35 +112,35 @@ def all_gather(value: Value) -> list[Value]:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether it is true in one of the processes; all come to the same answer."""
+    """Whether the flag is set on any rank; all ranks get the same answer."""
     return bool(all_reduce_mean(torch.tensor(float(flag), device=device)) > 0)
 
 
 def gather_rows(columns: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rows on the CPU, of which each process has every n-th of n, put together again on all of them."""
+    """Whole tables on all ranks, from rows on the CPU of which rank r of n holds r, r + n, r + 2 n, ..."""
     if world_size() == 1:
         return columns
-    parts = all_gather(columns)
+    shares = all_gather(columns)
     whole = {}
     for name, own in columns.items():
-        rows = own.new_empty(sum(len(part[name]) for part in parts), *own.shape[1:])
-        for number, part in enumerate(parts):
-            rows[number :: len(parts)] = part[name]
+        rows = own.new_empty(sum(len(share[name]) for share in shares), *own.shape[1:])
+        for number, share in enumerate(shares):
+            rows[number :: len(shares)] = share[name]
         whole[name] = rows
     return whole
 
 
 def rank_rows(values: Tensor, copies: int) -> Tensor:
-    """This process's part of what was drawn for the global batch.
+    """This rank's rows of random values that were drawn for the global batch.
 
-    All processes draw the same for all samples, and each keeps the rows of its own: what a sample gets depends on its
-    number in the global batch, not on how many processes share it.
+    All ranks draw the same values for all samples, and each keeps its own rows: the values of a sample depend on its
+    number in the global batch, not on the number of processes that share it.
 
     Args:
-        values: (copies x processes x samples of each, ...): a row for each sample of the global batch, copy after copy.
-        copies: how many.
+        values: (copies * ranks * samples of each, ...): a row for each sample of the global batch, copy after copy.
+        copies: number of copies of the global batch.
 
     Returns:
-        (copies x samples of each, ...).
+        (copies * samples of each, ...).
     """
     return values.unflatten(0, (copies, world_size(), -1))[:, rank()].flatten(0, 1)

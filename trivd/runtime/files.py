@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read with care; names for what depends on settings; the library's folder."""
+"""Files written atomically and read defensively, digests of settings, and the library's folder."""
 
 import errno
 import hashlib
@@ -21,12 +21,12 @@ ARRAY_HEADER_LOCK = threading.Lock()
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
-    """Write `data` to `path`, creating its folder; nobody ever reads half a file, an interrupted write changes nothing.
+    """Write `data` to `path` and create its folder; a reader or an interruption never sees half a file.
 
-    Once it returns, the file is on the disk, and survives a power cut.
+    When it returns, the file is on the disk, and survives a power cut.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write_atomically(path: Path | str, data: bytes) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Where a file is written before it takes its name: in the same folder, as os.replace must not cross disks."""
+    """Temporary name of a file, in the same folder, since os.replace must not cross disks."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
@@ -51,8 +51,8 @@ def check_output_file(path: Path, way_out: str = ANOTHER_OUT) -> None:
     """Refuse a file that `write_atomically` could not write, before work is done for it; nothing is left behind.
 
     Args:
-        path: the file, which may be there, and whose folder may have to be made.
-        way_out: how the message ends.
+        path: file to be written; it may exist, and its folder need not.
+        way_out: end of the message, which names the remedy.
 
     Raises:
         TrivdError: it cannot be written, or is a folder, a device or a pipe.
@@ -68,15 +68,15 @@ def check_output_file(path: Path, way_out: str = ANOTHER_OUT) -> None:
 
 
 def check_output_folder(folder: Path, way_out: str = ANOTHER_OUT, empty: bool = False) -> None:
-    """Refuse a folder in which no files could be written; nothing is made or left behind.
+    """Refuse a folder in which no files could be written; nothing is created or left behind.
 
     Args:
-        folder: it may have to be made.
-        way_out: how the message ends.
-        empty: whether it must not hold anything yet.
+        folder: folder to write in; it need not exist.
+        way_out: end of the message, which names the remedy.
+        empty: whether the folder must be empty.
 
     Raises:
-        TrivdError: it cannot be made or written, is not a folder, or is not empty.
+        TrivdError: it cannot be created or written, is not a folder, or is not empty.
     """
     try:
         if os.path.lexists(folder) and not folder.is_dir():
@@ -89,7 +89,7 @@ def check_output_folder(folder: Path, way_out: str = ANOTHER_OUT, empty: bool = 
 
 
 def _check_place(path: Path) -> None:
-    """Raise OSError if a file could not be made at `path`, with the folders that are missing above it."""
+    """Raise OSError if a file could not be created at `path`, with the folders that are missing above it."""
     there = path.parent
     while not os.path.lexists(there):
         there = there.parent
@@ -98,7 +98,7 @@ def _check_place(path: Path) -> None:
     for name in path.relative_to(there).parts:
         with suppress(FileNotFoundError):
             os.lstat(there / name)  # fails for names that are too long
-    with tempfile.TemporaryFile(dir=there):  # permissions alone say nothing of read-only disks and the like
+    with tempfile.TemporaryFile(dir=there):  # permissions alone do not reveal a read-only disk
         pass
 
 
@@ -109,7 +109,7 @@ def _cannot_be_written(path: Path, error: OSError, way_out: str) -> TrivdError:
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether the bytes of a path are UTF-8."""
+    """Whether a path is valid UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -118,7 +118,7 @@ def is_utf8(path: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder; a power cut could undo a renaming before."""
+    """Flush a folder's entries to the disk; a power cut could undo a renaming before."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -133,8 +133,8 @@ def read_json(path: Path, largest: int) -> Any:
     """The value of a JSON file of at most `largest` bytes.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is larger, not JSON, or nested too deep to be read.
+        OSError: the file cannot be read.
+        ValueError: it is larger, not JSON, or nested too deeply.
     """
     size = path.stat().st_size
     if size > largest:
@@ -146,13 +146,13 @@ def read_json(path: Path, largest: int) -> Any:
 
 
 def unpacked_sizes(archive: zipfile.ZipFile) -> list[int]:
-    """Bytes that each entry of a zip file says it unpacks to.
+    """Unpacked size in bytes that a zip file declares for each of its entries.
 
-    zipfile gives no more of an entry, whatever is in it; but only an opened entry that is read in pieces, as NumPy
-    does, takes no more memory either.
+    zipfile returns at most that much of an entry; its memory is bounded only if the opened entry is read in pieces, as
+    NumPy does.
 
     Raises:
-        ValueError: an entry is not packed by deflate; others zipfile unpacks in pieces of any size.
+        ValueError: an entry is compressed otherwise than by deflate, which zipfile unpacks in pieces of any size.
     """
     entries = archive.infolist()
     if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
@@ -161,12 +161,12 @@ def unpacked_sizes(archive: zipfile.ZipFile) -> list[int]:
 
 
 def json_digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON values whatever the order of their keys, in hexadecimal digits: names what depends on them."""
+    """SHA-256 of JSON values in hexadecimal digits, independent of the order of keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def library_folder() -> Path:
-    """Of imported weights and compiled kernels: $TRIVD_HOME, else $XDG_CACHE_HOME/trivd, else ~/.cache/trivd."""
+    """Folder of imported weights and compiled kernels: $TRIVD_HOME, $XDG_CACHE_HOME/trivd or ~/.cache/trivd."""
     if home := os.environ.get("TRIVD_HOME"):
         return Path(home)
     cache = os.environ.get("XDG_CACHE_HOME")

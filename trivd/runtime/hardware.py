@@ -1,4 +1,4 @@
-"""Which device to use, and in which precision and memory layout it is fastest."""
+"""The device, and the precision and memory layout in which it is fastest."""
 
 import contextlib
 import ctypes
@@ -15,14 +15,14 @@ from trivd.runtime.errors import TrivdError
 
 
 def choose_device(name: str, option: str) -> torch.device:
-    """The device `name`; "auto" is cuda where there is one, else cpu. Each process of torchrun has a GPU of its own.
+    """The device `name`; "auto" is cuda if there is a GPU, else cpu. Each process of torchrun has a GPU of its own.
 
     Args:
         name: auto, cpu, cuda, cuda:1, ...
-        option: where the user gave it, for the message.
+        option: option of the command line that holds the name, for the message.
 
     Raises:
-        TrivdError: there is no such device here.
+        TrivdError: this machine has no such device.
     """
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if name == "auto":
@@ -36,7 +36,7 @@ def choose_device(name: str, option: str) -> torch.device:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Memory of a GPU, or of this machine as far as this process may use it."""
+    """Memory in bytes of a GPU, or of this machine within the limit of this process."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -52,9 +52,9 @@ def processor(field: str) -> str:
 
 
 def gains_from_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions are faster in bfloat16: on CUDA, and on a CPU with AMX or AMD's AVX512-BF16.
+    """Whether convolutions are faster in bfloat16: on CUDA, and on CPUs with AMX or AMD's AVX512-BF16.
 
-    Intel's AVX512-BF16 alone, AMX hidden by a hypervisor, runs at half the speed of float32.
+    On Intel's CPUs whose AMX is hidden by a hypervisor, AVX512-BF16 alone runs at half the speed of float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
@@ -64,27 +64,27 @@ def gains_from_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(setting: Literal["auto", "bfloat16", "float32"], device: torch.device) -> torch.dtype:
-    """The type of convolutions and linear layers; weights and sums stay in float32."""
+    """The dtype of convolutions and linear layers; weights and accumulations stay in float32."""
     if setting == "auto":
         return torch.bfloat16 if gains_from_bfloat16(device) else torch.float32
     return torch.bfloat16 if setting == "bfloat16" else torch.float32
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """ "bfloat16" or "float32"."""
+    """Name of a dtype without its module: "bfloat16" or "float32"."""
     return str(dtype).removeprefix("torch.")
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
-    """Run convolutions and linear layers in `dtype`; nothing to do for float32."""
+    """Context in which convolutions and linear layers run in `dtype`; it has no effect for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 @contextlib.contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Convolutions and matrix products in float32 in full, whatever autocast and the TF32 or bfloat16 settings say.
+    """Context of convolutions and matrix products in full float32, whatever autocast and the TF32 settings say.
 
-    TF32 alone moves an FVD by about 3e-4 of its value.
+    TF32 alone changes an FVD by about 3e-4 of its value.
     """
     backends: Any = torch.backends  # which does not declare all of its members
     settings = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
@@ -101,7 +101,7 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Run with so many CPU threads (None: as many as now), then with as many as before."""
+    """Context that runs with `count` CPU threads (None: unchanged), and restores the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if count is None else count)
     try:
@@ -111,19 +111,19 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 def set_up_program() -> None:
-    """What makes steps fast and holds for a whole process; for programs, at their start, before other threads are.
+    """Make settings of the whole process that speed up steps; programs call it first, before other threads start.
 
-    Numbers too small for float32's full precision, below 1e-38, count as zero, in threads started later too: processors
-    take up to 100 times as long for them, and the gradients of a discriminator that has won are full of them.
+    Denormals, numbers below 1e-38, count as zero, in threads started later too: processors take up to 100 times as
+    long for them, and the gradients of a discriminator that has won are full of them.
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a step frees for the next one: returned to the system, each page would be faulted in again.
+    """Make glibc keep freed memory for the next step: returned to the system, each page would be faulted in again.
 
-    It has no effect elsewhere than on Linux with glibc.
+    It has an effect only on Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -134,7 +134,7 @@ def _keep_freed_memory() -> None:
 
 
 def to_channels_last(module: torch.nn.Module) -> torch.nn.Module:
-    """Lay 4- and 5-dimensional weights out as convolutions run fastest; in place."""
+    """Change 4- and 5-dimensional weights in place to the layout in which convolutions are fastest."""
     for parameter in module.parameters():
         if parameter.dim() in (4, 5):
             layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d

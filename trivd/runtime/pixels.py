@@ -1,4 +1,4 @@
-"""Between a video as the networks see it, float (..., C, H, W) in [-1, 1], and as files do, uint8 (..., H, W, C)."""
+"""Conversion between pixels, uint8 (..., H, W, C), and videos of the networks, float (..., C, H, W) in [-1, 1]."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from trivd.runtime.errors import TrivdError
 
-Pixels = npt.NDArray[np.uint8]
-Frames = npt.NDArray[Any] | Tensor | Sequence[Any]  # of one clip, as `as_pixels` takes them
+Pixels = npt.NDArray[np.uint8]  # (..., H, W, C)
+Frames = npt.NDArray[Any] | Tensor | Sequence[Any]  # one clip in any form that `as_pixels` takes
 
 
 def as_pixels(frames: Frames) -> Pixels:
-    """Frames of one clip as an array in memory that torch can share: contiguous and writable.
+    """The frames of one clip as a contiguous, writable array, whose memory torch can share.
 
     Args:
-        frames: uint8 from 0 to 255: an array or tensor (T, H, W, C) with C = 1 or 3, whatever its strides and device;
-            or a list or tuple of T frames, which are arrays or tensors (H, W) or (H, W, C), or images of Pillow.
+        frames: uint8 from 0 to 255: an array or tensor (T, H, W, C) with C = 1 or 3, of any strides and device; or a
+            list or tuple of T frames, each an array or tensor (H, W) or (H, W, C), or an image of Pillow.
 
     Returns:
         (T, H, W, C) uint8, C = 1 or 3.
 
     Raises:
-        TrivdError: the frames are something else; the error says what.
+        TrivdError: the frames are something else, which the message names.
     """
     if isinstance(frames, list | tuple):
         arrays = [_as_array(frame) for frame in frames]
@@ -51,7 +51,7 @@ def as_pixels(frames: Frames) -> Pixels:
 
 
 def _as_array(frames: Any) -> npt.NDArray[Any]:
-    """An array of whatever holds numbers."""
+    """Anything that holds numbers as an array."""
     if isinstance(frames, Tensor):
         frames = frames.detach().cpu()
         return frames.float().numpy() if frames.dtype == torch.bfloat16 else frames.numpy()
@@ -69,7 +69,7 @@ def _as_array(frames: Any) -> npt.NDArray[Any]:
 
 
 def _remedy(dtype: np.dtype[Any]) -> str:
-    """How frames of another type may become uint8, as the end of a sentence."""
+    """The end of a sentence that says how frames of another type become uint8."""
     if dtype.kind == "f":
         return "; those in [0, 1] become so by (255 * frames).round().astype('uint8')"
     if dtype.kind in "iu":
@@ -78,24 +78,24 @@ def _remedy(dtype: np.dtype[Any]) -> str:
 
 
 def to_pixels(video: Tensor) -> Tensor:
-    """Float (..., C, H, W) in [-1, 1] to uint8 (..., H, W, C) on the same device: rounded, values beyond it clipped."""
+    """Convert float (..., C, H, W) in [-1, 1] to uint8 (..., H, W, C) on the same device, rounded and clipped."""
     pixels = (video.detach().float().add(1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.movedim(-3, -1).contiguous()
 
 
 def to_uint8(video: Tensor) -> Pixels:
-    """`to_pixels` as an array; the inverse of `to_float` on all 256 values."""
+    """`to_pixels` as a NumPy array; the inverse of `to_float` on all 256 values."""
     array: Pixels = to_pixels(video).cpu().numpy()
     return array
 
 
 def to_float(video: Pixels | Tensor) -> Tensor:
-    """Uint8 (..., H, W, C) to float32 (..., C, H, W) in [-1, 1], on the same device.
+    """Convert uint8 (..., H, W, C) to float32 (..., C, H, W) in [-1, 1] on the same device.
 
     Raises:
-        TypeError: the values are not uint8, so that their range is unknown.
+        TypeError: the values are not uint8, so their range is unknown.
     """
-    # Torch takes no negative strides, and warns of arrays that it could not write.
+    # Torch takes no negative strides, and warns about read-only arrays.
     pixels = video if isinstance(video, Tensor) else torch.from_numpy(np.require(video, requirements=("C", "W")))
     if pixels.dtype != torch.uint8:
         raise TypeError(f"to_float takes uint8 pixels, not {pixels.dtype}.")

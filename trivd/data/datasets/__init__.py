@@ -1,1 +1,1 @@
-"""How data sets lie in folders, which videos they hold, and the embedded one."""
+"""Data sets: the layouts in which they lie in folders, and the embedded one."""

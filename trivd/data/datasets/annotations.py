@@ -1,4 +1,4 @@
-"""Text files in which data sets list their videos: their lines, and errors that name one."""
+"""Annotation files, in which data sets list their videos: their lines, and errors that name a line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,5 +28,5 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def bad_line(path: Path, number: int, why: str) -> TrivdError:
-    """The error for a line of a list, counted from 1."""
+    """The error for a line, counted from 1, of an annotation file."""
     return TrivdError(f"{path}, line {number}: {why}; correct it, or download the list again.")

@@ -23,20 +23,20 @@ from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
 FOLDER = "softmotion30_44k"
-FILE_NAME = re.compile(r"traj_(\d+)_to_(\d+)\.tfrecords", re.ASCII)  # its first and its last trajectory
+FILE_NAME = re.compile(r"traj_(\d+)_to_(\d+)\.tfrecords", re.ASCII)  # numbers of the first and the last trajectory
 OFFICIAL: dict[Split, int] = {"train": 43_264, "test": 256}  # trajectories (C.1)
-SHAPE = (64, 64, 3)  # of a frame
+SHAPE = (64, 64, 3)  # (H, W, C) of a frame
 FRAME_BYTES = 64 * 64 * 3
 ACTION, POSITION = 4, 3  # numbers at each time step
 
 
 @dataclass(frozen=True)
 class BairTrajectory:
-    """One record: a `Video` of 64 x 64."""
+    """One record of a file: a `Video` of 64 x 64 pixels."""
 
     path: Path
-    offset: int  # of the record's data, in bytes
-    length: int
+    offset: int  # of the record's data in the file, in bytes
+    length: int  # of the record's data, in bytes
     camera: str  # image_aux1 or image_main
     limits: VideoLimits = DEFAULT_LIMITS
 
@@ -69,19 +69,19 @@ class BairTrajectory:
         return images
 
     def length_of(self, example: Example) -> int:
-        """Frames of the camera in the record's features."""
+        """Number of the camera's frames among the record's features."""
         count = sum(name.endswith(f"/{self.camera}/encoded") for name in example)
         if not count:
             raise self.unreadable(f"no camera {self.camera}", f"{len(example)} features")
         return count
 
     def unreadable(self, reason: str, detail: str) -> UnreadableVideo:
-        """An error that says which record."""
+        """An error that names the record."""
         return UnreadableVideo(self.path, reason, f"{detail} in the record at byte {self.offset}")
 
 
 class Actions(NamedTuple):
-    """What the robot was told and where its gripper was, float32."""
+    """The robot's actions and gripper positions at each time step, float32."""
 
     action: NDArray[np.float32]  # (T, 4)
     endeffector_pos: NDArray[np.float32]  # (T, 3)
@@ -91,7 +91,7 @@ def read_actions(trajectory: BairTrajectory) -> Actions:
     """Actions and gripper positions of all T frames of a trajectory.
 
     Raises:
-        UnreadableVideo: the record is damaged, or lacks some.
+        UnreadableVideo: the record is damaged, or actions or positions are missing.
     """
     example = trajectory.example()
     frames = trajectory.length_of(example)
@@ -114,12 +114,12 @@ def is_bair(root: Path) -> bool:
 
 
 def find_bair(root: Path, camera: str, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
-    """List the trajectories by number; of the record files, only the records' lengths are read.
+    """List the trajectories by number; only the records' lengths are read.
 
     Args:
         root: the folder softmotion30_44k, or the one that holds it.
         camera: image_aux1 or image_main.
-        limits: of what a video may ask of the machine.
+        limits: limits on the size of videos.
 
     Raises:
         TrivdError: the folder holds no train or test folder.
@@ -151,13 +151,13 @@ def find_bair(root: Path, camera: str, limits: VideoLimits = DEFAULT_LIMITS) -> 
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
-    """The folders train and test, in `root` or in its softmotion30_44k; without record files in them, none."""
+    """The folders train and test that hold record files, in `root` or in its softmotion30_44k."""
     inner = root / FOLDER if (root / FOLDER).is_dir() else root
     return {split: inner / split for split in OFFICIAL if next((inner / split).glob("*.tfrecords"), None) is not None}
 
 
 def _record_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """The record files by number, each with how many trajectories its name promises; and the names of other files."""
+    """The record files by number, each with the number of trajectories by its name; and the names of other files."""
     numbered, others = [], []
     for path in folder.iterdir():
         if match := FILE_NAME.fullmatch(path.name):
@@ -169,7 +169,7 @@ def _record_files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
 
 
 def _usable_records(path: Path, expected: int) -> tuple[list[Record], UnreadableVideo | None]:
-    """The records up to the first damage, and what keeps the rest from being used."""
+    """The records before the first damage, and the reason why the others cannot be used."""
     records: list[Record] = []
     try:
         for record in find_records(path):

@@ -4,8 +4,8 @@ The digits are the UCI "Optical Recognition of Handwritten Digits" (Alpaydin and
 doi 10.24432/C50P49), bundled as `optdigits.npz`; see `OPTDIGITS.md`.
 
 A scene is a set of continuous functions of the unit square (lattices interpolated by a cubic), evaluated at the pixels
-of each frame. So motion is exact to a fraction of a pixel, nothing is blurred on the way, and the same clip can be
-drawn at any resolution and for any number of frames.
+of each frame. So motion is exact to a fraction of a pixel, nothing is blurred by resampling, and the same clip can
+be drawn at any resolution and for any number of frames.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Flow(NamedTuple):
-    """Backward optical flow of a clip: what is at pixel p of frame t was at p + flow in frame t - 1."""
+    """Backward optical flow of a clip: the content of pixel p in frame t was at p + flow in frame t - 1."""
 
     flow: Floats  # (T-1, 2, H, W) in pixels, channels (x, y)
     visible: NDArray[np.bool_]  # (T-1, H, W), False where it was hidden or outside of frame t - 1
@@ -41,7 +41,7 @@ class Flow(NamedTuple):
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a clip shows, in units of the frame and of one time step; digits from the farthest to the nearest."""
+    """The scene of a clip, in units of the frame and of one time step; digits from the farthest to the nearest."""
 
     images: Floats  # (D, 8, 8) in [0, 1]
     labels: NDArray[np.uint8]  # (D,)
@@ -56,17 +56,17 @@ class _Scene:
 class MovingDigits:
     """Clips by number: the same number, split and seed always give the same clip, up to a machine's rounding.
 
-    Train and validation differ in their handwritten images and in all that is random.
+    Training and validation clips share neither handwritten images nor random numbers.
 
     Args:
-        split: which clips.
-        frames: T frames of a clip.
+        split: train or validation.
+        frames: number T of frames of a clip.
         stride: time steps between neighbouring frames.
         resolution: height and width in pixels.
         channels: 3 (RGB) or 1 (grey).
-        digits: how many digits move in a clip.
-        clips: length of the split.
-        seed: another seed gives other clips.
+        digits: number of digits in a clip.
+        clips: number of clips of the split.
+        seed: seed of all that is random.
     """
 
     classes = CLASSES
@@ -121,7 +121,7 @@ class MovingDigits:
         return np.ascontiguousarray(video.astype(np.uint8).transpose(0, 2, 3, 1))
 
     def flow(self, index: int) -> Flow:
-        """The true motion of a clip, by construction.
+        """The true motion of a clip, known by construction.
 
         A pixel belongs to the nearest digit that covers at least half of it, else to the background.
         """
@@ -172,7 +172,7 @@ class MovingDigits:
         return np.asarray(room - np.abs(free % (2 * room) - room), np.float32)
 
     def _alphas(self, scene: _Scene) -> list[tuple[list[slice], list[slice], Floats]]:
-        """Of each digit: its rows and columns in each frame, and how much it covers of the pixels there, (T, h, w)."""
+        """Rows and columns of each digit in each frame, and the share of each pixel there that it covers, (T, h, w)."""
         drawn = []
         for image, side, corner in zip(scene.images, scene.sizes, self._corners(scene), strict=True):
             cell = side / DIGIT_CELLS  # in frames
@@ -206,7 +206,7 @@ class MovingDigits:
 
 
 def _room(sizes: Floats) -> Floats:
-    """How far the corner of a digit with its margin can move within the frame, (D, 1)."""
+    """Distance that the corner of a digit with its margin can move within the frame, (D, 1)."""
     return np.asarray(1 - sizes[:, None] * ((DIGIT_CELLS + 2 * DIGIT_MARGIN) / DIGIT_CELLS), np.float32)
 
 
@@ -216,13 +216,13 @@ def _velocities(rng: np.random.Generator, speeds: tuple[float, float], count: in
 
 
 def _bright(hues: NDArray[np.float64], saturations: NDArray[np.float64]) -> Floats:
-    """RGB of full value, (D, 3)."""
+    """RGB colours of full value, (D, 3)."""
     ramps = np.abs((hues[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1
     return (1 - saturations[:, None] * (1 - np.clip(ramps, 0, 1))).astype(np.float32)
 
 
 def _cubic(distance: Floats) -> Floats:
-    """Weight of a lattice point at a signed distance in cells (Catmull-Rom: passes through the points)."""
+    """Weight of a lattice point at a signed distance in cells (Catmull-Rom spline, which interpolates the points)."""
     x = np.minimum(np.abs(distance), 2)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((2.5 - 0.5 * x) * x - 4) * x + 2
@@ -230,7 +230,7 @@ def _cubic(distance: Floats) -> Floats:
 
 
 def _periodic_weights(positions: NDArray[np.floating], period: int) -> Floats:
-    """Weights of the lattice points 0 ... period - 1 that repeat for ever: (..., period)."""
+    """Weights of the lattice points 0 ... period - 1, which repeat periodically: (..., period)."""
     offset = np.asarray(positions, np.float32)[..., None] - np.arange(period, dtype=np.float32)
     nearest = offset - period * np.rint(offset / period)  # of each point's repetitions
     return _cubic(np.asarray(nearest, np.float32))

@@ -1,15 +1,15 @@
-"""Videos in a folder, as the user has them; the folder is only read.
+"""Videos in a folder of the user's, which is only read.
 
 Layout:
-- Folders whose names say so are the splits: `train/` and any of `validation/` and `test/`, in any spelling that
+- Folders named after splits are the splits: `train/` and any of `validation/` and `test/`, in any spelling that
   `trivd.data.datasets.split_names` knows. They may lie in each class's folder instead, or together in one other
-  folder. Without held-out videos, a stable hash of each path chooses some; at least one where there are two.
+  folder. Without held-out videos, a stable hash of each path chooses some, at least one if there are two.
 - Sub-folders (of each split) are the classes, in alphabetical order; their videos may lie at any depth.
-- Videos that lie directly beside each other, without sub-folders, carry no labels. So do all videos if some lie beside
-  class folders, since their class is unknown.
+- Videos without sub-folders carry no labels. If some lie beside class folders, no video carries a label, since theirs
+  is unknown.
 - A folder of numbered images, without videos or folders in it, is one video, not a class.
-- What `trivd.data.datasets.tree` names is left out: hidden and tools' files, folders that trivd wrote, what cannot be
-  read.
+- Hidden files, those of tools, folders that trivd wrote, and what cannot be read are left out, see
+  `trivd.data.datasets.tree`.
 """
 
 import os
@@ -35,30 +35,30 @@ def find_videos(root: Path, validation_share: float, limits: VideoLimits = DEFAU
 
     Args:
         root: a folder, or a single video.
-        validation_share: of the videos, held out where the folder holds out none.
-        limits: of what a video may ask of the machine.
+        validation_share: share of the videos that is held out if the folder holds out none.
+        limits: limits on the size of videos.
 
     Raises:
-        TrivdError: there is no such folder, it cannot be read, or names of splits and of other folders lie beside each
-            other so that it is unclear what is held out.
+        TrivdError: there is no such folder, it cannot be read, or it is unclear from the folders' names what is held
+            out.
     """
-    listing = _Listing(root, limits)
+    lister = _FolderLister(root, limits)
     if root.is_file():
         if not _is_video_file(root):
             raise TrivdError(f"{root} is not a video, nor a folder of videos; name one.")
-        listing.entries.append(Entry(VideoFile(root, limits), printable(root.name), "train", None))
-        return listing.found(validation_share)
+        lister.entries.append(Entry(VideoFile(root, limits), printable(root.name), "train", None))
+        return lister.listing(validation_share)
     if not root.is_dir():
         raise TrivdError(f"{root} is not a folder; name one that holds videos.")
     top = Folder(root)
     if top.error is not None:
         raise TrivdError(f"{root} cannot be read: {top.error.strerror}.")
-    listing.all_of(top)
-    return listing.found(validation_share)
+    lister.add_all(top)
+    return lister.listing(validation_share)
 
 
-class _Listing:
-    """What was found so far below a folder."""
+class _FolderLister:
+    """Collector of the videos below a folder."""
 
     def __init__(self, root: Path, limits: VideoLimits) -> None:
         self.root = root
@@ -69,8 +69,8 @@ class _Listing:
         self.inner_splits: list[str] = []  # folders below the classes that are named like splits
         self.has_links = False
 
-    def all_of(self, top: Folder) -> None:
-        """List a folder by the splits that its names, or those below, say."""
+    def add_all(self, top: Folder) -> None:
+        """Add the videos of a folder, by the splits that the names of its folders, or of those below, say."""
         base = _unwrapped(top)
         splits = _splits(base)
         outer = [folder for folder in base.folders if folder.name not in splits and _holds_videos(folder)]
@@ -80,7 +80,7 @@ class _Listing:
                 "on into a folder train, and held-out ones into validation or test. (A class needs another name.)"
             )
         if splits:
-            self.by_splits(base, splits)
+            self.add_splits(base, splits)
             said = _joined([_spelt(name, split) for name, split in splits.items()])
             is_open = all(entry.split == "train" for entry in self.entries)
             folders = "folders" if len(splits) > 1 else "folder"
@@ -93,25 +93,25 @@ class _Listing:
                         "train, validation or test there."
                     )
                 if one in outer:
-                    self.by_splits(one, _splits(one), one.name)
+                    self.add_splits(one, _splits(one), one.name)
                 else:
                     self.add(one, "train", None)
             self.notes.append("split by the folders in each class")
         else:
-            self.beside(base, "train")
+            self.add_split(base, "train")
             likely = [folder.name for folder in outer if split_of(folder.name) is not None]
             if likely := likely + self.inner_splits:
                 self.notes.append(f"taken for classes or parts of them, not for splits: {_joined(likely)}")
         if base is not top:
             self.notes.append(f"all videos lie in {self.name(base.path)}")
 
-    def by_splits(self, base: Folder, splits: dict[str, Split], class_name: str | None = None) -> None:
-        """List a folder whose folders are the splits; what lies beside them is for training if none of them is."""
+    def add_splits(self, base: Folder, splits: dict[str, Split], class_name: str | None = None) -> None:
+        """Add a folder of split folders; videos beside them are for training if there is no train folder."""
         self.has_links |= base.has_links
         names = _joined(list(splits))
         folders = {folder.name: folder for folder in base.folders}
         for name, split in splits.items():
-            self.beside(folders[name], split, class_name)
+            self.add_split(folders[name], split, class_name)
         for one in base.inside:
             is_left_out = isinstance(one, Folder) and one.why_left_out is not None
             if _path(one).name in splits:
@@ -121,8 +121,8 @@ class _Listing:
             else:
                 self.skipped.append(Skipped(self.name(_path(one)), f"beside {names}"))
 
-    def beside(self, folder: Folder, split: Split, class_name: str | None = None) -> None:
-        """Add what lies in the folder of one split; its sub-folders are the classes, unless all is of one class."""
+    def add_split(self, folder: Folder, split: Split, class_name: str | None = None) -> None:
+        """Add the folder of one split; its sub-folders are the classes, unless a class is given for all."""
         self.has_links |= folder.has_links
         if _is_sequence(folder):
             self.entries.append(self.entry(folder.path, split, class_name))
@@ -132,7 +132,7 @@ class _Listing:
             self.add(one, split, class_name)
 
     def add(self, one: Folder | Path, split: Split, class_name: str | None) -> None:
-        """Add a file, or all in a folder."""
+        """Add a file, or all files in a folder."""
         if isinstance(one, Path):
             if _is_video_file(one):
                 self.entries.append(self.entry(one, split, class_name))
@@ -166,8 +166,8 @@ class _Listing:
         """The path from the root, with forward slashes."""
         return printable(path.relative_to(self.root).as_posix())
 
-    def found(self, validation_share: float) -> Listing:
-        """All that was listed; without held-out videos, a hash chooses some."""
+    def listing(self, validation_share: float) -> Listing:
+        """The listing of all that was added; without held-out videos, a hash chooses some."""
         if self.has_links:
             self.entries, repeated = _distinct(self.root, self.entries)
             self.skipped += repeated
@@ -188,7 +188,7 @@ class _Listing:
 
 
 def _distinct(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
-    """Each video once, where links lead to others: rather held out than trained on, rather itself than a link."""
+    """Each linked video once: a held-out entry is preferred to one for training, the video itself to a link."""
     top = os.path.realpath(root)
     folders = {folder: os.path.realpath(folder) for folder in {entry.video.path.parent for entry in entries}}
     real = {}
@@ -212,7 +212,7 @@ def _distinct(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Skipp
 
 
 def _unwrapped(folder: Folder) -> Folder:
-    """The folder in which splits lie, if all there is lies in one folder that holds them; else the folder itself."""
+    """The inner folder that holds the splits, if all videos lie in it; else the folder itself."""
     inner = folder
     while not any(map(_is_video_file, inner.files)):
         with_videos = [one for one in inner.folders if _holds_videos(one)]
@@ -225,7 +225,7 @@ def _unwrapped(folder: Folder) -> Folder:
 
 
 def _splits(folder: Folder) -> dict[str, Split]:
-    """The folders in it that are the splits, training first; empty if there are none, or it is unclear."""
+    """The folders in it that are the splits, training first; empty if there are none, or if it is unclear."""
     names = _names(folder)
     splits = matching_splits(names)
     if not splits:
@@ -241,7 +241,7 @@ def _splits(folder: Folder) -> dict[str, Split]:
 
 
 def _unclear(folder: Folder) -> list[str]:
-    """The names of folders that say held-out splits, but not so that it is clear what else is for training."""
+    """Names of folders of held-out splits for which it is unclear what else is for training."""
     names = [one.name for one in folder.folders if _holds_videos(one)]
     held_out = [name for name, split in plain_splits(names).items() if split != "train"]
     if held_out:
@@ -272,7 +272,7 @@ def _path(one: Folder | Path) -> Path:
 
 
 def _joined(names: list[str]) -> str:
-    """Names in a sentence, without repeating a thousand of them."""
+    """Names joined for a sentence, at most `MOST_NAMED` of them."""
     shown = [printable(name) for name in (names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], "others"])]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 2 else shown)
 

@@ -29,7 +29,7 @@ from trivd.runtime.errors import TrivdError
 
 COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 LABEL = "label"  # the column that lists of the test split may lack
-SPLITS: dict[str, Split] = {  # by their names in lists, and of lists
+SPLITS: dict[str, Split] = {  # by their names in lists, and by the names of lists
     "train": "train",
     "validation": "validation",
     "val": "validation",
@@ -46,7 +46,7 @@ OFFICIAL: dict[Split, int] = {"train": 390_000, "validation": 30_000, "test": 60
 
 
 class _Listed(NamedTuple):
-    """A row of a list."""
+    """A video in a list, and the line that lists it."""
 
     split: Split
     label: str | None
@@ -55,20 +55,20 @@ class _Listed(NamedTuple):
 
 
 def is_kinetics(root: Path) -> bool:
-    """Whether a folder holds the data set, by a list's columns or by the name of the first video that lies in it."""
+    """Whether a folder holds the data set, by the columns of a list or the name of its first video."""
     return any(set(COLUMNS) <= set(_header(path)) for path in _csv_files(root)) or _is_named_so(root)
 
 
 def find_kinetics(root: Path, validation_share: float, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
-    """List the videos in the order of the lists; the folders are read once, and no file is touched.
+    """List the videos in the order of the lists; the folders are read once, and no file is opened.
 
     Args:
         root: the folder that holds the videos' folders.
-        validation_share: of all videos, where there are neither lists nor folders of splits.
-        limits: of what a video may ask of the machine.
+        validation_share: share of all videos that is held out if there are neither lists nor folders of splits.
+        limits: limits on the size of videos.
 
     Raises:
-        TrivdError: there are neither lists nor videos named as they should be, or a list is wrong; its line is named.
+        TrivdError: there are neither lists nor videos named ID_START_END, or a line of a list is wrong.
     """
     lists = [path for path in _csv_files(root) if COLUMNS[0] in _header(path) or path.stem.lower() in SPLITS]
     if not lists:
@@ -105,7 +105,7 @@ def find_kinetics(root: Path, validation_share: float, limits: VideoLimits = DEF
 
 
 def read_lists(paths: list[Path]) -> tuple[dict[str, _Listed], int]:
-    """The rows of all lists by clip, `{youtube_id}_{start:06d}_{end:06d}`, and how many only repeat others.
+    """The rows of all lists by clip, `{youtube_id}_{start:06d}_{end:06d}`, and the number of repeated rows.
 
     Raises:
         TrivdError: a list is wrong, or two rows contradict each other.
@@ -158,7 +158,7 @@ def _csv_files(root: Path) -> list[Path]:
 
 
 def _header(path: Path) -> list[str]:
-    """The names of a file's columns; empty if it is not CSV."""
+    """Names of a file's columns; empty if it is not CSV."""
     try:
         return [name.strip() for name in next(csv.reader(text_lines(path)), [])]
     except (TrivdError, csv.Error):
@@ -166,7 +166,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _files(root: Path, lists: set[str]) -> tuple[dict[str, str], list[Skipped]]:
-    """The paths of all videos by their names without suffix, and what else lies in the folders."""
+    """Paths of all videos by their names without suffix, and the other files in the folders."""
     files: dict[str, str] = {}
     skipped: list[Skipped] = []
     for path, is_replacement in _walk(root, str(root), skipped):
@@ -184,7 +184,7 @@ def _files(root: Path, lists: set[str]) -> tuple[dict[str, str], list[Skipped]]:
 
 
 def _name(root: Path, path: str) -> str:
-    """The path from the root, with forward slashes; much faster than pathlib for half a million files."""
+    """Path relative to the root, with forward slashes; much faster than pathlib for half a million files."""
     return printable(path[len(os.path.join(root, "")) :].replace(os.sep, "/"))
 
 
@@ -194,7 +194,7 @@ def _walk(
     """All files under a folder in a fixed order, those in a folder `replacement` after their neighbours.
 
     Links back to a folder among the real paths `above` are not followed. Folders that cannot be read, and those that
-    trivd wrote, are added to `skipped`. Raises OSError for the root alone.
+    trivd wrote, are added to `skipped`. Raises OSError only for the root.
     """
     real = os.path.realpath(folder)
     try:

@@ -1,6 +1,6 @@
-"""Which data set lies in a folder, and what is in it.
+"""Recognition of a folder's layout, and the listing of its videos.
 
-The paper's data sets are recognised in the layouts that people download; all else is a folder of videos.
+The paper's data sets are recognised in the layouts in which they are distributed; any other folder is one of videos.
 """
 
 from collections import Counter
@@ -22,13 +22,13 @@ RECOGNISED: dict[Layout, Callable[[Path], bool]] = {"bair": is_bair, "ucf101": i
 
 
 def find(root: Path, data: DataConfig) -> Listing:
-    """List the videos of a data set in the layout `data.layout`; none is opened.
+    """List the videos of a data set in the layout `data.layout`, without opening them.
 
-    A single video file is a data set of one. With `data.balanced_split`, training keeps the first 70% of its videos,
-    and all others are test videos (C.1).
+    A single video file is a data set of one video. With `data.balanced_split`, training keeps the first 70% of its
+    videos, and all others are test videos (C.1).
 
     Raises:
-        TrivdError: there is no such folder, trivd wrote it, or it does not fit the layout; the error says why.
+        TrivdError: there is no such folder, trivd wrote it, or it does not fit the layout; the message says why.
     """
     if not (root.is_dir() or root.is_file()):
         raise TrivdError(f"{root} is not a folder; name one that holds videos.")

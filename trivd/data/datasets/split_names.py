@@ -1,4 +1,4 @@
-"""Names of folders that say for which split their videos are: Train, val, test_set, dev, UCF_train and UCF_test."""
+"""Names of folders that denote a split: Train, val, test_set, dev, UCF_train and UCF_test."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ WORDS: dict[str, Split] = {
     f"{word}{ending}": split for split, words in _SPELLINGS.items() for word in words for ending in ("", "set", "data")
 }
 # fmt: off
-NEUTRAL = frozenset({  # words that say nothing more beside one of those
+NEUTRAL = frozenset({  # words that add nothing to the name of a split
     "set", "sets", "subset", "data", "dataset", "split", "video", "videos", "clip", "clips", "frame", "frames",
     "image", "images", "file", "files",
 })
@@ -28,7 +28,7 @@ WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
 def split_of(name: str) -> tuple[Split, tuple[str, ...]] | None:
-    """The split that a folder's name says, and its other words; None if it says none, or two.
+    """The split that a folder's name denotes, and its other words; None if it denotes none, or two.
 
     "Val_Set" gives validation and nothing else, "ucf_train" train and "ucf".
     """
@@ -40,16 +40,16 @@ def split_of(name: str) -> tuple[Split, tuple[str, ...]] | None:
 
 
 def plain_splits(names: Sequence[str]) -> dict[str, Split]:
-    """The splits of the names that say one and nothing else."""
+    """The splits of those names that denote one without other words."""
     said = {name: split_of(name) for name in names}
     return {name: one[0] for name, one in said.items() if one is not None and not one[1]}
 
 
 def matching_splits(names: Sequence[str]) -> dict[str, Split]:
-    """The splits of folders beside each other, where training and held-out ones are called alike; else none.
+    """The splits of neighbouring folders, if training and held-out ones are named alike; else none.
 
-    Folders whose names say a split and nothing else come first; without them, those with the same other words do
-    (ucf_train, ucf_test), if all that say a split have them.
+    Folders whose names denote a split without other words take precedence; without such folders, those with the same
+    other words count (ucf_train, ucf_test), if all names of splits have them.
     """
     groups: dict[tuple[str, ...], dict[str, Split]] = {}
     for name in names:
@@ -61,7 +61,7 @@ def matching_splits(names: Sequence[str]) -> dict[str, Split]:
 
 
 def disagree(names: Sequence[str]) -> list[str]:
-    """The names that say training and held-out splits, but not alike (train_1, train_2, test); empty if none do."""
+    """Names that denote training and held-out splits, but not alike (train_1, train_2, test); else none."""
     said = {name: one[0] for name in names if (one := split_of(name)) is not None}
     is_open = "train" in said.values() and len(set(said.values())) > 1 and not matching_splits(names)
     return sorted(said) if is_open else []

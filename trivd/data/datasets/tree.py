@@ -1,8 +1,8 @@
-"""What lies in a folder, without what the system, tools and trivd itself keep there; read once, when it is asked for.
+"""The contents of folders, without the files of the system, of tools and of trivd; each is read once, on first use.
 
-Left out without a word: names that begin with a dot, and those of `TOOL_NAMES`. Left out with a line: the folders that
-trivd writes (runs, models, stores, predictions) and Python environments, known by what is in them; folders that cannot
-be read; links that lead back to a folder above them.
+Left out silently: names that begin with a dot, and those of `TOOL_NAMES`. Left out with a line in the report: folders
+that trivd writes (runs, models, stores, predictions) and Python environments, recognised by their contents; folders
+that cannot be read; links that lead back to a folder above them.
 """
 
 import os
@@ -14,7 +14,7 @@ from trivd.data.scan_report import Skipped
 from trivd.data.store.index import is_store
 from trivd.runtime.files import read_json
 
-TOOL_NAMES = frozenset(  # in small letters
+TOOL_NAMES = frozenset(  # in lower case
     {
         "__macosx",  # macOS, in zip files
         "__pycache__",
@@ -35,18 +35,18 @@ LARGEST_RUN = 1 << 20  # bytes of a run.json
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the system's or a tool's, not the user's."""
+    """Whether a file or folder belongs to the system or a tool."""
     return name.startswith(".") or name.casefold() in TOOL_NAMES
 
 
 def scan(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What is not hidden in a folder, in the order of the names. Raises OSError."""
-    with os.scandir(folder) as inside:  # knows folders from files without asking for each
+    """The entries of a folder that are not hidden, sorted by name. Raises OSError."""
+    with os.scandir(folder) as inside:  # tells folders from files without a system call for each
         return sorted((one for one in inside if not is_hidden(one.name)), key=lambda one: one.name)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one; not a link that leads nowhere or round."""
+    """Whether an entry is a folder, or a link to one; False for broken and circular links."""
     try:
         return entry.is_dir()
     except OSError:
@@ -54,16 +54,16 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def printable(name: str) -> str:
-    """A name as text: bytes that are not UTF-8 are written as \\xff, all others stay."""
+    """A name as text; bytes that are not UTF-8 are written as \\xff."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def what_made(folder: Path, names: Collection[str]) -> str | None:
-    """What trivd, or Python, made the folder for; None for a folder of the user's.
+    """The purpose of a folder that trivd or Python made; None for a folder of the user's.
 
     Args:
         folder: the folder.
-        names: of all that is in it.
+        names: names of all that is in it.
     """
     if "run.json" in names and ("log.jsonl" in names or "checkpoints" in names or _is_run(folder / "run.json")):
         return "the folder of a run"
@@ -91,11 +91,11 @@ def _is_store(folder: Path) -> bool:
 
 
 class Folder:
-    """A folder and what is in it.
+    """A folder and its contents.
 
     Args:
         path: the folder.
-        above: real paths of the folders that were passed on the way to it.
+        above: real paths of the folders that lead to it.
     """
 
     def __init__(self, path: Path, above: frozenset[str] = frozenset()) -> None:
@@ -114,7 +114,7 @@ class Folder:
 
     @property
     def error(self) -> OSError | None:
-        """Why it cannot be read; None if it can."""
+        """The error if the folder cannot be read."""
         return self._scanned if isinstance(self._scanned, OSError) else None
 
     @cached_property
@@ -125,7 +125,7 @@ class Folder:
 
     @cached_property
     def inside(self) -> "list[Folder | Path]":
-        """Folders and files in the order of their names; nothing of a folder that is left out."""
+        """Folders and files, sorted by name; empty for a folder that is left out."""
         if isinstance(self._scanned, OSError) or self.made_for is not None:
             return []
         return [
@@ -135,12 +135,12 @@ class Folder:
 
     @property
     def has_links(self) -> bool:
-        """Whether links lie in it."""
+        """Whether the folder holds links."""
         return not isinstance(self._scanned, OSError) and any(one.is_symlink() for one in self._scanned)
 
     @property
     def folders(self) -> "list[Folder]":
-        """The folders in it but those that are left out."""
+        """The folders in it, except those that are left out."""
         return [one for one in self.inside if isinstance(one, Folder) and one.why_left_out is None]
 
     @property
@@ -150,7 +150,7 @@ class Folder:
 
     @property
     def why_left_out(self) -> Skipped | None:
-        """Why nothing in it is used, if so; the name is for the caller to fill in."""
+        """The reason why the folder is left out, or None; the caller fills in the name."""
         if self.leads_back:
             return Skipped(self.name, "link to a folder that holds it")
         if self.error is not None:

@@ -32,7 +32,7 @@ VIDEO_LINE = re.compile(r"(\w+)/(\w+\.avi)(?:\s+(\d{1,4}))?", re.ASCII)
 
 
 def is_ucf101(root: Path) -> bool:
-    """Whether a folder holds the data set, by its lists; lists beside it count if it has the data set's name."""
+    """Whether a folder holds the data set, by its lists; those beside it count if it is named after the data set."""
     folders = _list_folders(root)
     near = folders if root.absolute().name in VIDEOS else folders[:2]
     names = [CLASSES, *(LIST_FILES["train"].format(fold=fold) for fold in OFFICIAL)]
@@ -40,15 +40,15 @@ def is_ucf101(root: Path) -> bool:
 
 
 def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> Listing:
-    """List the videos of a fold in the order of its lists; the class folders are read once, and no file is touched.
+    """List the videos of a fold in the order of its lists; the class folders are read once, and no file is opened.
 
     Args:
         root: the folder that holds the class folders, or UCF-101.
         fold: 1, 2 or 3.
-        limits: of what a video may ask of the machine.
+        limits: limits on the size of videos.
 
     Raises:
-        TrivdError: a list is missing or wrong; its line is named.
+        TrivdError: a list is missing, or a line of it, which is named, is wrong.
     """
     videos = next((root / name for name in VIDEOS if (root / name).is_dir()), root)
     classes = _read_classes(_find_list(root, CLASSES))
@@ -76,7 +76,7 @@ def find_ucf101(root: Path, fold: int, limits: VideoLimits = DEFAULT_LIMITS) -> 
 
 
 def _list_folders(root: Path) -> list[Path]:
-    """Where lists are looked for, the first place first."""
+    """Folders that are searched for lists, in this order."""
     beside = root.absolute().parent
     return [root, root / LISTS, beside, beside / LISTS]
 
@@ -93,7 +93,7 @@ def _find_list(root: Path, name: str) -> Path:
 
 
 def _read_classes(path: Path) -> list[str]:
-    """The names of the classes in the order of their numbers, which count from 1."""
+    """Names of the classes in the order of their numbers, which count from 1."""
     classes: list[str] = []
     for line, text in enumerate(text_lines(path), start=1):
         if not text.strip():
@@ -108,7 +108,7 @@ def _read_classes(path: Path) -> list[str]:
 
 
 def _read_list(path: Path, classes: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Line, class and "class/file" of each video."""
+    """Line number, class and "class/file" of each video."""
     numbers = {name: str(number) for number, name in enumerate(classes, start=1)}
     for line, text in enumerate(text_lines(path), start=1):
         if not text.strip():
@@ -125,7 +125,7 @@ def _read_list(path: Path, classes: list[str]) -> Iterator[tuple[int, str, str]]
 
 
 def _avi_files(videos: Path, classes: list[str], prefix: str) -> tuple[set[str], list[Skipped]]:
-    """The videos there are, "class/file", and what else lies there."""
+    """The videos in the class folders, "class/file", and the other files."""
     there: set[str] = set()
     skipped = []
     for folder in scan(videos):

@@ -1,1 +1,1 @@
-"""Readers of videos: files, numbered images, arrays, and TensorFlow's records."""
+"""Readers of video formats: video files, numbered images, arrays, and TensorFlow's records."""

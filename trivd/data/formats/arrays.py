@@ -1,5 +1,7 @@
-"""Videos that are NumPy arrays: uint8, (T, H, W), (T, H, W, 1) or (T, H, W, 3). Whatever may be meant otherwise is
-refused by its name, with the way to save it."""
+"""Videos that are NumPy arrays: uint8, (T, H, W), (T, H, W, 1) or (T, H, W, 3).
+
+Any other array is refused, with a message that says what it seems to be and how to save it.
+"""
 
 import re
 from pathlib import Path
@@ -12,16 +14,16 @@ from trivd.data.formats.frames import UnreadableVideo, check_bytes, check_frame,
 from trivd.runtime.files import ARRAY_HEADER_LOCK, unpacked_sizes
 
 ARRAY_SUFFIXES = (".npy", ".npz")
-VIDEO_NAMES = ("video", "frames")  # of the array that is meant where an .npz file holds several
+VIDEO_NAMES = ("video", "frames")  # name of the video in an .npz file with several arrays
 CHANNELS = (1, 3)
-MOST_CHANNELS = 4  # a last axis so short is one of channels, not a width
+MOST_CHANNELS = 4  # the longest last axis that is taken for channels, not for a width
 
 
 def open_array(path: Path, limits: VideoLimits) -> NDArray[np.uint8]:
-    """(T, H, W, C) with 1 or 3 channels; a .npy file stays on disk, its frames are read as they are used.
+    """The array (T, H, W, C) with 1 or 3 channels; that of a .npy file stays on disk until its frames are used.
 
     Raises:
-        UnreadableVideo: no array, one of another shape or type, several arrays, or one beyond the limits.
+        UnreadableVideo: the file holds no array, one of another shape or type, several, or one beyond the limits.
     """
     try:
         with ARRAY_HEADER_LOCK:
@@ -51,7 +53,7 @@ def open_array(path: Path, limits: VideoLimits) -> NDArray[np.uint8]:
 
 
 def _as_uint8(dtype: np.dtype[np.generic]) -> str:
-    """How an array of another type becomes one of uint8; its values are not looked at, they would only suggest it."""
+    """The way to save an array of another type as uint8, from the type alone; values could only suggest it."""
     if dtype == np.bool_:
         return "save 255 * array.astype('uint8')"
     if dtype.kind == "f":
@@ -62,7 +64,7 @@ def _as_uint8(dtype: np.dtype[np.generic]) -> str:
 
 
 def _other_shape(shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """Why a shape is not that of one video, and how it would be; None if it is."""
+    """The reason why a shape is not that of one video, and the remedy; None if it is one."""
     if 0 in shape:
         return "array is not a video, but empty", ""
     match shape:
@@ -88,7 +90,7 @@ def _other_shape(shape: tuple[int, ...]) -> tuple[str, str] | None:
 
 
 def _member(path: Path, loaded: np.lib.npyio.NpzFile, limits: VideoLimits) -> NDArray[np.uint8]:
-    """The array of an .npz file that is the video, unpacked whole: the only one, or the one called so."""
+    """The video in an .npz file, unpacked whole: the only array, or the one with a name of `VIDEO_NAMES`."""
     with loaded:
         assert loaded.zip is not None
         check_bytes(path, max(unpacked_sizes(loaded.zip), default=0), limits)

@@ -1,8 +1,8 @@
-"""What a file's own structure says of it, read before FFmpeg opens it: claims that are too large, and a missing end.
+"""The structure of video files, checked before FFmpeg opens them: for claims that are too large and a missing end.
 
-ISO/IEC 14496-12 (MP4, MOV): a file is a row of boxes, each with its size, four letters and content; boxes lie in boxes.
-RIFF (AVI): the same, letters first. EBML (Matroska, WebM): one element that holds all others, with its size. ASF (WMV)
-and FLV: a field of the header has the size of the file.
+ISO/IEC 14496-12 (MP4, MOV): a file is a sequence of boxes, each with its size, a type of four letters and contents, in
+which boxes may be nested. RIFF (AVI): the same, the type first. EBML (Matroska, WebM): one element that holds all
+others, with its size. ASF (WMV) and FLV: a field of the header holds the size of the file.
 """
 
 import re
@@ -15,21 +15,21 @@ from trivd.data.formats.frames import OverLimit, UnreadableVideo
 
 HEAD = struct.Struct(">I4s")  # size, kind
 RIFF_HEAD = struct.Struct("<4sI")  # kind, size without this head
-LONG_SIZE = struct.Struct(">Q")  # behind the kind, where the size is 1
+LONG_SIZE = struct.Struct(">Q")  # after the kind, if the size is 1
 COUNT = struct.Struct(">I")
 MEDIA = (b"mdat", b"free", b"skip", b"wide")  # FFmpeg seeks over them
 LARGEST_TABLES = 1 << 28  # bytes of one box; hours of video have a few MB
-# Where each table's number of samples lies behind its kind. FFmpeg takes tables wherever they lie among other boxes.
+# Offset of each table's number of samples after its kind. FFmpeg accepts tables anywhere among other boxes.
 COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
 TABLES = re.compile(b"stsz|stz2|trun|cmov")
-SIZE_FIELDS = {  # by a file's first bytes: what stands before the field, and how it is written
+SIZE_FIELDS = {  # by a file's first bytes: pattern before the field, and its layout
     b"\x30\x26\xb2\x75": (
         re.compile(rb"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65.{24}", re.S),
         "<Q",
     ),
     b"FLV\x01": (re.compile(rb"filesize\x00"), ">d"),
 }
-LARGEST_HEADER = 1 << 16  # bytes in which such a field is looked for
+LARGEST_HEADER = 1 << 16  # bytes that are searched for such a field
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -37,7 +37,7 @@ def check_tables(path: Path) -> None:
     """Refuse an MP4 file that claims more samples than it has bytes; other files pass.
 
     Raises:
-        UnreadableVideo: it does, its header is packed, or it cannot be opened.
+        UnreadableVideo: the file does, its header is compressed, or it cannot be opened.
     """
     try:
         size, samples = path.stat().st_size, 0
@@ -55,12 +55,12 @@ def check_tables(path: Path) -> None:
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a file ends before its structure says; see `kept_share`."""
+    """Whether a file ends before the end that its structure declares; see `kept_share`."""
     return kept_share(path) < 1
 
 
 def kept_share(path: Path) -> float:
-    """How much there is of the bytes that a file's structure says it has; 1 where that says nothing.
+    """Share of the bytes declared by a file's structure that are there; 1 if it declares no size.
 
     Raises:
         OSError: the file cannot be read.
@@ -81,7 +81,7 @@ def kept_share(path: Path) -> float:
 
 
 def _size_field(file: BinaryIO, before: re.Pattern[bytes], layout: str) -> float:
-    """The size that the header gives the file; 0 if it gives none."""
+    """Size of the file that the header declares; 0 if it declares none."""
     header = file.read(LARGEST_HEADER)
     match = before.search(header)
     if match is None or match.end() + 8 > len(header):
@@ -91,7 +91,7 @@ def _size_field(file: BinaryIO, before: re.Pattern[bytes], layout: str) -> float
 
 
 def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of the outermost boxes of an MP4 file, which is left at each one's content."""
+    """Kind, start and end of each outermost box of an MP4 file, which is positioned at the box's contents."""
     start = 0
     while start + HEAD.size <= size:
         file.seek(start)
@@ -106,7 +106,7 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Where the last of the chunks ends; large files have several."""
+    """End of the last RIFF chunk; large files have several."""
     end = 0
     while end + RIFF_HEAD.size <= size:
         file.seek(end)
@@ -118,7 +118,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Where the element with the pictures ends; 0 if it does not say, as in a live stream."""
+    """End of the segment, the element with the frames; 0 if it is not declared, as in a live stream."""
     kind, length = file.read(4), _element_size(file)
     if length is not None:
         file.seek(length, 1)
@@ -127,7 +127,7 @@ def _segment_end(file: BinaryIO) -> int:
 
 
 def _element_size(file: BinaryIO) -> int | None:
-    """An EBML number: as many leading zero bits as bytes follow the first; None if all its other bits are 1."""
+    """An EBML number: the first byte has a leading zero bit for each further byte; None if all other bits are 1."""
     first = int.from_bytes(file.read(1))
     more = 8 - first.bit_length()
     if more > 7:
@@ -138,7 +138,7 @@ def _element_size(file: BinaryIO) -> int | None:
 
 
 def _claimed(path: Path, box: bytes) -> int:
-    """Samples that the tables in a box name."""
+    """Number of samples that the tables in a box declare."""
     samples = 0
     for match in TABLES.finditer(box):
         if match[0] == b"cmov":

@@ -1,4 +1,4 @@
-"""Video files opened through PyAV, within the limits: their packets, and frames decoded from them in order."""
+"""Video files opened through PyAV within the limits: their packets, and the frames decoded from them in order."""
 
 from __future__ import annotations  # PyAV's packets are generic for the type checker alone
 
@@ -27,7 +27,7 @@ from trivd.data.formats.frames import (
 )
 
 DECODER_ROOM = 1 << 20  # pixels by which decoders pad frames at most; MPEG-4 makes 20 times as many of tiny ones
-# Playlists, which name other files, are none of them.
+# Playlists, which name other files, are not among them.
 FORMATS = "mov,m4v,matroska,webm,avi,gif,mpeg,mpegts,mpegvideo,asf,flv,ogg,dv,mxf,h264,hevc,ivf,yuv4mpegpipe"
 
 
@@ -39,16 +39,16 @@ class OpenVideo:
     container: InputContainer
     stream: VideoStream
     limits: VideoLimits
-    _rotation: int | None = None  # of the frame that `_geometry` was found for
+    _rotation: int | None = None  # rotation of the frame that `_geometry` was computed for
     _geometry: Geometry = AS_STORED
 
     @property
     def codec(self) -> str:
-        """FFmpeg's name of the codec, whatever decodes it."""
+        """FFmpeg's name of the codec, independent of the decoder."""
         return self.stream.codec_context.codec.canonical_name
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """Packets in the order of the file from here on; the last one is empty, and makes a decoder give the rest."""
+        """Packets in the order of the file from the current position; the last one is empty and flushes the decoder."""
         demuxed = self.container.demux(self.stream)
         while True:
             try:
@@ -61,10 +61,10 @@ class OpenVideo:
                 yield packet
 
     def decode(self, packet: Packet[VideoStream], begun: bool) -> list[av.VideoFrame]:
-        """Frames that a packet completes; none of damaged ones at the beginning, as in any recording, and of cut files.
+        """Frames that a packet completes; none for a damaged packet at the beginning of a recording or in a cut file.
 
         Args:
-            packet: the next one.
+            packet: the next packet.
             begun: whether a frame has been decoded before.
         """
         try:
@@ -78,7 +78,7 @@ class OpenVideo:
         return frames
 
     def decoded(self) -> Iterator[av.VideoFrame]:
-        """Frames in the order they are shown, from here to the end."""
+        """Frames in display order, from the current position to the end."""
         number = 0
         for packet in self.packets():
             for frame in self.decode(packet, number > 0):
@@ -87,7 +87,7 @@ class OpenVideo:
                 yield frame
 
     def geometry(self, frame: av.VideoFrame) -> Geometry:
-        """How a player shows a frame; browsers ignore the shape of a GIF's pixels."""
+        """Geometry in which players display a frame; browsers ignore the pixel aspect of a GIF."""
         if frame.rotation != self._rotation:  # the whole matrix takes longer to look up
             aspect = None if self.container.format.name == "gif" else self.stream.sample_aspect_ratio
             self._rotation, self._geometry = frame.rotation, frame_geometry(frame, Fraction(aspect or 1))
@@ -96,10 +96,10 @@ class OpenVideo:
 
 @contextmanager
 def opened(path: Path, limits: VideoLimits) -> Iterator[OpenVideo]:
-    """A video file; within, FFmpeg's errors become ours.
+    """Open a video file; within the context, FFmpeg's errors are raised as UnreadableVideo.
 
     Raises:
-        UnreadableVideo: it is no video, is damaged, or is beyond the limits.
+        UnreadableVideo: the file is no video, is damaged, or is beyond the limits.
     """
     check_tables(path)
     is_open = False
@@ -131,26 +131,26 @@ def opened(path: Path, limits: VideoLimits) -> Iterator[OpenVideo]:
 
 
 def open_options(limits: VideoLimits) -> dict[str, str]:
-    """FFmpeg's options for any file: nothing in it may send us to another place, or ask for too large a frame."""
+    """FFmpeg's options for any file: it may neither refer to other places, nor ask for too large a frame."""
     return {"protocol_whitelist": "file", "max_pixels": _decoder_pixels(limits)}
 
 
 def limit_decoder(path: Path, stream: VideoStream, limits: VideoLimits) -> None:
-    """Hold a decoder to the limits before it takes memory, whatever the header says or the stream changes to.
+    """Limit a decoder before it allocates memory, whatever the header says or the stream changes to.
 
     Raises:
         OverLimit: the header says that frames are too large.
     """
     context = stream.codec_context
-    check_frame(path, max(context.height, 1), max(context.width, 1), limits)  # 0: told by the first packet only
+    check_frame(path, max(context.height, 1), max(context.width, 1), limits)  # 0: known only from the first packet
     context.options = {"max_pixels": _decoder_pixels(limits)}
 
 
 def exceeds_decoder(error: av.error.FFmpegError) -> bool:
-    """Whether a decoder may have refused frames for their size; all it says is that it was asked for too much."""
+    """Whether a decoder may have refused frames for their size; its error is not more specific."""
     return isinstance(error, av.error.ArgumentError | av.error.MemoryError)
 
 
 def _decoder_pixels(limits: VideoLimits) -> str:
-    """What a decoder may take memory for; it counts its own padding, so what it gives is checked again."""
+    """Largest number of pixels of a decoder, its padding included; so decoded frames are checked again."""
     return str(limits.max_frame_pixels + DECODER_ROOM)

@@ -1,4 +1,4 @@
-"""The way to the pixels of any video: files of many formats, folders of numbered images, and arrays."""
+"""Reading of any video: files of many formats, folders of numbered images, and arrays."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ _BY_SUFFIX = {".npy": _ARRAY, ".npz": _ARRAY} | dict.fromkeys(VIDEO_SUFFIXES, _C
 
 
 def is_video(path: Path) -> bool:
-    """Whether it looks like one from outside: by its suffix; a folder, by its images and no videos or folders in it."""
+    """Whether a path looks like a video: a file by its suffix, a folder by holding images without videos or folders."""
     if path.is_dir():
         inner = [inside for inside in path.iterdir() if not is_hidden(inside.name)]
         return not any(inside.is_dir() or is_video(inside) for inside in inner) and bool(pictures.numbered_images(path))
@@ -50,16 +50,16 @@ def probe(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoInfo:
     """Check a video cheaply; see `trivd.data.formats.video.probe`.
 
     Raises:
-        UnreadableVideo: it cannot be used, or is beyond the limits; the error says why.
+        UnreadableVideo: the video cannot be used, or is beyond the limits; the message says why.
     """
     return _reader(path).probe(path, limits)
 
 
 class Video(Protocol):
-    """A video somewhere on disk, not yet opened."""
+    """A video on disk that has not been opened yet."""
 
     def probe(self) -> VideoInfo:
-        """Check it cheaply. Raises UnreadableVideo, which says why it cannot be used."""
+        """Check the video cheaply. Raises UnreadableVideo, whose message says why it cannot be used."""
         ...
 
     def frames(self, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
@@ -68,13 +68,13 @@ class Video(Protocol):
 
     @property
     def path(self) -> Path:
-        """The file or folder, for messages."""
+        """File or folder of the video, for messages."""
         ...
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that has a file, or a folder of numbered images, of its own."""
+    """A video in a file, or in a folder of numbered images, of its own."""
 
     path: Path
     limits: VideoLimits = DEFAULT_LIMITS
@@ -91,7 +91,7 @@ class VideoFile:
 def first_frames(
     video: Video, start: int, count: int, stride: int, *, short_side: int | None, channels: int
 ) -> NDArray[np.uint8]:
-    """`count` frames of a video; see `read_frames`."""
+    """Read `count` frames of a video: (count, H, W, C) uint8; see `read_frames`."""
     frames = video.frames(start, stride, FrameConverter(short_side, channels))
     taken = list(itertools.islice(frames, count))
     if len(taken) < count:
@@ -109,19 +109,19 @@ def read_frames(
     channels: int,
     limits: VideoLimits = DEFAULT_LIMITS,
 ) -> NDArray[np.uint8]:
-    """`count` frames of a video file, upright: (count, H, W, C) uint8.
+    """Read `count` frames of a video file, upright: (count, H, W, C) uint8.
 
     Args:
         path: a video file, a folder of numbered images, or a .npy / .npz array (T, H, W[, C]) of uint8.
         start: number of the first frame, from 0.
-        count: how many.
+        count: number of frames to read.
         stride: distance between neighbours, in frames of the video.
-        short_side: pixels of the shorter side, the other one in proportion; None keeps the video's size.
+        short_side: length of the shorter side in pixels, the other one in proportion; None keeps the video's size.
         channels: 3 (RGB) or 1 (grey).
-        limits: of what it may ask of the machine.
+        limits: limits on the size of videos.
 
     Raises:
-        UnreadableVideo: it cannot be decoded, ends too early, or is beyond the limits.
+        UnreadableVideo: the video cannot be decoded, ends too early, or is beyond the limits.
     """
     return first_frames(VideoFile(path, limits), start, count, stride, short_side=short_side, channels=channels)
 
@@ -131,7 +131,7 @@ def _reader(path: Path) -> _Reader:
         return _IMAGES
     if not path.exists():
         raise UnreadableVideo(path, "missing")
-    if not path.is_file():  # a pipe would keep its reader waiting for ever
+    if not path.is_file():  # a pipe would block its reader for ever
         raise UnreadableVideo(path, "not a file")
     reader = _BY_SUFFIX.get(path.suffix.lower())
     if reader is None:

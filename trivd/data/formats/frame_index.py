@@ -23,8 +23,8 @@ from trivd.data.formats.frames import UnreadableVideo
 class EntryPoint(NamedTuple):
     """A keyframe from which a file can be decoded."""
 
-    number: int  # of its frame
-    timestamp: int  # to seek to, in the stream's time base
+    number: int  # number of its frame
+    timestamp: int  # time to seek to, in the stream's time base
 
 
 @dataclass
@@ -33,27 +33,27 @@ class FrameIndex:
 
     height: int  # as shown
     width: int
-    marks: NDArray[np.int64]  # what each frame is known by: its time stamp, or a checksum of its pixels
-    by_content: bool  # which of the two
-    entry_points: list[EntryPoint] = field(default_factory=list)  # in order; those that turn out inexact are removed
-    seekable: bool = True  # False: there are keyframes, but no exact way in
+    marks: NDArray[np.int64]  # what identifies each frame: its time stamp, or a checksum of its pixels
+    by_content: bool  # whether the marks are checksums
+    entry_points: list[EntryPoint] = field(default_factory=list)  # sorted; those that turn out inexact are removed
+    seekable: bool = True  # False: there are keyframes, but decoding from them is not exact
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         return len(self.marks)
 
     def mark(self, frame: av.VideoFrame) -> int | None:
-        """What a decoded frame is known by."""
+        """The mark of a decoded frame."""
         return checksum(frame) if self.by_content else frame.pts
 
     def entry_point(self, number: int) -> EntryPoint | None:
-        """The last one from which frame `number` can be reached; None: from the beginning only."""
+        """The last entry point from which frame `number` can be reached; None: only from the beginning."""
         place = bisect_right(self.entry_points, number, key=lambda entry_point: entry_point.number)
         return self.entry_points[place - 1] if place else None
 
     def remove(self, entry_point: EntryPoint) -> None:
-        """Strike out an entry_point that does not lead to the right frames; where a second one fails, all of them."""
+        """Remove an entry point that does not lead to the right frames; if it is the second one, remove all."""
         self.entry_points.remove(entry_point)
         if not self.seekable:
             self.entry_points.clear()
@@ -61,7 +61,7 @@ class FrameIndex:
 
 
 def frames_from(video: OpenVideo, index: FrameIndex, entry_point: EntryPoint) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames with their numbers from an entry_point on, for as long as they are those of the index."""
+    """Frames with their numbers from an entry point on, as long as they match the index."""
     number = None
     try:
         video.container.seek(entry_point.timestamp, stream=video.stream)
@@ -75,19 +75,19 @@ def frames_from(video: OpenVideo, index: FrameIndex, entry_point: EntryPoint) ->
                 continue
             if number is None or number >= index.frames or mark != index.marks[number]:
                 return
-            if frame.is_corrupt and not index.by_content:  # how it was mended may depend on what was decoded before
+            if frame.is_corrupt and not index.by_content:  # its concealment may depend on what was decoded before
                 return
             yield number, frame
     except (
         av.error.FFmpegError,
         UnreadableVideo,
-    ):  # what it needs lies before the entry_point, if it is not damaged itself
+    ):  # it refers to frames before the entry point, or is damaged
         return
 
 
 def checksum(frame: av.VideoFrame) -> int:
-    """CRC-32C of a frame's pixels as they were decoded, without the padding of rows."""
-    if any(plane.line_size < 0 for plane in frame.planes):  # from the bottom up, which PyAV's buffers do not know
+    """CRC-32C of a frame's decoded pixels, without the padding of rows."""
+    if any(plane.line_size < 0 for plane in frame.planes):  # bottom-up, which PyAV's buffers do not support
         frame = frame.reformat(format="rgb24")
     value, layout = 0, frame.format
     for number, plane in enumerate(frame.planes):

@@ -20,10 +20,10 @@ from trivd.data.formats.containers import OpenVideo
 from trivd.data.formats.frame_index import EntryPoint, FrameIndex, checksum
 from trivd.data.formats.frames import UnreadableVideo, check_frame, check_length
 
-COMPLETE = 0.98  # share of what a cut file promises from which on it counts as whole
-SOUGHT_BY_DISPLAY = ("mp4", "matroska")  # whose seeking goes by when a frame is shown; elsewhere by when it is decoded
-BEFORE_ALL = -(1 << 63)  # a time
-COMPARED = 3  # first frames whose time stamps must be the packets', else the whole file is decoded
+COMPLETE = 0.98  # least share of its promised length at which a cut file counts as whole
+SOUGHT_BY_DISPLAY = ("mp4", "matroska")  # formats that seek by presentation time; others seek by decoding time
+BEFORE_ALL = -(1 << 63)  # a time before all others
+COMPARED = 3  # first frames; if their time stamps are not the packets', the whole file is decoded
 
 
 class FrameScan:
@@ -32,24 +32,24 @@ class FrameScan:
     def __init__(self, video: OpenVideo) -> None:
         self.video = video
         self.first: av.VideoFrame | None = None
-        self.packets = 0  # that are whole, hidden ones too
-        self.end = 0  # of the last packet that is whole, in the stream's time base
+        self.packets = 0  # whole packets, including hidden ones
+        self.end = 0  # end of the last whole packet, in the stream's time base
 
     def by_timestamps(self) -> FrameIndex | None:
-        """The index by the packets' time stamps; None where they do not tell frames apart.
+        """The index by the packets' time stamps; None if they do not tell frames apart.
 
         Raises:
             UnreadableVideo: there is no frame, the file is truncated, or it is beyond the limits.
         """
         shown: list[int] = []
-        keys: list[tuple[int, int]] = []  # time stamp, and what to seek to
+        keys: list[tuple[int, int]] = []  # presentation time, and time to seek to
         decoded: list[int | None] = []
-        last = None  # when the packet before is decoded
-        latest = group = BEFORE_ALL  # when the last of all packets, and the last keyframe, are shown
+        last = None  # decoding time of the packet before
+        latest = group = BEFORE_ALL  # presentation times of the latest packet, and of the last keyframe
         by_display = any(name in self.video.container.format.name for name in SOUGHT_BY_DISPLAY)
         for packet in self.video.packets():
             if packet.is_corrupt:
-                if not by_display:  # a recording that was joined or received badly
+                if not by_display:  # a recording that was joined or badly received
                     return None
                 break  # the end of the file fell into this packet
             if packet.size:
@@ -77,7 +77,7 @@ class FrameScan:
         return self._index(marks, False, entry_points)
 
     def by_content(self) -> FrameIndex:
-        """The index by what all frames look like.
+        """The index by the contents of all frames.
 
         Raises:
             UnreadableVideo: there is no frame, the file is truncated or damaged, or it is beyond the limits.
@@ -103,7 +103,7 @@ class FrameScan:
         self.end = max(self.end, (time or 0) + (packet.duration or 0))
 
     def _is_shown(self, packet: Packet[VideoStream]) -> bool:
-        """Whether a frame comes of it: not where an edit list cuts it off, nor of VP8's hidden reference frames."""
+        """Whether a packet's frame is shown: not if an edit list cuts it off, nor if it is a hidden frame of VP8."""
         hidden = self.video.codec == "vp8" and not memoryview(packet)[0] & 0x10  # bit show_frame, RFC 6386 9.1
         return not (packet.is_discard or hidden)
 
@@ -123,7 +123,7 @@ class FrameScan:
         return FrameIndex(height, width, marks, by_content, sorted(entry_points))
 
     def _check_whole(self, frames: int) -> None:
-        """Raises UnreadableVideo for a file that was cut and has lost frames, not only an index at its end."""
+        """Raise UnreadableVideo for a file that was cut and has lost frames, not only an index at its end."""
         kept = kept_share(self.video.path)
         if kept == 1:
             return
@@ -140,16 +140,18 @@ class FrameScan:
 
 
 def promised_seconds(video: OpenVideo) -> Fraction:
-    """The time at which the header says that the video ends; 0 where it does not say."""
+    """End of the video according to the header, in seconds; 0 if it is not given."""
     stream = video.stream
-    tag = stream.metadata.get("DURATION")  # Matroska: of this stream alone, "00:00:03.200000000"
+    tag = stream.metadata.get("DURATION")  # Matroska: duration of this stream alone, "00:00:03.200000000"
     if tag is not None and (parts := re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}\.?\d{0,12})", tag)):
         return int(parts[1]) * 3600 + int(parts[2]) * 60 + Fraction(parts[3])
-    if video.container.format.name == "avi" and stream.time_base is not None:  # its duration is what FFmpeg has found
+    if (
+        video.container.format.name == "avi" and stream.time_base is not None
+    ):  # its duration is what FFmpeg has found in the file
         return stream.frames * stream.time_base
     if stream.duration is not None and stream.time_base is not None:
         return stream.duration * stream.time_base
     is_shared = "matroska" in video.container.format.name and len(video.container.streams) > 1
-    if video.container.duration is None or is_shared:  # by streams of which another one may last longer
+    if video.container.duration is None or is_shared:  # by streams, another one of which may last longer
         return Fraction(0)
     return Fraction(video.container.duration, av.time_base)

@@ -1,4 +1,4 @@
-"""What every reader of videos shares: what is known of a video, why one cannot be read, and how frames are shown."""
+"""The common parts of all readers of videos: information, errors, limits, geometry, and conversion of frames."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,18 +15,18 @@ from trivd.config import VideoLimits
 from trivd.runtime.errors import TrivdError
 
 Frame = NDArray[np.uint8]  # (H, W, C)
-READER = 2  # version of all readers; raised when what they make of some file changes, since stores keep it
+READER = 2  # version of all readers; raised when their output for some file changes, since stores keep it
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT  # same pixels on any CPU
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video at a glance; height and width as it is shown."""
+    """Length of a video, and its size as displayed."""
 
     frames: int
     height: int
     width: int
-    seekable: bool = True  # False: only a reading from its beginning gives the right frames
+    seekable: bool = True  # False: only reading from the beginning gives the right frames
 
 
 class UnreadableVideo(TrivdError):  # noqa: N818
@@ -35,13 +35,13 @@ class UnreadableVideo(TrivdError):  # noqa: N818
     Args:
         path: the file or folder.
         reason: a few words, the same for all files that share it ("truncated").
-        detail: what is particular to this one ("12 of 80 frames"), or "".
+        detail: particulars of this file ("12 of 80 frames"), or "".
     """
 
     remedy = "repair or remove it"
 
     def __init__(self, path: Path, reason: str, detail: str = "") -> None:
-        super().__init__(path, reason, detail)  # all three, so that it survives the way out of a worker process
+        super().__init__(path, reason, detail)  # all three, so that the error can be pickled
         self.path = path
         self.reason = reason
         self.detail = detail
@@ -55,13 +55,13 @@ class UnreadableVideo(TrivdError):  # noqa: N818
 
 
 class OverLimit(UnreadableVideo):
-    """One that asks more of the machine than `VideoLimits` allow; the reason names the setting."""
+    """A video beyond the `VideoLimits`; the reason names the setting."""
 
     remedy = "remove it, or raise that limit if you trust it"
 
 
 def check_frame(path: Path, height: int, width: int, limits: VideoLimits) -> None:
-    """Raises OverLimit if frames have too many pixels, or are too long and narrow."""
+    """Raise OverLimit if frames have too many pixels, or are too long and narrow."""
     size = f"{width:,} x {height:,} pixels"
     if height * width > limits.max_frame_pixels:
         raise OverLimit(path, "over limits.max_frame_pixels", f"{size}, {limits.max_frame_pixels:,} allowed")
@@ -70,19 +70,19 @@ def check_frame(path: Path, height: int, width: int, limits: VideoLimits) -> Non
 
 
 def check_length(path: Path, frames: int, limits: VideoLimits) -> None:
-    """Raises OverLimit if a video has too many frames."""
+    """Raise OverLimit if a video has too many frames."""
     if frames > limits.max_video_frames:
         raise OverLimit(path, "over limits.max_video_frames", f"more than {limits.max_video_frames:,} frames")
 
 
 def check_bytes(path: Path, size: int, limits: VideoLimits) -> None:
-    """Raises OverLimit if a video that must be held in memory whole is too large for that."""
+    """Raise OverLimit if a video that must be held in memory as a whole is too large."""
     if size > limits.max_video_bytes:
         raise OverLimit(path, "over limits.max_video_bytes", f"{size:,} bytes, {limits.max_video_bytes:,} allowed")
 
 
 def resized(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Height and width after the short side has become `short_side` pixels; None keeps them."""
+    """Height and width after resizing the short side to `short_side` pixels; None keeps them."""
     if short_side is None:
         return height, width
     short = min(height, width)
@@ -94,15 +94,15 @@ def resized(height: int, width: int, short_side: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a viewer shows a stored frame: pixels widened first, then rows and columns exchanged, then mirrored."""
+    """The way a stored frame is displayed: pixels made square first, then transposed, then mirrored."""
 
     transposed: bool = False
     flipped_x: bool = False
     flipped_y: bool = False
-    pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel divided by its height
 
     def shown(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in square pixels, of which a stored frame never has fewer."""
+        """Displayed height and width in square pixels; neither side loses pixels."""
         if self.pixel_aspect >= 1:
             width = round(width * self.pixel_aspect)
         else:
@@ -110,7 +110,7 @@ class Geometry:
         return (width, height) if self.transposed else (height, width)
 
     def applied(self, array: Frame) -> Frame:
-        """A frame of square pixels as it is shown."""
+        """A frame of square pixels, transposed and mirrored as it is displayed."""
         if self.transposed:
             array = array.swapaxes(0, 1)
         return np.ascontiguousarray(array[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1])
@@ -120,7 +120,7 @@ AS_STORED = Geometry()
 
 
 def frame_geometry(frame: av.VideoFrame, pixel_aspect: Fraction) -> Geometry:
-    """What the display matrix of a decoded frame asks for, to the nearest quarter turn.
+    """The geometry of a decoded frame's display matrix, to the nearest quarter turn.
 
     The matrix (a b u, c d v, x y w) shows the pixel at (x, y) at (a x + c y, b x + d y), y pointing downwards.
     """
@@ -138,10 +138,10 @@ def frame_geometry(frame: av.VideoFrame, pixel_aspect: Fraction) -> Geometry:
 
 
 class FrameConverter:
-    """Turns decoded frames into arrays as a viewer shows them, colours converted and pixels resampled in one step.
+    """Converts decoded frames to arrays as displayed; colours are converted and pixels resampled in one step.
 
-    The first frame sets the size of all: some videos change theirs on the way. Of an interlaced frame one field is
-    taken, since the other one shows a later moment.
+    The first frame sets the size of all, since some videos change theirs. One field of an interlaced frame is used,
+    since the other one shows a later moment.
     """
 
     def __init__(self, short_side: int | None, channels: int) -> None:
@@ -152,11 +152,11 @@ class FrameConverter:
         self._fields = _FieldFilter()
 
     def expect(self, height: int, width: int) -> None:
-        """Say what the first frame of the video, as it is shown, has for a size, unless that is the first converted."""
+        """Set the displayed size of the video's first frame, if the first frame to be converted is another one."""
         self._size = self._size or resized(height, width, self.short_side)
 
     def __call__(self, frame: av.VideoFrame, geometry: Geometry = AS_STORED) -> Frame:
-        """One frame as (H, W, C) uint8."""
+        """Convert one frame to (H, W, C) uint8."""
         self.expect(*geometry.shown(frame.height, frame.width))
         assert self._size is not None
         height, width = self._size[::-1] if geometry.transposed else self._size
@@ -174,14 +174,14 @@ class FrameConverter:
         return geometry.applied(np.asarray(converted.to_ndarray(), np.uint8).reshape(height, width, -1))
 
     def array(self, array: Frame) -> Frame:
-        """The same for a frame that is an array already, with 1 or 3 channels."""
+        """Convert a frame that is an array already, (H, W, 1 or 3)."""
         if array.shape[2] == 1:
             return self(av.VideoFrame.from_ndarray(np.ascontiguousarray(array[..., 0]), "gray"))
         return self(av.VideoFrame.from_ndarray(np.ascontiguousarray(array), "rgb24"))
 
 
 class _FieldFilter:
-    """Takes the upper field of interlaced frames: every second row, half as many."""
+    """Extracts the upper field of interlaced frames: every second row."""
 
     def __init__(self) -> None:
         self._layout: tuple[int, int, str] | None = None

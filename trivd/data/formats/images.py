@@ -25,7 +25,7 @@ from trivd.data.formats.frames import (
 )
 from trivd.data.formats.sequences import in_sequence
 
-FORMATS = "png_pipe,apng,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the following
+FORMATS = "png_pipe,apng,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,pgm_pipe"  # FFmpeg's names of the formats
 ORIENTATIONS = {
     2: Geometry(flipped_x=True),
     3: Geometry(flipped_x=True, flipped_y=True),
@@ -34,9 +34,9 @@ ORIENTATIONS = {
     6: Geometry(transposed=True, flipped_x=True),
     7: Geometry(transposed=True, flipped_x=True, flipped_y=True),
     8: Geometry(transposed=True, flipped_y=True),
-}  # EXIF's numbers
+}  # by EXIF's numbers
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-COMPLETE = {"err_detect": "explode"}  # else FFmpeg fills in what is cut off of an image; of a TIFF it never does
+STRICT = {"err_detect": "explode"}  # else FFmpeg fills in the missing end of an image; of a TIFF it never does
 
 
 def is_numbered_image(path: Path) -> bool:
@@ -69,8 +69,8 @@ def image_frames(
     """Images start, start + stride, ... to the last.
 
     Raises:
-        UnreadableVideo: they are not one sequence, or one is damaged or too large, or differs in size from the first
-            read.
+        UnreadableVideo: the images are not one sequence, or one is damaged, too large, or differs in size from the
+            first one read.
     """
     size: tuple[int, int] | None = None
     for path in _sequence(folder)[start::stride]:
@@ -86,7 +86,7 @@ def probe_array(path: Path, limits: VideoLimits) -> VideoInfo:
     """Check the array of a .npy or .npz file.
 
     Raises:
-        UnreadableVideo: no array, not one of uint8 frames, or one beyond the limits.
+        UnreadableVideo: the file holds no array of uint8 frames, or one beyond the limits.
     """
     count, height, width, _ = open_array(path, limits).shape
     return VideoInfo(count, height, width)
@@ -115,21 +115,21 @@ def _sequence(folder: Path) -> list[Path]:
 
 
 def _open_image(path: Path, limits: VideoLimits) -> tuple[av.VideoFrame, Geometry]:
-    """An image as it is stored, and how it is shown."""
+    """An image as stored, and its geometry as displayed."""
     is_open = False
     try:
         if path.exists() and not path.is_file():
             raise UnreadableVideo(path, "not a file")
         check_bytes(path, path.stat().st_size, limits)
         options = open_options(limits) | {"format_whitelist": FORMATS}
-        # The bytes without a name, by which FFmpeg would take a JPEG for a pattern of numbered files.
+        # Bytes without a name, by which FFmpeg would take a JPEG for a pattern of numbered files.
         content = io.BytesIO(path.read_bytes())
         with av.open(content, "r", options=options, metadata_errors="ignore") as container:
             is_open = True
             stream = container.streams.video[0]
             limit_decoder(path, stream, limits)
             if stream.codec_context.name != "tiff":
-                stream.codec_context.options |= COMPLETE
+                stream.codec_context.options |= STRICT
             elif kind := _unsupported_kind(content.getvalue()):  # it would be black
                 raise _unsupported(path, kind)
             frame = next(container.decode(video=0))
@@ -149,7 +149,7 @@ def _open_image(path: Path, limits: VideoLimits) -> tuple[av.VideoFrame, Geometr
 
 
 def _exif_geometry(content: io.BytesIO) -> Geometry:
-    """What the orientation in an image's EXIF data asks for; FFmpeg does not tell it for all kinds of images."""
+    """The geometry of the orientation in an image's EXIF data, which FFmpeg does not give for all formats."""
     try:
         with Image.open(content, formats=("JPEG", "PNG", "WEBP", "TIFF")) as image:
             return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1), AS_STORED)
@@ -163,7 +163,7 @@ def _unsupported(path: Path, kind: str) -> UnreadableVideo:
 
 
 def _unsupported_kind(content: bytes) -> str | None:
-    """What an image is that FFmpeg cannot decode though it is whole, as its first bytes say; None: it is damaged."""
+    """The kind, by its first bytes, of an intact image that FFmpeg cannot decode; None if the image is damaged."""
     if content[:2] in (b"P1", b"P2", b"P3"):
         return "numbers written as text"
     if content[:4] == b"RIFF" and b"ANIM" in content[:64]:
@@ -173,7 +173,7 @@ def _unsupported_kind(content: bytes) -> str | None:
     if content[:2] not in (b"II", b"MM"):
         return None
     try:
-        with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:  # reads its tags alone
+        with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:  # reads only its tags
             packed = image.info.get("compression", "raw")
             return (
                 None

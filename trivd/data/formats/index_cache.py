@@ -9,14 +9,14 @@ from trivd.data.formats.containers import opened
 from trivd.data.formats.frame_index import FrameIndex, frames_from
 from trivd.data.formats.frame_scan import FrameScan
 
-CACHED_FRAMES = 1 << 23  # of all videos whose index a process keeps: about 64 MB
+CACHED_FRAMES = 1 << 23  # in all indexes that a process keeps: about 64 MB
 # Formats that store a time stamp with each packet, and codecs whose packets are one frame each.
 STAMPED_FORMATS = ("mp4", "matroska", "mpegts", "flv")
 STAMPED_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "prores", "dnxhd", "mjpeg", "ffv1", "rawvideo"})
 
 
 class _Cache:
-    """The indexes used last, up to `CACHED_FRAMES` frames; several threads may use it."""
+    """A thread-safe cache of the indexes used last, up to `CACHED_FRAMES` frames in total."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[Path, int, int, VideoLimits], FrameIndex] = OrderedDict()
@@ -45,16 +45,16 @@ _cache = _Cache()
 
 
 def frame_index(path: Path, limits: VideoLimits) -> FrameIndex:
-    """The index of a file, made once and remembered.
+    """The cached index of a file.
 
     Raises:
-        UnreadableVideo: it has no frame, is truncated or damaged, or is beyond the limits.
+        UnreadableVideo: the file has no frame, is truncated or damaged, or is beyond the limits.
     """
     return _cache.get(path, limits, rebuild=False)
 
 
 def decoded_index(path: Path, limits: VideoLimits) -> FrameIndex:
-    """The same for a file whose time stamps were found to mislead: remembered instead of the other one."""
+    """An index by content, for a file whose time stamps mislead; it replaces the other one in the cache."""
     return _cache.get(path, limits, rebuild=True)
 
 

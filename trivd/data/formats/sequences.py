@@ -1,8 +1,8 @@
-"""Which images of a folder make one video: those whose names differ in one number alone, which counts evenly.
+"""The order of numbered images that form one video: their names differ in one number alone, which counts evenly.
 
-Several sequences in one folder (two cameras, colour beside depth, JPEG beside PNG) are refused, never woven into one.
-What may vary in the names is a count (frame_0001.png; by twos or fives, too), decimal seconds (1305031102.175.png), a
-date and time (2024-01-01_12-30-00.png), or a count beside a time that grows with it.
+Several sequences in one folder (two cameras, colour beside depth, JPEG beside PNG) are refused, never interleaved. The
+varying part of the names is a count (frame_0001.png; in steps of two or five, too), decimal seconds
+(1305031102.175.png), a date and time (2024-01-01_12-30-00.png), or a count beside a time that grows with it.
 """
 
 import itertools
@@ -21,15 +21,15 @@ DATE_TIME = re.compile(
     r"(?<![0-9])((?:19|20)[0-9]{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12][0-9]|3[01])"
     r"(?:[-_T. ]*([01][0-9]|2[0-3])(?:[-_.:h]?([0-5][0-9])(?:[-_.:m]?([0-5][0-9])(?:[._]?([0-9]{1,6}))?)?)?)?(?![0-9])"
 )
-SMALLEST_TICKS = 10  # steps from which on numbers may be those of a clock, whose steps vary a little
-LONGEST_PAUSE = 10  # median steps of such a clock
+SMALLEST_TICKS = 10  # smallest steps of numbers that may be a clock's, whose steps vary slightly
+LONGEST_PAUSE = 10  # of such a clock, in median steps
 SAME_NUMBER = "images with the same number"
-NAMED = 3  # sequences that a message names
+NAMED = 3  # sequences that a message lists
 
 
 class _Name(NamedTuple):
     name: str
-    texts: tuple[str, ...]  # between the numbers of the stem, before the first and behind the last
+    texts: tuple[str, ...]  # before, between and after the numbers of the stem
     numbers: tuple[str, ...]
 
     @property
@@ -42,19 +42,19 @@ class _Name(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What images of one sequence share."""
+        """The pattern that the names of one sequence share."""
         return "*".join(self.texts).casefold()
 
 
 class _Uneven(Exception):  # noqa: N818
-    """Numbers that do not count evenly: the arguments are reason and detail."""
+    """The numbers do not count evenly; the arguments are reason and detail."""
 
 
 def in_sequence(folder: Path, names: Sequence[str]) -> list[str]:
     """The names of a folder's numbered images in their order.
 
     Raises:
-        UnreadableVideo: they are not one sequence: their names follow several patterns, a number is there twice, or
+        UnreadableVideo: they are not one sequence: their names follow several patterns, a number occurs twice, or
             numbers are missing.
     """
     images = [_parse(name) for name in names]
@@ -85,7 +85,7 @@ def _parse(name: str) -> _Name:
 
 
 def _readings(images: list[_Name]) -> Iterator[list[int]]:
-    """The ways to read the names as one number each, the plainest first."""
+    """Interpretations of the names as one number each, the simplest first."""
     varying = _varying(images)
     if len(varying) <= 1:
         place = varying[0] if varying else 0
@@ -106,13 +106,13 @@ def _readings(images: list[_Name]) -> Iterator[list[int]]:
 
 
 def _varying(images: list[_Name]) -> list[int]:
-    """Which of the names' numbers are not the same in all."""
+    """Positions of the numbers that are not the same in all names."""
     columns = zip(*(image.numbers for image in images), strict=True)
     return [place for place, column in enumerate(columns) if len({int(number) for number in column}) > 1]
 
 
 def _times(images: list[_Name]) -> list[int] | None:
-    """Microseconds of the dates and times in the names; None unless all have one, and differ in it alone."""
+    """Dates and times in the names, in microseconds; None unless all names have one and differ in it alone."""
     times, rests = [], set()
     for image in images:
         match = DATE_TIME.search(image.stem)
@@ -130,7 +130,7 @@ def _times(images: list[_Name]) -> list[int] | None:
 
 
 def _ordered(images: list[_Name], times: list[int]) -> list[str]:
-    """The names by their times. Raises _Uneven."""
+    """The names sorted by their times. Raises _Uneven."""
     rows = sorted(zip(times, (image.name for image in images), strict=True))
     steps = [after[0] - before[0] for before, after in itertools.pairwise(rows)]
     if steps and min(steps) == 0:
@@ -157,7 +157,7 @@ def _several(folder: Path, groups: list[list[_Name]], count: int | None = None) 
 
 
 def _pattern(group: list[_Name]) -> str:
-    """What the names of a sequence have in common: camA_*.png."""
+    """The pattern of a sequence's names: camA_*.png."""
     varying, first = set(_varying(group)), group[0]
     numbers = ["*" if place in varying else number for place, number in enumerate(first.numbers)]
     parts = [first.texts[0]]

@@ -1,4 +1,4 @@
-"""Frames of video files: a cheap check, and reading from any number on, exact to the frame."""
+"""Video files: a cheap check, and frame-exact reading from any frame on."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from trivd.data.formats.index_cache import decoded_index, frame_index
 
 
 def probe(path: Path, limits: VideoLimits) -> VideoInfo:
-    """Look at each packet, and decode no more than is needed to tell the frames apart; see `frame_index`.
+    """Check every packet, and decode no more than is needed to tell the frames apart; see `frame_scan`.
 
     Raises:
         UnreadableVideo: zero bytes, not a video, no video stream, truncated, damaged, empty, or beyond the limits.
@@ -26,13 +26,13 @@ def probe(path: Path, limits: VideoLimits) -> VideoInfo:
 def frames(path: Path, start: int, stride: int, convert: FrameConverter, limits: VideoLimits) -> Iterator[Frame]:
     """Frames start, start + stride, ... up to the end of the file.
 
-    They are decoded from the nearest keyframe before, and each is compared with what a reading from the beginning
-    gives; where they differ, it is done from farther back.
+    They are decoded from the nearest keyframe before, and each is compared with the index of a reading from the
+    beginning; if they differ, decoding starts farther back.
 
     Raises:
         UnreadableVideo: the file cannot be decoded, or is beyond the limits.
     """
-    number = start  # of the next frame
+    number = start  # number of the next frame
     index = frame_index(path, limits) if start else None
     if index is not None:
         convert.expect(index.height, index.width)

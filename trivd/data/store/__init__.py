@@ -1,1 +1,1 @@
-"""Videos decoded once into files of uint8 frames."""
+"""The store: videos decoded once into files of uint8 frames."""

@@ -1,10 +1,11 @@
-"""The files of a store: where each video lies in them, and whether they still hold what was written.
+"""The files of a store, their indexes and their checksums.
 
-- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, then the CRC-32C of each frame, so that
-  what is read of it can be checked (T uint32, little-endian).
-- `shards/00000.json`, ...: what lies in that shard, and what was skipped; written last, so it says the shard is done.
-- `index.json`: all videos of all shards; written at the very end, so it says the store is done.
-- `plan.json`, `probes/`: what is being made, of which videos; see `trivd.data.store.prepare`.
+- `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, followed by the CRC-32C of each frame (T
+  uint32, little-endian), which is verified when the frame is read.
+- `shards/00000.json`, ...: index of that shard, and the videos that were skipped; written last, so it marks the shard
+  as done.
+- `index.json`: index of all videos in all shards; written at the very end, so it marks the store as done.
+- `plan.json`, `probes/`: the plan of the store, and the probes of the videos; see `trivd.data.store.prepare`.
 """
 
 import itertools
@@ -25,19 +26,19 @@ from trivd.runtime.files import read_json, write_atomically
 
 FORMAT = "trivd-store"
 VERSION = 4
-FIRST_READER = 1  # of stores that do not say it
+FIRST_READER = 1  # version of the readers that decoded stores without one
 INDEX = "index.json"
 PLAN = "plan.json"
 SHARDS = "shards"
-LARGEST_INDEX = 1 << 27  # bytes; that of 480,000 videos has 60 MB
+LARGEST_INDEX = 1 << 27  # bytes; the index of 480,000 videos has 60 MB
 CHECK_BYTES = 1 << 24  # read at once when checksums are verified
-CHECKSUM = np.dtype("<u4")  # of a frame
+CHECKSUM = np.dtype("<u4")  # CRC-32C of a frame
 
 
 class StoredVideo(NamedTuple):
-    """Where a video lies, and what it is."""
+    """A video in a store: its place, size and class."""
 
-    name: str  # as in the data set it came from
+    name: str  # name in the data set that it came from
     label: int
     split: Split
     frames: int
@@ -45,55 +46,55 @@ class StoredVideo(NamedTuple):
     width: int
     shard: int
     offset: int  # bytes from the beginning of the shard
-    crc32c: int  # of all its bytes, the frames' checksums among them
+    crc32c: int  # of all its bytes, including the frames' checksums
 
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """All of `index.json`."""
+    """The contents of `index.json`."""
 
     resolution: int  # pixels of each video's short side
     channels: int
     classes: tuple[str, ...]
-    shards: tuple[int, ...]  # bytes of each
+    shards: tuple[int, ...]  # size of each in bytes
     videos: tuple[StoredVideo, ...]  # in the order of the shards
     reader: int = READER  # version of the readers that decoded them
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """All of a shard's own JSON file."""
+    """The contents of a shard's JSON file."""
 
     bytes: int
     videos: tuple[StoredVideo, ...]
-    skipped: tuple[Skipped, ...]  # damaged farther on than a probe looks
+    skipped: tuple[Skipped, ...]  # damaged where the probe did not look
 
 
 def shard_path(root: Path, number: int) -> Path:
-    """The file of a shard."""
+    """Path of a shard."""
     return root / SHARDS / f"{number:05}.u8"
 
 
 def shard_index_path(root: Path, number: int) -> Path:
-    """The file that says what is in a shard."""
+    """Path of a shard's index."""
     return shard_path(root, number).with_suffix(".json")
 
 
 def video_bytes(frames: int, height: int, width: int, channels: int) -> int:
-    """What a video takes in its shard."""
+    """Bytes that a video takes in its shard."""
     return frames * (height * width * channels + CHECKSUM.itemsize)
 
 
 def columns(videos: Sequence[StoredVideo]) -> dict[str, list[Any]]:
-    """Videos as JSON values, field by field: half a million are read in a second."""
+    """Videos as JSON values in columns, of which half a million are read in a second."""
     return {name: [video[place] for video in videos] for place, name in enumerate(StoredVideo._fields)}
 
 
 def from_columns(values: Mapping[str, list[Any]]) -> list[StoredVideo]:
-    """The videos that `columns` took apart.
+    """The videos from the values that `columns` returns.
 
     Raises:
-        KeyError, TypeError, ValueError: these are no such values.
+        KeyError, TypeError, ValueError: the values are no such columns.
     """
     for name in StoredVideo._fields:
         _check_type(str if name in ("name", "split") else int, name, values[name])
@@ -107,7 +108,7 @@ def _check_type(kind: type, name: str, values: Iterable[Any]) -> None:
 
 
 def write_shard_index(root: Path, number: int, index: ShardIndex) -> None:
-    """Say that a shard is done."""
+    """Write the index of a shard, which marks the shard as done."""
     values = {
         "bytes": index.bytes,
         "videos": columns(index.videos),
@@ -117,7 +118,7 @@ def write_shard_index(root: Path, number: int, index: ShardIndex) -> None:
 
 
 def read_shard_index(root: Path, number: int) -> ShardIndex | None:
-    """What is in a shard; None unless it is done and still has its size."""
+    """The index of a shard; None unless the shard is done and still has its size."""
     try:
         values = read_json(shard_index_path(root, number), LARGEST_INDEX)
         skipped = tuple(Skipped(**row) for row in values["skipped"])
@@ -138,7 +139,7 @@ def is_store(path: Path) -> bool:
 
 
 def write_index(root: Path, index: StoreIndex) -> None:
-    """Write `index.json`, which makes the store complete."""
+    """Write `index.json`, which marks the store as complete."""
     values = {
         "format": FORMAT,
         "version": VERSION,
@@ -153,14 +154,14 @@ def write_index(root: Path, index: StoreIndex) -> None:
 
 
 def read_index(root: Path) -> StoreIndex:
-    """The index of a store, checked against its shards' sizes.
+    """Read the index of a store, and check it against the sizes of the shards.
 
     Raises:
-        TrivdError: the store is unfinished, of another version, or a file is missing or damaged; it is named.
+        TrivdError: the store is unfinished, of another version, or a file, which is named, is missing or damaged.
     """
     path = root / INDEX
     if not path.is_file() and (root / PLAN).is_file():
-        raise TrivdError(f"{root} is not finished; repeat its `trivd prepare` command to go on with it.")
+        raise TrivdError(f"{root} is not finished; repeat its `trivd prepare` command to resume it.")
     try:
         values = read_json(path, LARGEST_INDEX)
         kind, version = values["format"], values["version"]
@@ -195,7 +196,7 @@ def read_index(root: Path) -> StoreIndex:
 
 
 def _check_videos(index: StoreIndex) -> None:
-    """Raises ValueError, TypeError or IndexError where the entries contradict each other."""
+    """Raise ValueError, TypeError or IndexError if the entries contradict each other."""
     filled = [0] * len(index.shards)
     shard = 0
     for video in index.videos:
@@ -210,7 +211,7 @@ def _check_videos(index: StoreIndex) -> None:
 
 
 def changed_videos(shard: Path, videos: Iterable[StoredVideo], channels: int) -> list[str]:
-    """Names of the videos of a shard, all of them given in order, whose bytes are not those that were written."""
+    """Names of those videos of a shard whose bytes have changed; `videos` are all of the shard, in order."""
     changed = []
     with shard.open("rb") as file:
         for video in videos:
@@ -224,10 +225,10 @@ def changed_videos(shard: Path, videos: Iterable[StoredVideo], channels: int) ->
 
 
 def verify_store(root: Path) -> None:
-    """Read all frames and compare their checksums.
+    """Read all frames of a store and compare their checksums.
 
     Raises:
-        TrivdError: a file is missing or damaged; the videos of a shard that have changed are named.
+        TrivdError: a file is missing or damaged; the message names the damaged videos.
     """
     index = read_index(root)
     for number, videos in itertools.groupby(index.videos, lambda video: video.shard):

@@ -1,8 +1,7 @@
-"""Videos that were decoded once, by `trivd prepare`, into files of uint8 frames that training reads, and checks.
+"""A store as a source of clips; each frame is verified as it is read.
 
-Frames are read, not mapped into memory: a file that is cut while it is mapped kills the process.
-
-The files' layout is described in `trivd.data.store.index`; `trivd.data.store.prepare` writes them.
+Files are read, not mapped into memory: if a mapped file is truncated, the process is killed. The layout of the files is
+described in `trivd.data.store.index`; `trivd.data.store.prepare` writes them.
 """
 
 import os
@@ -24,11 +23,11 @@ from trivd.data.store.index import CHECKSUM, StoredVideo, is_store, read_index, 
 
 __all__ = ["StoreSource", "is_store", "verify_store"]
 
-OPEN_SHARDS = 256  # that a source keeps; a process may often have but 1,024 open files
+OPEN_SHARDS = 256  # open at once; the limit of a process is often 1,024 files
 
 
 class DamagedVideo(UnreadableVideo):
-    """One whose bytes in a store have changed."""
+    """A stored video whose bytes have changed."""
 
     remedy = "delete the store's index.json and repeat its `trivd prepare` command, which writes it again"
 
@@ -38,13 +37,14 @@ class StoreSource:
 
     Args:
         root: the store's folder.
-        split: which videos; the store remembers their splits.
-        span: frames below which a video is too short.
-        balanced: take the paper's balanced split of the stored videos instead of their own; see `balanced_splits`.
-        validation_share: of what is held out where the store holds out no video; see `trivd.data.splits`.
+        split: split to read; the store has the split of each video.
+        span: number of consecutive frames that a clip spans; shorter videos are skipped.
+        balanced: whether to use the paper's balanced split of the stored videos instead of their own; see
+            `balanced_splits`.
+        validation_share: share held out if the store holds out no video; see `trivd.data.splits`.
 
     Raises:
-        TrivdError: this is no store, it is unfinished or damaged, or has nothing usable in this split.
+        TrivdError: this is no store, it is unfinished or damaged, or has no usable video in this split.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class StoreSource:
             f"{root} (store), {self.split}", self.classes, tuple(self.lengths), span, tuple(skipped), notes
         )
         self.summary = self.report.lines()
-        self._files: OrderedDict[int, FileIO] = OrderedDict()  # the one used last at the end
+        self._files: OrderedDict[int, FileIO] = OrderedDict()  # least recently used first
         if not self._videos:
             raise nothing_usable(root, self.split, self.report, set(splits))
 
@@ -97,7 +97,7 @@ class StoreSource:
         """Frames of one video: (count, H, W, C). See `VideoSource.read`.
 
         Raises:
-            DamagedVideo: they are not as they were written, or gone.
+            DamagedVideo: the frames have changed since they were written, or are gone.
         """
         stored, start = self._videos[video], self._first[video] + start
         pixels = np.empty((count, stored.height, stored.width, self.channels), np.uint8)
@@ -105,7 +105,7 @@ class StoreSource:
         table = stored.offset + stored.frames * pixels[0].nbytes
         try:
             shard = self._shard(stored.shard)
-            for number, run in enumerate(pixels[None] if stride == 1 else pixels):  # what lies together is read at once
+            for number, run in enumerate(pixels[None] if stride == 1 else pixels):  # adjacent frames are read at once
                 _fill(run, shard, stored.offset + (start + number * stride) * pixels[0].nbytes)
             _fill(checksums, shard, table + start * CHECKSUM.itemsize)
         except OSError as error:
@@ -118,7 +118,7 @@ class StoreSource:
         return DamagedVideo(shard_path(self.root, stored.shard), why, stored.name)
 
     def _shard(self, number: int) -> int:
-        """The file of a shard, opened where it is used, so that each worker process has its own."""
+        """File descriptor of a shard, opened on first use, so that each worker process has its own."""
         if number not in self._files:
             if len(self._files) == OPEN_SHARDS:
                 self._files.popitem(last=False)[1].close()
@@ -127,19 +127,20 @@ class StoreSource:
         return self._files[number].fileno()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to a worker process: not the open files."""
+        """Pickled state, without the open files."""
         return self.__dict__ | {"_files": OrderedDict()}
 
 
 def older_reader(root: Path) -> str:
-    """The sentence about a store whose videos an older version decoded."""
+    """The message about a store whose videos were decoded by an older version."""
     return (
-        f"{root} was prepared by an older version of trivd, which read some videos otherwise than they are shown "
-        "(mirrored, interlaced, pixels that are not square); to be sure, prepare them again in a new folder."
+        f"{root} was prepared by an older version of trivd, which read some videos differently from how they "
+        "are displayed (mirrored, interlaced, pixels that are not square); to be sure, prepare them again in a new "
+        "folder."
     )
 
 
 def _fill(array: NDArray[Any], file: int, offset: int) -> None:
-    """Read an array's bytes from there on. Raises OSError."""
+    """Fill an array with a file's bytes from `offset` on. Raises OSError if there are too few."""
     if os.preadv(file, [array.data], offset) != array.nbytes:
         raise OSError
