@@ -1,4 +1,4 @@
-"""Which network's features compare the videos of a data set."""
+"""Choice of the network in whose features the videos of a data set are compared."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """A small classifier of moving-digits, to compare videos in its features where no I3D weights are at hand.
 
-The Fréchet distance between its features is called "FVD (moving-digits)": no value of it compares with anyone's FVD.
+The Fréchet distance between its features is called "FVD (moving-digits)": it is not comparable with any other FVD.
 """
 
 import hashlib
@@ -40,14 +40,14 @@ LAYERS = (  # output channels, kernel, stride: both (T, H, W)
     (128, (3, 3, 3), (1, 1, 1)),
 )
 WIDTH = LAYERS[-1][0]
-TEXTURE_LAYER = 2  # the third: later ones have forgotten fine texture, and with it blur
+TEXTURE_LAYER = 2  # the third: later ones no longer tell fine texture, and with it blur
 # The embedding's blocks are divided by about the spread they have over real clips, the square root of their total
 # variance. Without it, content would drown the others in the Fréchet distance.
 CONTENT_SPREAD, MOTION_SPREAD, TEXTURE_SPREAD = 8.5, 2.7, 0.25
 
 
 class Readings(NamedTuple):
-    """What the classifier says of clips."""
+    """Outputs of the classifier for a batch of clips."""
 
     embedding: Tensor  # (B, 138): content, motion and texture, see `DigitsClassifier.read`
     nearest: Tensor  # (B, 10) logits: which digit is nearest to the viewer
@@ -78,7 +78,7 @@ class DigitsClassifier(nn.Module):
         return self.read(self.feature_maps(video))
 
     def feature_maps(self, video: Tensor) -> list[Tensor]:
-        """What each layer makes of clips (B, 3, T, 64, 64); the last one is (B, 128, T / 2 rounded up, 4, 4)."""
+        """Feature maps of every layer for clips (B, 3, T, 64, 64); the last is (B, 128, T / 2 rounded up, 4, 4)."""
         maps = []
         for number in range(len(LAYERS)):
             video = F.relu(self.convolve(number, video))
@@ -91,7 +91,7 @@ class DigitsClassifier(nn.Module):
         return convolved
 
     def read(self, maps: list[Tensor]) -> Readings:
-        """What feature maps say.
+        """Apply the heads to the feature maps.
 
         The embedding holds the logits of the visible digits (10), the features that velocities, blur and noise are
         read from (64), and the mean of an early layer (64).
@@ -111,7 +111,7 @@ class DigitsNetwork:
 
     Args:
         classifier: the trained network; it is put into evaluation mode.
-        sha256: of the weights' file, in hexadecimal digits.
+        sha256: checksum of the file of weights, in hexadecimal digits.
     """
 
     distance = "FVD (moving-digits)"
@@ -124,7 +124,7 @@ class DigitsNetwork:
 
     @torch.no_grad()
     def read(self, video: Tensor) -> Readings:
-        """All that the classifier says of clips (B, T, H, W, C) of uint8, C = 1 or 3, on its device or another.
+        """All outputs for clips (B, T, H, W, C) of uint8, C = 1 or 3, on any device.
 
         Raises:
             TrivdError: the clips are not uint8, too short, not square, or not of 32 to 256 pixels.

@@ -1,4 +1,4 @@
-"""What a network must offer so that sets of videos can be compared in its feature space."""
+"""The interface of networks in whose feature space sets of videos are compared."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ from trivd.runtime.errors import TrivdError
 
 
 class Features(NamedTuple):
-    """What a network says of clips, float32."""
+    """Outputs of a network for a batch of clips, float32."""
 
     embedding: Tensor  # (B, D), which the Fréchet distance compares
     logits: Tensor  # (B, K), class scores for the inception score
@@ -18,9 +18,9 @@ class Features(NamedTuple):
 class FeatureNetwork(Protocol):
     """A trained network, ready to use."""
 
-    distance: str  # what the Fréchet distance between its embeddings is called: "FVD", "FVD (moving-digits)", ...
-    inception: str  # the same for the inception score of its logits
-    about: str  # which network and weights, for the protocol line
+    distance: str  # name of the Fréchet distance between its embeddings: "FVD", "FVD (moving-digits)", ...
+    inception: str  # name of the inception score of its logits
+    about: str  # the network and its weights, for the protocol line
     shortest: int  # frames of the shortest clip it takes
 
     def __call__(self, video: Tensor) -> Features:
@@ -33,7 +33,7 @@ class FeatureNetwork(Protocol):
 
 
 def check_clips(video: Tensor, shortest: int) -> None:
-    """Refuse what would give a wrong number in silence.
+    """Refuse clips that would silently give a wrong number.
 
     Args:
         video: clips, (B, T, H, W, C) of uint8.

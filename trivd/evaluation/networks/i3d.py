@@ -24,7 +24,7 @@ AVERAGE_POOL = (2, 7, 7)  # of (T, H, W), at every time step
 
 @dataclass(frozen=True)
 class Identity:
-    """What the figures of a network are called; only the reference weights give an "FVD"."""
+    """Names of the figures that a network gives; only the reference weights give an "FVD"."""
 
     distance: str  # between embeddings
     inception: str  # of logits
@@ -32,7 +32,7 @@ class Identity:
 
 
 class I3D(nn.Module):
-    """The RGB stream of I3D as a `trivd.evaluation.networks.features.FeatureNetwork`; made by `from_tensorflow`.
+    """The RGB stream of I3D as a `trivd.evaluation.networks.features.FeatureNetwork`; built by `from_tensorflow`.
 
     Between layers, features are (B, T, H, W, C): the layout in which convolutions and pools are fastest, and in which
     a 1x1x1 convolution is a matrix product. BatchNorm is folded into the convolutions.
@@ -44,8 +44,8 @@ class I3D(nn.Module):
         """Build the table's layers.
 
         Args:
-            convolutions: of every convolution's name in the table, its weights.
-            identity: what the figures are called.
+            convolutions: weights by the convolution's name in the table.
+            identity: names of the figures.
         """
         super().__init__()
         self.distance = identity.distance
@@ -67,11 +67,11 @@ class I3D(nn.Module):
         """The network with the weights of a TensorFlow checkpoint or hub module.
 
         Args:
-            variables: arrays by name, of the names and shapes of `i3d_layout.variable_shapes`.
-            identity: what the figures are called.
+            variables: arrays by name, with the names and shapes of `i3d_layout.variable_shapes`.
+            identity: names of the figures.
 
         Raises:
-            TrivdError: a variable is missing, of another shape or not finite, or there is one too many.
+            TrivdError: a variable is missing, of another shape or not finite, or there is a surplus one.
         """
         return cls(fold(variables), identity)
 
@@ -129,7 +129,7 @@ class _Cubic(nn.Module):
             for size, kernel in zip(features.shape[1:4], self.weight.shape[2:], strict=True)
         ]
         before = [start for start, _ in padding]
-        surplus = [end - start for start, end in padding]  # what the convolution, symmetric, does not pad by itself
+        surplus = [end - start for start, end in padding]  # the convolution pads symmetrically
         if any(surplus):
             features = F.pad(features, (0, 0, 0, surplus[2], 0, surplus[1], 0, surplus[0]))
         weight = self.weight if features.shape[-1] > 1 else self.weight.sum(dim=1, keepdim=True)
@@ -181,7 +181,7 @@ class _Mixed(nn.Module):
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding before and after an axis of `size`; what is odd goes to the end."""
+    """TensorFlow's SAME padding before and after an axis of `size`; an odd pixel goes to the end."""
     steps = -(-size // stride)
     total = max((steps - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2

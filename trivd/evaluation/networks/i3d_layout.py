@@ -120,13 +120,13 @@ def fold(variables: Mapping[str, NDArray[Any]]) -> dict[str, Folded]:
     """Every convolution by its name in the table, with BatchNorm folded in.
 
     y = (w * x - mean) / sqrt(variance + epsilon) + beta is one convolution: the scale goes into w, the rest is a bias.
-    Folded in float64, so that only the rounding of the result remains.
+    Computed in float64, so that only the rounding of the result remains.
 
     Args:
-        variables: arrays by TensorFlow name, of the shapes of `variable_shapes`.
+        variables: arrays by TensorFlow name, with the shapes of `variable_shapes`.
 
     Raises:
-        TrivdError: a variable is missing, of another shape or not finite, or there is one too many.
+        TrivdError: a variable is missing, of another shape or not finite, or there is a surplus one.
     """
     _check(variables)
     folded: dict[str, Folded] = {}

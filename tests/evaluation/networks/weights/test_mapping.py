@@ -6,8 +6,8 @@ from cost_checks import cheaply
 from i3d_files import as_arrays, hassony2, piergiaj, units
 from numpy.typing import NDArray
 
-from trivd.evaluation.networks.weights.limits import LONGEST_NAME, MOST_TENSORS
 from trivd.evaluation.networks.weights.mapping import recognise
+from trivd.evaluation.networks.weights.readers.child import LONGEST_NAME, MOST_TENSORS
 from trivd.runtime.errors import TrivdError
 
 Arrays = dict[str, NDArray[np.float32]]

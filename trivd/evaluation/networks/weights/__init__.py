@@ -1,1 +1,1 @@
-"""I3D's weights from whatever file people have, identified by content; nothing in such a file is ever run."""
+"""I3D's weights from any kind of file, identified by their content; nothing in such a file is ever run."""

@@ -1,4 +1,4 @@
-"""I3D's weights from the network, or from a file named like one on the network."""
+"""Download of I3D's weights; a local file may be named by a URL too."""
 
 import http.client
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which I3D a set of variables is, told by the checksum of every variable and not by the name of a file."""
+"""Identification of I3D's weights by the checksum of every variable, not by the name of a file."""
 
 import functools
 import hashlib
@@ -20,7 +20,7 @@ SHORT_HASH = 8  # hex digits of the SHA-256 that labels show
 
 @dataclass(frozen=True)
 class Identification:
-    """What the variables of an I3D turned out to be."""
+    """Result of the comparison of an I3D's variables with the reference's."""
 
     matching: int  # variables whose sum is the reference's
     total: int  # variables of the reference
@@ -33,7 +33,7 @@ class Identification:
 
     @property
     def identity(self) -> Identity:
-        """What figures of these weights are called: only the reference's are comparable with published ones."""
+        """Names of the figures that these weights give: only the reference's are comparable with published ones."""
         short = self.sha256[:SHORT_HASH]
         if self.is_reference:
             return Identity("FVD", "IS", f"I3D i3d-kinetics-400/1 {short}")
@@ -41,7 +41,7 @@ class Identification:
         return Identity(f"FVD ({unknown})", f"IS ({unknown})", unknown)
 
     def __str__(self) -> str:
-        """What they are, in words."""
+        """The result in words."""
         if self.is_reference:
             return f"FVD reference (all {self.total} variables are those of i3d-kinetics-400/1)"
         return (
@@ -59,7 +59,7 @@ def identify(variables: Mapping[str, NDArray[Any]]) -> Identification:
     sums = reference_sums()
     matching = sum(name in variables and crc32c(variables[name]) == expected for name, expected in sums.items())
     if variables.keys() - sums.keys():
-        matching = min(matching, len(sums) - 1)  # with anything more, it is another network
+        matching = min(matching, len(sums) - 1)  # with a surplus variable, it is another network
     return Identification(matching, len(sums), _sha256(variables))
 
 
@@ -77,7 +77,7 @@ def crc32c(array: NDArray[Any]) -> str:
 
 
 def _sha256(variables: Mapping[str, NDArray[Any]]) -> str:
-    """Over name, shape and values of all variables, sorted by name."""
+    """SHA-256 of the names, shapes and values of all variables, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(variables):
         digest.update(f"{name}{list(variables[name].shape)}".encode())

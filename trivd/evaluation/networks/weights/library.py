@@ -1,4 +1,4 @@
-"""Where I3D's weights come from, whatever kind of file they are in, and where the imported ones live."""
+"""I3D's weights from a file of any kind, and the library's folder in which the imported ones are kept."""
 
 import os
 import re
@@ -30,7 +30,7 @@ FORMAT = "trivd-i3d"
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did."""
+    """Result of an import."""
 
     path: Path  # of the safetensors file
     identification: Identification
@@ -39,7 +39,7 @@ class Imported:
 
 
 def read_weights(path: Path) -> Recognised:
-    """I3D's variables of any file that holds them; its kind is told by its first or last bytes.
+    """Read I3D's variables from a file; its kind is known by its first or last bytes.
 
     Args:
         path: a TensorFlow checkpoint (its index, data, prefix or folder), a TF-Hub module (folder or .tar.gz), a file
@@ -52,7 +52,7 @@ def read_weights(path: Path) -> Recognised:
 
 
 def imported_file(out: Path | None) -> Path:
-    """Where an import writes: `out`, or the library's file, where evaluation looks for it.
+    """The file that an import writes: `out`, or the one in the library, where evaluation looks for it.
 
     Raises:
         TrivdError: it cannot be written.
@@ -71,8 +71,8 @@ def import_weights(path: Path, out: Path | None, reference_only: bool = False) -
         reference_only: refuse any but the weights on which published FVDs rest.
 
     Raises:
-        TrivdError: what `read_weights` says, `out` holds something else or cannot be written, or these are not the
-            reference's weights.
+        TrivdError: as `read_weights`, `out` holds something else or cannot be written, or these are not the reference's
+            weights.
     """
     destination = imported_file(out)
     variables, how = read_weights(path)
@@ -94,10 +94,10 @@ def import_weights(path: Path, out: Path | None, reference_only: bool = False) -
 
 
 def inspect(path: Path) -> Identification:
-    """What the I3D in a file is.
+    """Identify the I3D in a file.
 
     Raises:
-        TrivdError: what `read_weights` says.
+        TrivdError: as `read_weights`.
     """
     return identify(read_weights(path).variables)
 
@@ -120,7 +120,7 @@ def find_i3d(path: Path | None) -> Path | None:
 
 
 def load_i3d(path: Path | None, device: torch.device) -> I3D:
-    """I3D with imported weights, ready to use; its figures are named by what the weights are found to be.
+    """I3D with imported weights, ready to use; the names of its figures follow from the weights.
 
     Args:
         path: a file that `read_weights` knows; None is the imported one.

@@ -1,4 +1,4 @@
-"""What a file of weights may at most take, so that a damaged or hostile one costs an error and not the machine."""
+"""Limits on files of weights, so that a damaged or hostile one costs an error and not the machine."""
 
 from pathlib import Path
 
@@ -9,13 +9,11 @@ from trivd.runtime.errors import TrivdError
 
 FloatArray = NDArray[np.float32]
 
-LARGEST_BYTES = 1 << 30  # of a file, of what is unpacked from it, and of its tensors; I3D has 51 MB
-LONGEST_NAME = 1 << 10  # characters of a tensor's name
-MOST_TENSORS = 10_000  # I3D has some 350
+LARGEST_BYTES = 1 << 30  # of a file, of its unpacked contents, and of its tensors; I3D has 51 MB
 
 
 def read_limited(path: Path) -> bytes:
-    """A file's bytes.
+    """The bytes of a file of moderate size.
 
     Raises:
         TrivdError: it cannot be read, or is larger than `LARGEST_BYTES`.

