@@ -25,7 +25,7 @@ from trivd.runtime.errors import TrivdError
 
 
 class Numbers:
-    """Clips that show their index, and a random number."""
+    """Clips that hold a random number, with their index as label."""
 
     classes = ()
     summary = ()
@@ -108,7 +108,7 @@ def test_seeds_differ() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("sound", [0, 1, 9])  # clips, before the error: at the start, or on the way
 def test_any_error_arrives(workers: int, sound: int) -> None:
-    """The user's as they are, others with their names; also one that cannot be passed between processes."""
+    """Errors of the user arrive unchanged, others with their names, even one that cannot be pickled."""
 
     class LocalError(Exception):
         pass
@@ -154,7 +154,7 @@ def small_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 def warned(workers: int, batch_size: int) -> list[str]:
-    """What is said of a stream whose batches are as without workers."""
+    """The warnings of a stream, whose batches are the same as without workers."""
     said: list[str] = []
     stream = TrainingStream(Tall(99), batch_size, 0, 0, workers, warn=said.append)  # type: ignore[arg-type]
     assert same(list(itertools.islice(stream, 9)), take(9, Tall(99), batch_size))

@@ -1,4 +1,4 @@
-"""Held-out parts where the data name none: a single video is cut in time, and a bad one takes no side with it."""
+"""Splits chosen where the data hold out none: a single video is cut in time, and bad videos leave no split empty."""
 
 from pathlib import Path
 

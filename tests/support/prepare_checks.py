@@ -1,4 +1,4 @@
-"""What tests of prepared stores share."""
+"""Helpers of the tests of prepared stores."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What lies among videos on real disks: tools' folders, trivd's own, what cannot be read. None ends a command."""
+"""Real disks hold folders of tools and of trivd, and unreadable ones, among videos; none of them ends a command."""
 
 import os
 import shutil

@@ -29,7 +29,7 @@ def encoded(array: NDArray[Any], kind: str, mode: str | None = None, **options: 
 
 
 def see(folder: Path, suffix: str, content: bytes) -> NDArray[np.uint8]:
-    """What is read of a folder with that image alone."""
+    """The frame read from a folder with that image alone."""
     (folder / f"0{suffix}").write_bytes(content)
     return read_frames(folder, 0, 1, 1, short_side=None, channels=3)[0]
 

@@ -1,4 +1,4 @@
-"""What is refused before it costs memory or time: videos that claim or hold more than `VideoLimits` allow."""
+"""Videos that claim or hold more than `VideoLimits` allow are refused before they cost memory or time."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Which numbered images make one video: one sequence is read in its order, several are never woven into one."""
+"""Numbered images: one sequence is read in its order, several are never interleaved."""
 
 import re
 from pathlib import Path

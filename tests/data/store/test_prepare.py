@@ -113,10 +113,10 @@ def test_unreadable_videos_are_left_out_and_named(
 def test_pixels_that_change_on_the_way_to_the_disk_are_noticed(
     action_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_badly(unit: ShardJob) -> None:
-        write_shard(unit)
-        shard = unit.root / "shards" / f"{unit.number:05}.u8"
-        if unit.number in (1, 4):
+    def write_badly(job: ShardJob) -> None:
+        write_shard(job)
+        shard = job.root / "shards" / f"{job.number:05}.u8"
+        if job.number in (1, 4):
             shard.write_bytes(shard.read_bytes()[:-1] + b"?")
 
     monkeypatch.setattr(prepare_module, "write_shard", write_badly)

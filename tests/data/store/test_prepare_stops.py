@@ -105,7 +105,7 @@ def descendants(pid: int) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not list processes in /proc")
-def test_a_killed_run_goes_on_and_leaves_no_process(many: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_leaves_no_process(many: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     store = tmp_path / "store"
     words = ["prepare", str(many), str(store), "--resolution", "32", "--validation-share", "0.3", "--workers", "2"]
     running = subprocess.Popen([sys.executable, "-m", "trivd", *words], stdout=subprocess.DEVNULL)
@@ -146,9 +146,9 @@ def test_a_signal_keeps_what_is_done(
     words = ["prepare", str(action_folder), str(tmp_path / "store"), "--resolution", "32"]
     words += ["--validation-share", "0.3", "--workers", "1"]
 
-    def interrupted(file: Any, entry: Entry, label: int, unit: ShardJob) -> Any:
-        stored = append(file, entry, label, unit)
-        if unit.number == 2:
+    def interrupted(file: Any, entry: Entry, label: int, job: ShardJob) -> Any:
+        stored = append(file, entry, label, job)
+        if job.number == 2:
             os.kill(os.getpid(), number)
         return stored
 
@@ -172,7 +172,7 @@ def test_a_signal_keeps_what_is_done(
     assert done.items() <= times(tmp_path / "store").items()
 
 
-def test_a_shard_without_its_size_or_record_is_made_again(action_folder: Path, tmp_path: Path) -> None:
+def test_a_shard_without_its_size_or_index_is_made_again(action_folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     make(action_folder, store)
     whole, before = contents(store), times(store)

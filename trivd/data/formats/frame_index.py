@@ -1,4 +1,4 @@
-"""Which frames a video file has, and the keyframes from which decoding can begin and still give exactly those.
+"""The frames of a video file, and the keyframes from which decoding gives exactly the same frames.
 
 A frame's number is its place among all frames that a reading from the beginning gives; a frame is known by its time
 stamp, or by a checksum of its pixels.
