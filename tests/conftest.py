@@ -12,7 +12,9 @@ import pytest
 import torch
 from hypothesis import settings
 from rich.console import Console
+from run_checks import Command
 
+from trivd.commands.main import main
 from trivd.config import (
     Config,
     DataConfig,
@@ -49,6 +51,22 @@ def _nothing_imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIVD_HOME", str(tmp_path_factory.mktemp("library")))
         yield
+
+
+@pytest.fixture
+def trivd_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command; returns its exit status and what it wrote to stdout and stderr, whose lines are not broken."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,13 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from run_checks import Command
 from safetensors.torch import load_file
 
 import trivd
@@ -38,24 +38,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written without --out goes into the test's folder, and lines are not broken."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")
-
-
-@pytest.fixture
-def trivd_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command; returns its exit status and what it wrote to stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def moving(frames: int, height: int, width: int, seed: int) -> Pixels:

@@ -3,16 +3,16 @@
 import json
 import logging
 import signal
-from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from run_checks import Command
 
 from trivd.commands.evaluate import Evaluate
-from trivd.commands.main import main
 from trivd.config import Config, EvaluationConfig, ModelConfig
 from trivd.evaluation.networks.i3d_layout import variable_shapes
 from trivd.evaluation.networks.weights.library import import_weights
@@ -20,28 +20,18 @@ from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, with_protocol
 from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
 
-Command = Callable[..., tuple[int, str, str]]
 FRAMES, GIVEN, SIZE = 10, 3, 16
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "250")
 
 
 @pytest.fixture
-def evaluate(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `trivd evaluate`; returns its exit status and what it wrote to stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["evaluate", *map(str, words)])
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
-
-    return run
+def evaluate(trivd_command: Command) -> Command:
+    """Runs `trivd evaluate`."""
+    return partial(trivd_command, "evaluate")
 
 
 def write_arrays(folder: Path, count: int, frames: int, seed: int) -> Path:

@@ -4,19 +4,16 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from run_checks import Command
 
-from trivd.commands.main import main
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.errors import TrivdError, os_error_sentence
 from trivd.runtime.files import check_output_file, check_output_folder
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -29,22 +26,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (place / file).write_text("mine")
     (place / "link").symlink_to("nowhere")
     monkeypatch.chdir(place)
-    monkeypatch.setenv("COLUMNS", "250")
     return place
-
-
-@pytest.fixture
-def trivd_command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command; returns its exit status and what it wrote to stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

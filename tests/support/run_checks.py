@@ -1,4 +1,4 @@
-"""Runs of a few steps, and whether two of them are the same."""
+"""Runs of a few steps, comparisons of two of them, and the types of fixtures that make them."""
 
 import io
 from collections.abc import Callable
@@ -14,10 +14,11 @@ from trivd.training.run import Run
 
 DATA = "moving-digits"
 MakeConfig = Callable[..., Config]
+Command = Callable[..., tuple[int, str, str]]  # the words of a command -> exit status, stdout, stderr
 
 
 def run_to(folder: Path, config: Config, data: str = DATA) -> tuple[bool, str]:
-    """Train, and return whether it is complete and what was said."""
+    """Train, and return whether the run is complete and what was printed."""
     console = Console(file=io.StringIO(), width=500)
     complete = train(config, data, Run(folder), console)
     return complete, console.file.getvalue()  # type: ignore[attr-defined]
@@ -29,7 +30,7 @@ def state(folder: Path, step: int) -> dict[str, Tensor]:
 
 
 def assert_same_state(folder: Path, expected: Path, step: int) -> None:
-    """Bit for bit."""
+    """The checkpoints of two runs are the same bit for bit."""
     tensors, wanted = state(folder, step), state(expected, step)
     assert set(tensors) == set(wanted)
     for name, tensor in tensors.items():
@@ -38,6 +39,7 @@ def assert_same_state(folder: Path, expected: Path, step: int) -> None:
 
 
 def assert_same_run(folder: Path, expected: Path, step: int) -> None:
+    """Two runs have the same state, models and log, but for the speed."""
     assert_same_state(folder, expected, step)
     for model in ("last", "best"):
         file = Path(model, "model.safetensors")

@@ -1,13 +1,31 @@
 """What tests of training share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from trivd.config import Config
-from trivd.training.step import Trainer
+from trivd.data.loader import Batch
+from trivd.training.step import Losses, Trainer
+
+
+@pytest.fixture
+def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """A function that has some work done after a step of the training."""
+    original = Trainer.train_step
+
+    def install(last: int, work: Callable[[], object]) -> None:
+        def step(trainer: Trainer, updates: Sequence[Sequence[Batch]]) -> Losses:
+            losses = original(trainer, updates)
+            if trainer.step == last:
+                work()
+            return losses
+
+        monkeypatch.setattr(Trainer, "train_step", step)
+
+    return install
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_checks import Command
 from torch import Tensor
 
 from trivd.config import Config, from_dict, override, to_dict
@@ -110,29 +111,34 @@ def test_mixed_pairs_are_formed_within_a_process(results: Callable[..., list[tup
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
-def trivd(processes: int, batch_size: int, steps: int, out: Path) -> str:
-    """What `trivd train` says, run to its end in so many processes; quickstart's model, in float32."""
-    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    launcher = torchrun if processes > 1 else []
-    command = [sys.executable, "-m", *launcher, "trivd", "train", "moving-digits", "--preset", "quickstart"]
+def options(batch_size: int, steps: int, out: Path) -> list[str]:
+    """`trivd train` of quickstart's model, in float32."""
+    command = ["train", "moving-digits", "--preset", "quickstart"]
     command += ["--out", str(out), "--training.steps", str(steps), "--training.batch-size", str(batch_size)]
     command += ["--training.precision", "float32", "--discriminator.head", "projection", "--data.workers", "0"]
     command += ["--training.discriminator-updates", "1", "--training.log-every", "1", "--evaluation.clips", "5"]
     command += ["--evaluation.standing-batches", "3", "--evaluation.standing-batch-size", "4"]
+    return command
+
+
+def test_a_run_resumes_on_another_number_of_processes(tmp_path: Path, trivd_command: Command) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trivd"]
     finished = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [*torchrun, *options(2, 2, tmp_path / "shared")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert finished.returncode == 0, finished.stderr
-    return finished.stdout
-
-
-def test_a_run_goes_on_on_another_number_of_processes(tmp_path: Path) -> None:
-    said = trivd(2, batch_size=2, steps=2, out=tmp_path / "shared")
+    said = finished.stdout
     assert "Global batch: 4 clips = 2 x 2 processes x 1 passes." in said
     assert "The preset was made for 8." in said
     assert said.count("Starting") == 1  # the first process speaks
-    assert "from step 2" in trivd(1, batch_size=2, steps=3, out=tmp_path / "shared")
-    trivd(1, batch_size=4, steps=3, out=tmp_path / "single")
+    status, said, _ = trivd_command(*options(2, 3, tmp_path / "shared"))
+    assert status == 0
+    assert "from step 2" in said
+    assert trivd_command(*options(4, 3, tmp_path / "single"))[0] == 0
     runs = [Run(tmp_path / name) for name in ("shared", "single")]
     shared, single = ([row for row in run.log_rows() if "loss/reconstruction" in row] for run in runs)
     assert [row["step"] for row in shared] == [1, 2, 3]

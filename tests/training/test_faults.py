@@ -129,23 +129,6 @@ def videos(tmp_path: Path) -> Path:
     return tmp_path / "videos"
 
 
-@pytest.fixture
-def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """A function that does something after a step of the training."""
-    original = Trainer.train_step
-
-    def install(last: int, work: Callable[[], object]) -> None:
-        def step(trainer: Trainer, updates: Sequence[Sequence[Batch]]) -> Losses:
-            losses = original(trainer, updates)
-            if trainer.step == last:
-                work()
-            return losses
-
-        monkeypatch.setattr(Trainer, "train_step", step)
-
-    return install
-
-
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -244,10 +227,9 @@ def fill(disk: Path, left: int) -> Path:
 
 @pytest.mark.parametrize("left", [0, 4096, 100_000, 300_000])  # the log, the checkpoint or a model is what fails
 def test_a_full_disk_keeps_the_last_good_state(
-    tmp_path: Path, tiny_config: MakeConfig, small_disk: Path, after_step: Callable[..., None], left: int
+    trained_run: Path, tiny_config: MakeConfig, small_disk: Path, after_step: Callable[..., None], left: int
 ) -> None:
     config = tiny_config()
-    assert run_to(tmp_path / "expected", config)[0]
     after_step(3, lambda: fill(small_disk, left))
     run = Run(small_disk / "run")
     with pytest.raises(TrivdError, match=r"The disk is full\. Training stopped; the last good checkpoint is step 2"):
@@ -257,7 +239,7 @@ def test_a_full_disk_keeps_the_last_good_state(
     complete, said = run_to(run.folder, config)
     assert complete
     assert "from step 2" in said
-    assert_same_run(run.folder, tmp_path / "expected", 4)
+    assert_same_run(run.folder, trained_run, 4)
 
 
 def test_prepare_on_a_full_disk(tmp_path: Path, videos: Path, small_disk: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from run_checks import Command
 
 from trivd.training.checkpoint import list_checkpoints
 from trivd.training.run import Run
@@ -22,8 +23,13 @@ SLACK = 180  # seconds, on a busy machine
 
 
 def command(steps: int, out: Path) -> list[str]:
-    """`trivd train` of a small model that logs and saves every step."""
+    """`trivd train` of a tiny model that logs and saves every step."""
     options = {
+        "--model.predicted-frames": 3,
+        "--model.generator-channels": 2,
+        "--model.discriminator-channels": 2,
+        "--model.recurrent-resolutions": 8,
+        "--discriminator.frames": 2,
         "--training.steps": steps,
         "--training.batch-size": 2,
         "--training.precision": "float32",
@@ -92,7 +98,11 @@ TWO = ["--standalone", "--nproc-per-node=2"]
 
 @pytest.mark.parametrize(
     ("sent", "victim"),
-    [pytest.param(signal.SIGKILL, 0, marks=pytest.mark.soak), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)],
+    [
+        pytest.param(signal.SIGKILL, 0, marks=pytest.mark.soak),
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.soak),  # the next test kills it too
+        (signal.SIGSTOP, 1),
+    ],
 )
 def test_a_lost_process_ends_the_others_and_the_run_goes_on(tmp_path: Path, sent: signal.Signals, victim: int) -> None:
     run, said = Run(tmp_path / "run"), tmp_path / "said"
@@ -115,7 +125,9 @@ def test_torchrun_restarts_a_killed_process_from_the_last_checkpoint(tmp_path: P
     with launched([*TWO, "--max-restarts=1"], command(6, run.folder), said) as process:
         wait_until(lambda: (run.checkpoints / "step-00000002").exists(), "two steps")
         os.kill(workers(process.pid)[1], signal.SIGKILL)
+        wait_until(lambda: LOST in said.read_bytes(), "the message")
         assert process.wait(3 * SLACK) == 0, said.read_text()
+    assert re.search(rb"Training stopped; the last good checkpoint is step \d+ in", said.read_bytes())
     assert re.search(r"Resuming .* from step [2-5]\.", said.read_text())
     assert "Done: 6 steps" in said.read_text()
     assert [row["step"] for row in run.log_rows() if "loss/reconstruction" in row] == [1, 2, 3, 4, 5, 6]
@@ -164,7 +176,7 @@ def test_a_signal_to_one_process_stops_all_and_saves(tmp_path: Path, victims: li
     assert "Another process" not in said.read_text()
 
 
-def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path) -> None:
+def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path, trivd_command: Command) -> None:
     """As on machines without a common disk: the first goes on, the other would begin."""
     said, script = tmp_path / "said", tmp_path / "apart.py"
     script.write_text(
@@ -172,9 +184,11 @@ def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path) -
         "from trivd.commands.main import main\n"
         "main([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
     )
-    for steps, status in ((1, 0), (2, 1)):
-        with launched(TWO, [str(script), *command(steps, tmp_path / "run")[2:]], said) as process:
-            assert process.wait(2 * SLACK) == status, said.read_text()
+    options = command(1, tmp_path / "run0")[2:]
+    options[options.index("--training.batch-size") + 1] = "4"  # as two processes share it
+    assert trivd_command(*options)[0] == 0
+    with launched(TWO, [str(script), *command(2, tmp_path / "run")[2:]], said) as process:
+        assert process.wait(2 * SLACK) == 1, said.read_text()
     assert "The processes of torchrun find different checkpoints in" in said.read_text()
 
 

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from run_checks import DATA, MakeConfig, assert_same_run, assert_same_state, run_to, state
+from run_checks import DATA, Command, MakeConfig, assert_same_run, assert_same_state, run_to, state
 
-from trivd.commands.main import main
 from trivd.config import to_dict
 from trivd.data.loader import Batch
 from trivd.runtime.errors import TrivdError
@@ -133,7 +132,9 @@ def options(settings: dict[str, Any], prefix: str = "--") -> list[str]:
     return words
 
 
-def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Path, tiny_config: MakeConfig) -> None:
+def test_real_signals_stop_the_command_and_the_same_command_resumes(
+    tmp_path: Path, tiny_config: MakeConfig, trivd_command: Command
+) -> None:
     """To the whole process group, as Ctrl-C, `timeout` and batch systems send them, with a process that reads clips."""
     config = tiny_config(
         training={"steps": 30, "checkpoint_every": 1000, "sample_every": 1000, "evaluate_every": 1000},
@@ -169,13 +170,10 @@ def test_real_signals_stop_the_command_and_the_same_command_goes_on(tmp_path: Pa
         assert f"Stopped at step {steps_made()}; all is saved. Repeat the command to resume." in out
         assert steps_made() < 30
         assert "Traceback" not in err
-    process = start()
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
+    status, out, _ = trivd_command(*command, "--out", parts)
+    assert status == 0
     assert "Resuming " in out
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "--out", str(tmp_path / "whole")])
-    assert ended.value.code == 0
+    assert trivd_command(*command, "--out", tmp_path / "whole")[0] == 0
     assert_same_run(parts, tmp_path / "whole", 30)
 
 

@@ -5,7 +5,7 @@ import pty
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from rich.console import Console
 from run_checks import DATA, MakeConfig, assert_same_run, run_to
 
 from trivd.data.clips import Clip, DigitClips
-from trivd.data.loader import Batch
 from trivd.data.processes import STOP_SIGNALS
 from trivd.runtime.errors import TrivdError
 from trivd.training import loop, stops
@@ -25,7 +24,6 @@ from trivd.training.checkpoint import list_checkpoints
 from trivd.training.loop import train
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores
-from trivd.training.step import Losses, Trainer
 
 STALLS = 20 if "TRIVD_TEST_KILLS" in os.environ else 1  # of each kind; `make soak` asks for more
 RARELY = {"checkpoint_every": 100, "sample_every": 100, "evaluate_every": 100}
@@ -33,23 +31,6 @@ RARELY = {"checkpoint_every": 100, "sample_every": 100, "evaluate_every": 100}
 
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
-
-
-@pytest.fixture
-def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """A function that does something after a step of the training."""
-    original = Trainer.train_step
-
-    def install(last: int, work: Callable[[], object]) -> None:
-        def step(trainer: Trainer, updates: Sequence[Sequence[Batch]]) -> Losses:
-            losses = original(trainer, updates)
-            if trainer.step == last:
-                work()
-            return losses
-
-        monkeypatch.setattr(Trainer, "train_step", step)
-
-    return install
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -212,13 +193,28 @@ def test_clips_that_never_come_do_not_keep_it_from_stopping(
             assert os.waitpid(-1, os.WNOHANG) == (0, 0)  # of its own processes, none is left
 
 
+SCORED_OFTEN = {"checkpoint_every": 100, "evaluate_every": 2}
+
+
+@pytest.fixture(scope="module")
+def scored_run(tmp_path_factory: pytest.TempPathFactory, tiny_config: MakeConfig) -> Path:
+    """The folder of a complete run that scores before the first step, on the way, and after the last."""
+    folder = tmp_path_factory.mktemp("scored") / "run"
+    assert run_to(folder, tiny_config(training=SCORED_OFTEN))[0]
+    return folder
+
+
 @pytest.mark.parametrize(("scoring", "step"), [(1, 0), (2, 2), (3, 4)])
 def test_a_stop_while_scores_are_computed_is_obeyed(
-    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, scoring: int, step: int
+    tmp_path: Path,
+    tiny_config: MakeConfig,
+    scored_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scoring: int,
+    step: int,
 ) -> None:
-    """Before the first step, on the way, and after the last; they are computed again, and the run is the same."""
-    config = tiny_config(training={"checkpoint_every": 100, "evaluate_every": 2})
-    assert run_to(tmp_path / "whole", config)[0]
+    """The scores are computed again, and the run is the same."""
+    config = tiny_config(training=SCORED_OFTEN)
     score, seen = SplitScores.__call__, []
 
     def stopped(scores: SplitScores, generator: Any, dtype: torch.dtype) -> dict[str, float]:
@@ -235,15 +231,14 @@ def test_a_stop_while_scores_are_computed_is_obeyed(
     assert f"Stopped at step {step}; all is saved." in said
     assert saved_steps(tmp_path / "run") == ([step] if step else [])
     assert run_to(tmp_path / "run", config)[0]
-    assert_same_run(tmp_path / "run", tmp_path / "whole", 4)
+    assert_same_run(tmp_path / "run", scored_run, 4)
     assert "is complete" in run_to(tmp_path / "run", config)[1]
 
 
 def test_an_error_in_scoring_saves_what_was_trained(
-    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_config: MakeConfig, scored_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config(training={"checkpoint_every": 100, "evaluate_every": 2})
-    assert run_to(tmp_path / "whole", config)[0]
+    config = tiny_config(training=SCORED_OFTEN)
     score, seen = SplitScores.__call__, []
 
     def failing(scores: SplitScores, generator: Any, dtype: torch.dtype) -> dict[str, float]:
@@ -256,7 +251,7 @@ def test_an_error_in_scoring_saves_what_was_trained(
     with pytest.raises(TrivdError, match="Out of memory; the last good checkpoint is step 2 in"):
         run_to(tmp_path / "run", config)
     assert run_to(tmp_path / "run", config)[0]
-    assert_same_run(tmp_path / "run", tmp_path / "whole", 4)
+    assert_same_run(tmp_path / "run", scored_run, 4)
 
 
 def test_a_stop_before_the_first_step_leaves_nothing(
