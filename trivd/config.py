@@ -77,7 +77,7 @@ def _one_of(choices: Collection[object], section: str, settings: object, name: s
 
 
 def _check_literals(section: str, settings: object) -> None:
-    """Each setting of a Literal type must be one of its values, whoever makes the configuration."""
+    """Check that each setting of a Literal type is one of its values, however the configuration was made."""
     for name, kind in get_type_hints(type(settings)).items():
         if get_origin(kind) is Literal:
             _one_of(get_args(kind), section, settings, name)
@@ -85,7 +85,7 @@ def _check_literals(section: str, settings: object) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The generator G, with its encoder E: all that is needed to rebuild a saved model (appendix A, F)."""
+    """The generator G with its encoder E: everything that is needed to rebuild a saved model (appendix A, F)."""
 
     resolution: int = 64  # height and width of a frame, in pixels: 32, 64, 128 or 256
     image_channels: int = 3  # 3 (RGB) or 1 (grey)
@@ -165,7 +165,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """What the discriminators see and how they answer (3.1, E.1)."""
+    """The discriminators: what they see, and how they score it (3.1, E.1)."""
 
     decomposition: Decomposition = "stronger"  # rows of Table 1
     head: Literal["mixed_projection", "projection"] = "mixed_projection"  # Eq 15, or Miyato and Koyama's
@@ -180,7 +180,7 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What a video may at most ask of the machine: files of others may claim anything, and small ones hold much."""
+    """Limits on what a video may ask of the machine: files can claim anything, and small ones can unpack to much."""
 
     max_frame_pixels: int = 8_192 * 4_320  # 8K cinema
     max_aspect_ratio: int = 32  # long side / short side: resized to a given short side, the long one grows with it
@@ -248,9 +248,7 @@ class TrainingConfig:
     orthogonality: float = 1e-4  # weight of the orthogonality penalty on G and E
     reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
     reconstruction_samples: int = 1  # samples that the mean is taken over
-    reconstruction_half_life: int = (
-        0  # steps in which its weight halves, so that the discriminators take over; 0: constant
-    )
+    reconstruction_half_life: int = 0  # steps in which its weight halves, so that D takes over; 0: constant
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
     seed: int = 0
@@ -291,7 +289,7 @@ class TrainingConfig:
 
     @property
     def losses(self) -> str:
-        """What G was trained by, as reports say it."""
+        """The losses that train G, in words for protocols and pages."""
         if not self.reconstruction:
             return "adversarial losses alone"
         halved = f" (halved every {self.reconstruction_half_life} steps)" if self.reconstruction_half_life else ""
@@ -353,7 +351,7 @@ class Config:
 
 
 def changes_from_defaults(config: Config) -> dict[str, dict[str, Any]]:
-    """What a configuration sets otherwise than the defaults, section by section: the same in later versions."""
+    """Settings that differ from the defaults, by section; new settings of later versions leave it unchanged."""
     values, defaults = to_dict(config), to_dict(Config())
     changed = {
         section: {name: value for name, value in settings.items() if value != defaults[section][name]}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from run_checks import MakeConfig, assert_same_run, run_to
+from run_checks import Command, MakeConfig, assert_same_run, run_to
 
 from trivd.config import Config, override
 from trivd.data.loader import Batch
@@ -242,16 +242,15 @@ def test_a_full_disk_keeps_the_last_good_state(
     assert_same_run(run.folder, trained_run, 4)
 
 
-def test_prepare_on_a_full_disk(tmp_path: Path, videos: Path, small_disk: Path) -> None:
+def test_prepare_on_a_full_disk(videos: Path, small_disk: Path, trivd_command: Command) -> None:
     ballast = fill(small_disk, 100_000)
-    command = [sys.executable, "-m", "trivd", "prepare", str(videos), str(small_disk / "store"), "--resolution", "32"]
-    full = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
-    assert full.returncode == 2
-    assert "Traceback" not in full.stderr
-    assert "disk" in full.stderr or "space" in full.stderr
+    command = ("prepare", videos, small_disk / "store", "--resolution", "32", "--workers", "1")
+    status, _, err = trivd_command(*command)
+    assert status == 2
+    assert "Traceback" not in err
+    assert "disk" in err or "space" in err
     ballast.unlink()
-    finished = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    assert trivd_command(*command)[0] == 0
 
 
 def test_out_of_memory_names_settings_that_fit(

@@ -26,19 +26,19 @@ PREDICTED: Color = (213, 94, 0)
 PAPER: Color = (255, 255, 255)
 INK: Color = (34, 34, 34)
 
-GRID_WIDTH = 2400  # px; longer rows are wrapped
+GRID_WIDTH = 2400  # px; wider rows are wrapped
 FONT_SIZE = 18  # px
 GAP = 4  # px between frames
 BAR = 4  # px, the coloured bar above frames
 FPS = 8.0  # of videos of futures: slow enough to see the frames
 GIF_SCALE = 4  # enlargement of their GIFs
-VIEWABLE = 256  # px, the smaller side of a written MP4 is at least that
+VIEWABLE = 256  # px, the least smaller side of a written MP4
 
 # The colour wheel of the Middlebury flow benchmark (Baker et al. 2011): its hues, and the steps from each to the next.
 HUES = ((1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1))
 HUE_STEPS = (15, 6, 4, 11, 13, 6)
-SUPERSAMPLING = 4  # arrows are drawn so many times larger, then reduced: smooth edges
-SHORTEST_ARROW = 2.0  # px of the picture; shorter ones would be dots
+SUPERSAMPLING = 4  # arrows are drawn this many times larger and then reduced, for smooth edges
+SHORTEST_ARROW = 2.0  # px of the picture; shorter arrows would be dots
 ARROW_COLORS = (((0, 0, 0, 190), 4.0), ((255, 255, 255, 255), 1.6))  # an outline and an inside, with their widths in px
 
 
@@ -46,13 +46,13 @@ def sample_grid(rows: Sequence[tuple[str, Pixels]], conditioning: int, scale: in
     """Videos of one clip below each other, time from left to right.
 
     Columns carry the frame's number, from 1; a blue bar marks frames that were given, an orange one those that were
-    predicted. Rows that would be wider than 2400 px go on below, all together, so that they stay aligned in time.
+    predicted. Rows wider than 2400 px are wrapped together, so that they stay aligned in time.
 
     Args:
         rows: label and video (T, H, W, C) of each row; all of one T, H and W.
         conditioning: how many of the first frames were given.
         scale: enlargement of a frame.
-        every: draw one frame in so many, the last one that was given always among them.
+        every: show one frame in so many; the last given frame is always among them.
 
     Returns:
         The picture (height, width, 3).
@@ -166,7 +166,7 @@ def encode_gif(video: Pixels, fps: float, scale: int = 1) -> bytes:
     palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
     palette[: len(colors), 1:] = colors
     buffer = io.BytesIO()
-    # Not by Pillow, which leaves out frames that repeat the one before.
+    # Pillow would leave out frames that repeat the one before.
     with av.open(buffer, mode="w", format="gif", options={"loop": "0"}) as container:
         stream = container.add_stream("gif", rate=Fraction(100, max(1, round(100 / fps))))
         stream.height, stream.width = indices.shape[1:]

@@ -29,16 +29,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are shown as they are written: round numbers first."""
+    """A table, whose cells are shown as they are."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    note: str = ""  # below the table: the protocol that its numbers follow
+    note: str = ""  # a line below the table, such as the protocol of its numbers
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph or "", then pictures and tables in order; neighbouring pictures stand side by side."""
+    """A heading, a paragraph or "", and pictures and tables in order; neighbouring pictures stand side by side."""
 
     heading: str
     text: str
@@ -50,7 +50,7 @@ class Page:
     """A title, a summary and sections."""
 
     title: str
-    summary: Sequence[str]  # sentences, each its own line: what was trained, on which data, for how long
+    summary: Sequence[str]  # sentences, one line each: what was trained, on which data, for how long
     sections: Sequence[Section]
 
 
@@ -69,4 +69,4 @@ def write_page(path: Path | str, page: Page) -> None:
     )
     environment.tests["picture"] = lambda item: isinstance(item, Picture)
     text = environment.get_template("page.html").render(page=page)
-    write_atomically(path, text.encode(errors="replace"))  # names of files need not be text
+    write_atomically(path, text.encode(errors="replace"))  # names of files need not be valid text

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and documents whose tables are made from files."""
+"""Markdown tables, and documents whose tables are generated."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trivd.runtime.errors import TrivdError
 
-BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"  # lines around a block that is made
+BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"  # lines around a generated block
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -33,13 +33,13 @@ def fill(text: str, name: str, block: str, document: Path) -> str:
     """`text` with `block` between the markers of that name.
 
     Args:
-        text: of the document.
-        name: in the markers, such as "benchmark units".
-        block: that takes the place of what is between them.
-        document: where the text comes from, for the message.
+        text: text of the document.
+        name: name in the markers, such as "benchmark units".
+        block: replaces what is between them.
+        document: the file of the text, for the error message.
 
     Raises:
-        TrivdError: the markers are not there.
+        TrivdError: the markers are missing.
     """
     begin, end = BEGIN.format(name), END.format(name)
     between = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)

@@ -1,7 +1,7 @@
-"""Curves of a training run and of an evaluation, as matplotlib figures in colours that colour-blind eyes tell apart.
+"""Curves of a run and of an evaluation, as matplotlib figures in colours that colour-blind readers can tell apart.
 
-Figures are made without pyplot, so that nothing global changes and threads may draw. matplotlib is imported where it
-draws: it takes a good part of the time in which a command starts, and most commands draw nothing.
+Figures are made without pyplot, so no global state changes and threads may draw. matplotlib is imported only where it
+draws, because it takes a good part of a command's starting time and most commands draw nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         curves: title with its unit, "PSNR [dB]" -> series -> one value per predicted frame.
     """
     figure, axes = panels(len(curves))
-    names = list(dict.fromkeys(name for lines in curves.values() for name in lines))  # one look each, in all panels
+    names = list(dict.fromkeys(name for lines in curves.values() for name in lines))  # one look in all panels
     for axis, (title, lines) in zip(axes, curves.items(), strict=True):
         for name, values in lines.items():
             index = names.index(name)
@@ -108,7 +108,7 @@ def frame_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 
 
 def panels(count: int, height: float = PANEL[1], shared_y: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels beside each other; its height is in inches."""
+    """A figure of `count` panels side by side; the height is in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(count * PANEL[0], height), layout="constrained")

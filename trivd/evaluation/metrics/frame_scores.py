@@ -1,9 +1,8 @@
-"""Frame by frame agreement of predictions with the truth: PSNR, SSIM, and the best of several samples (C.1, Figure 5).
+"""Agreement of predictions with the truth, frame by frame: PSNR, SSIM, and best-of-l (C.1, Figure 5).
 
-All scores see frames as 8-bit images would be seen: 0 is black and the data range is white minus black.
+All scores treat frames as 8-bit images: 0 is black, and the data range is white minus black.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,7 +14,7 @@ from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import full_float32
 
 DATA_RANGE = 2.0  # of frames in [-1, 1]
-RANGE_TOLERANCE = 1e-3  # what rounding may add beyond [-1, 1]
+RANGE_TOLERANCE = 1e-3  # by which rounding may exceed [-1, 1]
 SMALLEST_MSE = DATA_RANGE**2 * 1e-10  # PSNR stops at 100 dB, so that a perfect frame leaves averages finite
 SSIM_WINDOW = 11  # pixels
 SSIM_SIGMA = 1.5  # pixels
@@ -91,7 +90,7 @@ class FrameCurves:
 
 @dataclass(frozen=True)
 class FrameScores:
-    """What several samples of the same clips score."""
+    """Scores of several samples of the same clips."""
 
     psnr: FrameCurves  # dB
     ssim: FrameCurves
@@ -140,7 +139,7 @@ class BestOf:
 
 
 class _RunningBest:
-    """Sum over samples, and the best sample of each clip, of one score."""
+    """One score: its sum over samples, and that of each clip's best sample."""
 
     def __init__(self, truth: Tensor) -> None:
         self._sum = torch.zeros(truth.shape[:2], device=truth.device)
@@ -156,19 +155,6 @@ class _RunningBest:
         return FrameCurves(single=self._sum / samples, best=self._best, mean_prediction=mean_prediction)
 
 
-def concatenate(scores: Sequence[FrameScores]) -> FrameScores:
-    """Scores of several batches of clips as those of one, (B1 + B2 + ..., T)."""
-
-    def join(curves: list[FrameCurves]) -> FrameCurves:
-        return FrameCurves(
-            single=torch.cat([curve.single for curve in curves]),
-            best=torch.cat([curve.best for curve in curves]),
-            mean_prediction=torch.cat([curve.mean_prediction for curve in curves]),
-        )
-
-    return FrameScores(psnr=join([score.psnr for score in scores]), ssim=join([score.ssim for score in scores]))
-
-
 def _check(prediction: Tensor, truth: Tensor) -> None:
     if prediction.shape != truth.shape or truth.dim() != 5:
         raise TrivdError(
@@ -179,7 +165,7 @@ def _check(prediction: Tensor, truth: Tensor) -> None:
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse frames that have no room for a window of SSIM.
+    """Refuse frames that are smaller than a window of SSIM.
 
     Raises:
         TrivdError: they are too small.
