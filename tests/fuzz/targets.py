@@ -7,6 +7,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from video_files import numbered_frames, write_video  # noqa: E402
 from benchmarks.suites.step import make_step  # noqa: E402
 from trivd.config import Config, DataConfig, DiscriminatorConfig, ModelConfig, from_dict, to_dict  # noqa: E402
 from trivd.data.datasets.layouts import find  # noqa: E402
-from trivd.data.formats.decode import Video, first_frames, probe, read_frames  # noqa: E402
+from trivd.data.formats.decode import first_frames, probe, read_frames  # noqa: E402
 from trivd.data.formats.tfrecord import parse_example  # noqa: E402
 from trivd.data.store.index import read_shard_index  # noqa: E402
 from trivd.data.store.prepare import write_store  # noqa: E402
@@ -129,13 +130,8 @@ def _fitting(replacements: dict[str, Any], read: Callable[[Path], object]) -> Ca
 
 
 def _look_all(root: Path) -> None:
-    videos: list[Video] = [entry.video for entry in find(root, DataConfig()).entries]
-    _each(
-        [
-            lambda video=video: (video.probe(), first_frames(video, 0, 2, 1, short_side=32, channels=3))
-            for video in videos
-        ]
-    )
+    for entry in find(root, DataConfig()).entries:
+        _each([entry.video.probe, partial(first_frames, entry.video, 0, 2, 1, short_side=32, channels=3)])
 
 
 def _make_example(root: Path) -> None:
