@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
 from trivd.config import Config
 from trivd.data.loader import Batch
@@ -236,7 +237,7 @@ class Trainer:
         averages = all_reduce_mean(torch.stack(list(losses.values())))
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # A gradient whose square overflows has infinite length too; it would spoil Adam's second moment.
-        length = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).sum()
+        length = get_total_norm(gradients)
         for value, what in zip(torch.stack([averages.sum(), length]).tolist(), ("loss", "gradient"), strict=True):
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"The {name} {what} is {value} at step {self.step + 1}.")

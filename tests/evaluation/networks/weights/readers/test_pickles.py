@@ -2,9 +2,11 @@
 
 import pickle
 import struct
+import subprocess
 import zipfile
 from pathlib import Path
 
+import forked_reader
 import numpy as np
 import pytest
 from cost_checks import cheaply
@@ -17,11 +19,24 @@ from trivd.evaluation.networks.weights.readers.child import LONGEST_NAME, MOST_T
 from trivd.evaluation.networks.weights.readers.pytorch import read_legacy, read_zip
 from trivd.runtime.errors import TrivdError
 
+REAL_RUN = subprocess.run
 KINDS = ("program", "saved", "legacy")
 START = b"\x80\x02"
 STORAGE_END = b"<end of a storage's label>"
 STEPS = 1 << 18  # opcodes of a large pickle
 LEGACY_START = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})  # what PyTorch before 1.6 wrote first
+
+
+@pytest.fixture(autouse=True)
+def _without_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers are forked, which has the same limits: each start would take a second."""
+    monkeypatch.setattr(subprocess, "run", forked_reader.run)
+
+
+@pytest.fixture
+def _started(monkeypatch: pytest.MonkeyPatch, _without_start: None) -> None:
+    """Readers are started as the product starts them."""
+    monkeypatch.setattr(subprocess, "run", REAL_RUN)
 
 
 @pytest.fixture
@@ -117,6 +132,14 @@ def test_hostile_pickles_take_neither_memory_nor_time(tmp_path: Path, kind: str,
         read_weights(path)
 
 
+@pytest.mark.usefixtures("little_time", "_started")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_started_reader_has_these_limits(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path / "x.pt", kind, HOSTILE["huge integers as keys"], {"0": bytes(4)})
+    with pytest.raises(TrivdError, match=r"x\.pt"):
+        read_weights(path)
+
+
 @pytest.mark.usefixtures("little_time")
 @pytest.mark.parametrize(
     ("kind", "name", "reason"),
@@ -136,6 +159,7 @@ def test_the_reason_is_named(tmp_path: Path, kind: str, name: str, reason: str) 
         read(write(tmp_path / "x.pt", kind, HOSTILE[name], {"0": bytes(4)}), kind)
 
 
+@pytest.mark.usefixtures("_started")
 def test_a_loader_that_waits_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.1)
     with pytest.raises(TrivdError, match=r"more than 0\.1 seconds"):
