@@ -95,7 +95,7 @@ class MeasureStep(Measure):
 
 @dataclass(frozen=True)
 class MeasureProfile(Measure):
-    """Where the time of a training step goes and what it would take at least, for a large and a small model."""
+    """Time of a training step by kind of work, and its floor, for a large and a small model."""
 
     channels: int | None = None
     """ch of G and of the discriminators; the paper's 48 if not given."""

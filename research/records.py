@@ -1,4 +1,4 @@
-"""What is kept of a grid's runs: a file per run while they are trained, later one file for all of them."""
+"""Records of a grid's runs: a file per run while they are trained, later one file for all of them."""
 
 import json
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ def collect(folder: Path, name: str, grid: Grid) -> Path | None:
 
 
 def read_pace(folder: Path, name: str) -> Any:
-    """What was measured of the pace of a grid's cells, from its own file or the collection; None if nothing was.
+    """Measured pace of a grid's cells, from its own file or the collection; None if nothing was measured.
 
     Raises:
         TrivdError: a file holds something else.

@@ -130,7 +130,7 @@ def distance_name(table: Sequence[Row]) -> str | None:
 
 
 def present(table: Sequence[Row], names: Sequence[str | None]) -> list[str]:
-    """Those of the figures that some row has."""
+    """The figures that some row has."""
     return [name for name in names if name is not None and any(name in row.figures for row in table)]
 
 

@@ -197,7 +197,7 @@ DEFAULT_LIMITS = VideoLimits()
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How clips are cut from videos (4.1, E.2)."""
+    """The data, and the clips that are cut from it (4.1, E.2)."""
 
     stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video
     layout: Layout = "auto"  # how the data's folder is arranged; auto recognises each
@@ -298,7 +298,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a model is scored and its samples are drawn (4.1, C.1, D.1, E.2)."""
+    """The evaluation of a model and the drawing of its samples (4.1, C.1, D.1, E.2)."""
 
     clips: int = 2_048  # held-out clips with one future each: distances, inception score, sharpness, motion
     best_of_clips: int = 256  # held-out clips that get several: frame scores, best of l (Figure 5), diversity

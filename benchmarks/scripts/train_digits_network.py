@@ -159,7 +159,7 @@ def train(settings: Settings, console: Console) -> DigitsClassifier:
 
 
 def sectors(velocity: Tensor) -> Tensor:
-    """Which of the 8 directions (x, y) points to: (B, 2 or more) -> (B,)."""
+    """The one of 8 directions that (x, y) points to: (B, 2 or more) -> (B,)."""
     return (torch.atan2(velocity[:, 1], velocity[:, 0]) * (SECTORS / (2 * torch.pi))).round() % SECTORS
 
 
@@ -169,7 +169,7 @@ def angle(a: Tensor, b: Tensor) -> Tensor:
 
 
 def held_out_figures(network: DigitsNetwork, clips: int, frames: int, resolution: int, digits: int) -> dict[str, float]:
-    """How well the network reads validation clips of one kind."""
+    """Accuracy of the network on validation clips of one kind."""
     data = moving_digits("validation", frames, 1, resolution, 3, digits)
     readings: list[Readings] = []
     for first in range(0, clips, BATCH_HELD_OUT):

@@ -13,7 +13,7 @@ ProtocolName = Literal["kinetics600", "ucf101", "bair", "bair-balanced"]
 
 @dataclass(frozen=True)
 class NamedProtocol:
-    """What a protocol sets in place of the model's own settings, and the models it is for."""
+    """Settings of a protocol, which replace the model's own, and the models it is for."""
 
     about: str
     conditioning_frames: int

@@ -1,4 +1,4 @@
-"""How the operations of this folder become PyTorch's: named in profiles, and passed through by compile and export.
+"""Registration of operations with PyTorch: profiles name them, and compile and export pass through them.
 
 `torch.library.custom_op` would do the same with one decorator, but its checks cost a small training step on a CPU 4% of
 its time, and these registrations less than 1%.

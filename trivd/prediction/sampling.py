@@ -1,4 +1,4 @@
-"""What is asked of a prediction: how many futures, how long, and which draws of z."""
+"""The request for a prediction: the number of futures, their length, and the draws of z."""
 
 import math
 import numbers

@@ -27,7 +27,7 @@ KEPT = 2  # the newest checkpoint, and the one before it
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int  # generator updates made
     samples: int  # clips consumed from the training stream

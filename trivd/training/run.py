@@ -84,7 +84,7 @@ class Run(NamedTuple):
 
     @property
     def processes(self) -> int:
-        """How many processes it was started on; call `read` first.
+        """Number of processes it was started on; call `read` first.
 
         Raises:
             TrivdError: the file does not say it.

@@ -28,7 +28,7 @@ MOST_FIELDS = 100_000  # of an example, in all its messages; one of BAIR's has a
 
 
 class Record(NamedTuple):
-    """Where the data of a record lies in its file, in bytes."""
+    """Place of a record's data in its file, in bytes."""
 
     offset: int
     length: int

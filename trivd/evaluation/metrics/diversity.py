@@ -1,4 +1,4 @@
-"""How much the sampled futures of a clip differ from each other, with one sample in memory at a time."""
+"""Diversity: the differences between the sampled futures of a clip, with one sample in memory at a time."""
 
 import torch
 from torch import Tensor

@@ -198,7 +198,7 @@ def bias_estimate(features: Array, seed: int = 0) -> float:
 
 
 def small_sample_warning(count: int, bias: float, name: str) -> str | None:
-    """What to print beside a Fréchet distance `name` of `count` clips per set; None from 2,048 clips on.
+    """Warning to print beside a Fréchet distance `name` of `count` clips per set; None from 2,048 clips on.
 
     Args:
         count: clips of the smaller set.

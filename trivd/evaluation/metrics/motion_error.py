@@ -1,4 +1,4 @@
-"""How well a model's motion fields follow the true optical flow, where it is known."""
+"""End-point error of a model's motion fields against the true optical flow, where it is known."""
 
 from dataclasses import dataclass, field
 

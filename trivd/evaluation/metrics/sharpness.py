@@ -1,4 +1,4 @@
-"""How sharp frames are and how much they change, without a truth to compare with, frame by frame.
+"""Sharpness and motion magnitude of frames, measured without a truth to compare with.
 
 Blurred predictions and copies score well in PSNR, but not here.
 """

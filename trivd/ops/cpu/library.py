@@ -106,7 +106,7 @@ def kernels() -> dict[tuple[str, torch.dtype], Kernel]:
 
 
 def cache_path() -> Path:
-    """Where the compiled kernels of this source, these flags and this processor lie."""
+    """The file of the kernels compiled from this source with these flags for this processor."""
     runtime = _openmp_runtime()
     sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCES.iterdir())]
     identity = [*sources, *FLAGS, str(runtime), platform.machine(), _processor_flags()]

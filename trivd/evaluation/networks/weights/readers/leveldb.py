@@ -21,7 +21,7 @@ MOST_ENTRIES = 20_000  # I3D has 231
 
 
 class _Handle(NamedTuple):
-    """Where a block lies, in bytes."""
+    """Place of a block, in bytes."""
 
     offset: int
     size: int
