@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import Operator
+from trivd.ops.operator import Operator, save_inputs
 from trivd.ops.precision import exact_dtype
 
 
@@ -104,13 +104,9 @@ def _(gradient: Tensor, now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 # The derivative
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor] = _pooled_differences_backward(gradient, *ctx.saved_tensors)
     return gradients
 
 
-_pooled_differences.derivative(_save, _backward)
+_pooled_differences.derivative(save_inputs, _backward)

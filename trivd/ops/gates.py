@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import Operator, channels_innermost, empty
+from trivd.ops.operator import Operator, channels_innermost, empty, save_inputs
 
 PartActivation = Literal["identity", "relu", "sigmoid", "tanh"]
 ACTIVATIONS: tuple[PartActivation, ...] = get_args(PartActivation)  # their numbers, as in cpu/kernels/pointwise.h
@@ -177,14 +177,10 @@ def _parts_backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Tensor, T
     return gradient, gradient if ctx.has_given else None, None, None
 
 
-def _save_mixed(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _mixed_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor, Tensor] = _mix_backward(gradient, *ctx.saved_tensors)
     return gradients
 
 
 _activate.derivative(_save_parts, _parts_backward)
-_mix.derivative(_save_mixed, _mixed_backward)
+_mix.derivative(save_inputs, _mixed_backward)

@@ -58,6 +58,11 @@ class Operator:
         torch.library.register_autograd(self.name, backward, setup_context=save, lib=LIBRARY)
 
 
+def save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+    """Keep all arguments, which are tensors, for the derivative."""
+    ctx.save_for_backward(*inputs)
+
+
 def channels_innermost(x: Tensor) -> Tensor:
     """x (B, C, H, W), (T, B, C, H, W) or (B, C) with its channels innermost in memory: a copy only if they are not.
 

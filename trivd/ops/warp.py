@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import MOST_TAPS, Kernel, kernel, launch
-from trivd.ops.operator import Operator, channels_innermost, empty
+from trivd.ops.operator import Operator, channels_innermost, empty, save_inputs
 
 
 def warp(h: Tensor, weights: Tensor) -> Tensor:
@@ -107,13 +107,9 @@ def _(gradient: Tensor, h: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 # The derivative
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor] = _warp_backward(gradient, *ctx.saved_tensors)
     return gradients
 
 
-_warp.derivative(_save, _backward)
+_warp.derivative(save_inputs, _backward)
