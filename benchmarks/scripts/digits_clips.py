@@ -24,6 +24,7 @@ EMPTY = CLASSES  # class of a cell that holds no digit's centre
 DAMAGED = 0.3  # share of the training clips
 BLUR, NOISE = 3.0, 3.0  # the strongest, in the units of QUANTITIES
 NOISE_UNIT = 0.1  # a twentieth of the range [-1, 1]
+Kind = tuple[int, int, int, int]  # stride, resolution, channels, digits
 
 
 class Truth(NamedTuple):
@@ -37,7 +38,8 @@ class Truth(NamedTuple):
 
 
 @functools.cache
-def moving_digits(split: Split, frames: int, stride: int, resolution: int, channels: int, digits: int) -> MovingDigits:
+def moving_digits(split: Split, frames: int, kind: Kind) -> MovingDigits:
+    stride, resolution, channels, digits = kind
     return MovingDigits(
         split, frames=frames, stride=stride, resolution=resolution, channels=channels, digits=digits, clips=ENDLESS
     )
@@ -101,7 +103,8 @@ def gaussian_blur(frames: Tensor, sigma: float) -> Tensor:
 def random_clips(rng: np.random.Generator, first: int, count: int) -> list[tuple[MovingDigits, int]]:
     """Training clips number `first` and following, of one length, each of a random kind."""
     frames = int(rng.choice(FRAMES))
-    kinds = [
-        tuple(int(rng.choice(choices)) for choices in (STRIDES, RESOLUTIONS, CHANNELS, DIGITS)) for _ in range(count)
+    kinds: list[Kind] = [
+        (int(rng.choice(STRIDES)), int(rng.choice(RESOLUTIONS)), int(rng.choice(CHANNELS)), int(rng.choice(DIGITS)))
+        for _ in range(count)
     ]
-    return [(moving_digits("train", frames, *kind), first + number) for number, kind in enumerate(kinds)]
+    return [(moving_digits("train", frames, kind), first + number) for number, kind in enumerate(kinds)]

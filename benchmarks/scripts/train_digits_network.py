@@ -170,7 +170,7 @@ def angle(a: Tensor, b: Tensor) -> Tensor:
 
 def held_out_figures(network: DigitsNetwork, clips: int, frames: int, resolution: int, digits: int) -> dict[str, float]:
     """Accuracy of the network on validation clips of one kind."""
-    data = moving_digits("validation", frames, 1, resolution, 3, digits)
+    data = moving_digits("validation", frames, (1, resolution, 3, digits))
     readings: list[Readings] = []
     for first in range(0, clips, BATCH_HELD_OUT):
         numbers = range(first, min(first + BATCH_HELD_OUT, clips))

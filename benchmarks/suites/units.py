@@ -24,6 +24,7 @@ from trivd.training.plan import flops, saved_bytes
 
 SHARE_OF_MEMORY = 0.7  # of the free memory, which a row may take
 REFERENCE = "conv_gru"
+Sizes = tuple[int, int, int, int]  # frames, clips, channels, pixels
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Units(Suite):
         channels, pixels = parse_shape(str(case["shape"]))
         dtype = choose_precision(self.precision, device)
         inputs = self.frames, self.batch, channels, pixels
-        facts: dict[str, Any] = {"precision": dtype_name(dtype), "flops": unit_flops(name, *inputs, backward)}
-        needed, free = needed_bytes(name, *inputs, backward) * dtype.itemsize // 4, available_bytes(device)
+        facts: dict[str, Any] = {"precision": dtype_name(dtype), "flops": unit_flops(name, inputs, backward=backward)}
+        needed, free = needed_bytes(name, inputs, backward=backward) * dtype.itemsize // 4, available_bytes(device)
         if free is not None and needed > SHARE_OF_MEMORY * free:
             return facts | {"needed_bytes": needed, "missing": {"ours": f"needs {needed / 2**30:,.0f} GiB"}}
 
@@ -143,17 +144,18 @@ def run_unit(unit: nn.Module, x: Tensor, initial: Tensor) -> None:
         states.backward(torch.ones_like(states))
 
 
-def unit_flops(name: str, frames: int, batch: int, channels: int, pixels: int, backward: bool) -> int:
+def unit_flops(name: str, sizes: Sizes, *, backward: bool) -> int:
     """FLOPs of one of our units, counted on shapes alone."""
-    return flops(_on_shapes(name, frames, batch, channels, pixels, backward))
+    return flops(_on_shapes(name, sizes, backward=backward))
 
 
-def needed_bytes(name: str, frames: int, batch: int, channels: int, pixels: int, backward: bool) -> int:
+def needed_bytes(name: str, sizes: Sizes, *, backward: bool) -> int:
     """Upper bound of the bytes of float32 activations; without a backward pass, those of a single step."""
-    return saved_bytes(_on_shapes(name, frames if backward else 1, batch, channels, pixels, backward=True))
+    return saved_bytes(_on_shapes(name, sizes if backward else (1, *sizes[1:]), backward=True))
 
 
-def _on_shapes(name: str, frames: int, batch: int, channels: int, pixels: int, backward: bool) -> Callable[[], object]:
+def _on_shapes(name: str, sizes: Sizes, *, backward: bool) -> Callable[[], object]:
+    frames, batch, channels, pixels = sizes
     with torch.device("meta"):
         unit = our_unit(name, channels)
         x = torch.empty(frames, batch, channels, pixels, pixels, requires_grad=backward)

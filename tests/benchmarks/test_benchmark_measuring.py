@@ -97,7 +97,9 @@ def test_flops_of_conv_gru_are_those_counted_by_hand(backward: bool) -> None:
     """Three 3x3 convolutions of [h; x] at each of T B H W places; a backward pass computes two such products more."""
     frames, batch, channels, pixels = 5, 2, 6, 4
     by_hand = 2 * 9 * (2 * channels) * 3 * channels * frames * batch * pixels**2
-    assert unit_flops("conv_gru", frames, batch, channels, pixels, backward) == by_hand * (3 if backward else 1)
+    assert unit_flops("conv_gru", (frames, batch, channels, pixels), backward=backward) == by_hand * (
+        3 if backward else 1
+    )
 
 
 def test_flops_of_a_matrix_product() -> None:

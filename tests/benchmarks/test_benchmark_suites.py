@@ -123,7 +123,7 @@ def test_a_unit_that_does_not_fit_into_memory_is_not_run(monkeypatch: pytest.Mon
 
 
 def test_a_backward_pass_needs_memory_for_every_step() -> None:
-    forward, both = (units.needed_bytes("conv_gru", 8, 1, 2, 32, backward) for backward in (False, True))
+    forward, both = (units.needed_bytes("conv_gru", (8, 1, 2, 32), backward=backward) for backward in (False, True))
     assert 6 < both / forward < 8  # weights are kept once
 
 

@@ -143,7 +143,7 @@ class Predictor:
         )
         return video[: config.conditioning_frames], video[config.conditioning_frames :]
 
-    def predict(
+    def predict(  # noqa: PLR0917  # of the public interface since the first version
         self,
         past: Frames | str | os.PathLike[str],
         samples: int = 1,
