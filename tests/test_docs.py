@@ -184,7 +184,7 @@ def test_the_unit_of_the_readme_runs() -> None:
 
 
 def numbers(kind: str, text: str) -> set[int]:
-    """Of "Eq 1-5" or "Figures 1, 3": 1, 2, ..."""
+    """Numbers in "Eq 1-5" or "Figures 1, 3": 1, 2, ..."""
     found: set[int] = set()
     for listed in re.findall(rf"{kind}s? ([\d, -]*\d)", text):
         for part in listed.split(","):

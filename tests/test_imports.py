@@ -78,7 +78,7 @@ def test_an_upward_import_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["reference"])
 def test_the_reference_stands_alone(name: str) -> None:
-    """Of trivd it knows the configuration alone, so that it is an independent answer."""
+    """It knows nothing of trivd but the configuration, so that it is an independent answer."""
     for path in sorted((REPOSITORY / name).rglob("*.py")):
         for line, imported in imports(path):
             if imported.startswith(("trivd", "benchmarks", "research", "tests")):

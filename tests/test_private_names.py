@@ -15,6 +15,7 @@ REASONS = {
     "torch._foreach_div": "the same for quotients",
     "torch._foreach_copy_": "the same for copies",
     "torch._C._current_graph_task_id": "tells one backward pass from the next; torch.utils.checkpoint relies on it too",
+    "torch.autograd.forward_ad._current_level": "whether tangents are computed, which operators would drop silently",
     "torch.cpu._is_amx_tile_supported": "whether bfloat16 gains on this processor; torch.backends.cpu names less",
     "torch.cpu._is_avx512_bf16_supported": "the same",
 }

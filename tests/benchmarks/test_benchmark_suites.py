@@ -168,7 +168,7 @@ def test_ratios_of_predictions(fake: Fake) -> None:
 
 
 def test_memory_of_a_step_is_at_least_that_of_the_weights() -> None:
-    """Of networks, gradients and optimizers; the moving average has not started."""
+    """Bytes of networks, gradients and optimizers; the moving average has not started."""
     settings = Step(channels=4, batch=2, resolution=32, predicted_frames=2, discriminator_frames=1)
     config = settings.config(settings.cases()[0])
     found = step.measure_memory(config, CPU, torch.float32)

@@ -1,5 +1,6 @@
 """The commands whose code lies in the repository: one sentence where it does not, and their own help where it does."""
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import trivd
 from trivd.commands import repository
 from trivd.commands.main import main
+from trivd.commands.repository import ROOT, repository_command
 
 PACKAGE = Path(trivd.__file__).parent
 
@@ -74,3 +76,13 @@ def test_the_repository_has_both(capsys: pytest.CaptureFixture[str]) -> None:
             main([command, "--help"])
         assert stopped.value.code == 0
         assert word in capsys.readouterr().out
+
+
+def test_a_folder_of_that_name_elsewhere_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        monkeypatch.delitem(sys.modules, name)
+    command = repository_command("benchmark", ["benchmark"])
+    assert Path(inspect.getfile(command)).is_relative_to(ROOT)

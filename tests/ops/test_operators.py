@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.profiler import ProfilerActivity, profile
 
 from trivd.ops import differences, gates, normalize, softmax, warp
@@ -110,6 +111,67 @@ def test_derivatives_are_those_of_finite_differences(name: str) -> None:
     defined, make, _ = CASES[name]
     arguments = make()
     assert torch.autograd.gradcheck(defined.overload, arguments, check_undefined_grad=name != "normalize")
+
+
+@pytest.mark.usefixtures("_form")
+@pytest.mark.parametrize("name", [name for name, (_, _, derivative) in CASES.items() if derivative])
+def test_second_derivatives_are_refused(name: str) -> None:
+    defined, make, _ = CASES[name]
+    arguments = make()
+    sources = [value for value in arguments if isinstance(value, Tensor) and value.requires_grad]
+    results = defined(*arguments)
+    total = sum(y.square().sum() for y in (results if isinstance(results, list) else [results]))
+    gradients = torch.autograd.grad(total, sources, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        sum(gradient.square().sum() for gradient in gradients).backward()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, derivative) in CASES.items() if derivative])
+def test_forward_mode_is_refused(name: str) -> None:
+    defined, make, _ = CASES[name]
+    first, *rest = make()
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward mode"):
+        defined(forward_ad.make_dual(first.detach(), torch.ones_like(first)), *rest)
+
+
+def test_shapes_that_do_not_belong_together_are_refused() -> None:
+    """The kernels would read and write beyond their memory."""
+    h, weights, x, flat = image(2, 3, 5, 6), image(2, 9, 5, 6), features(), vectors(2, 4)
+    calls: list[Callable[[], Any]] = [
+        lambda: warp.warp(h[0], weights),
+        lambda: warp.warp(h, weights[0]),
+        lambda: warp.warp(h, weights[:1]),
+        lambda: warp.warp(h, weights[..., :4]),
+        lambda: gates.mix(h, h[:1], h),
+        lambda: gates.mix(h, h, h[:, :1]),
+        lambda: gates.Parts([1, 1], ["relu", "tanh"]).activate(h, None),
+        lambda: gates.Parts([3], ["relu"]).activate(h, h[:1]),
+        lambda: differences.pooled_differences(h, h[:1]),
+        lambda: normalize.normalize(x, flat[:1], flat, (vectors(4), vectors(4)), own=False),
+        lambda: normalize.normalize(x[0], flat, flat, (vectors(4), vectors(4)), own=False),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"shape|warp|Parts|Windows|Statistics"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("turned", [False, True], ids=["", "transposed"])
+def test_statistics_and_scales_may_be_of_any_layout_and_type(
+    dtype: torch.dtype, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel and the plain form agree; a network in bfloat16 has statistics of that type."""
+    x = features().detach().to(dtype)
+    values = [vectors(2, 4).to(torch.bfloat16), vectors(2, 4).to(torch.bfloat16), vectors(3, 4), vectors(3, 4)]
+    if turned:
+        values = [value.mT.contiguous().mT for value in values]
+    mean, rstd, *affine = values
+    results = []
+    for kernels in ("compiled", "plain"):
+        if kernels == "plain":
+            monkeypatch.setattr("trivd.ops.cpu.library.kernels", dict)
+        results.append(normalize.normalize(x, mean, rstd, (affine[0], affine[1]), own=False))
+    torch.testing.assert_close(*results, rtol=2e-2, atol=2e-2)
 
 
 def test_every_operator_is_checked() -> None:

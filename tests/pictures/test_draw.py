@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trivd.pictures import draw as visualize
+from trivd.pictures import draw
 from trivd.pictures.draw import (
     GIVEN,
     PREDICTED,
@@ -60,14 +60,14 @@ def test_grid_shows_every_frame_in_order_below_its_bar() -> None:
         assert len(set(tops)) == 1
         assert list(np.diff(lefts)) == [28] * 5  # 24 pixels and a gap
         if row == 0:
-            bars = [tuple(picture[tops[0] - visualize.GAP - 1, left].tolist()) for left in lefts]
+            bars = [tuple(picture[tops[0] - draw.GAP - 1, left].tolist()) for left in lefts]
             assert bars == [GIVEN] * 2 + [PREDICTED] * 4
 
 
 def test_grid_subsamples_around_the_last_given_frame() -> None:
     clip = video(frames=9)
     picture = sample_grid([("truth", clip)], conditioning=4, scale=2, every=3)
-    shown = [t for t in range(9) if where(picture, visualize.enlarge(clip[t], 2))]
+    shown = [t for t in range(9) if where(picture, draw.enlarge(clip[t], 2))]
     assert shown == [0, 3, 6]
 
 
@@ -81,10 +81,10 @@ def test_wide_grids_are_wrapped_with_their_rows_together() -> None:
         return y, x
 
     picture = sample_grid([("a", plain(10)), ("b", plain(200))], conditioning=5, scale=4)
-    assert picture.shape[1] <= visualize.GRID_WIDTH
+    assert picture.shape[1] <= draw.GRID_WIDTH
     for t in (0, 39):
         (above, left), (below, same) = place(10, t), place(200, t)
-        assert (below - above, same) == (4 * 16 + visualize.GAP, left)
+        assert (below - above, same) == (4 * 16 + draw.GAP, left)
     assert place(10, 39)[0] > place(200, 0)[0]
 
 
@@ -131,7 +131,7 @@ def test_mp4_is_read_back_enlarged(encoder: str, tmp_path: Path, monkeypatch: py
     clip = video(height=15, width=23)  # 18 times larger: 270 x 414
     save_mp4(tmp_path / "clip.mp4", clip, fps=12.5)
     frames, rate = read((tmp_path / "clip.mp4").read_bytes())
-    expected = visualize.enlarge(clip, 18)
+    expected = draw.enlarge(clip, 18)
     assert frames.shape == expected.shape
     assert rate == 12.5
     assert np.abs(frames.astype(int) - expected).mean() < 4

@@ -16,7 +16,7 @@ LOG = [
 
 
 def lines(figure: Figure) -> list[dict[str, tuple[list[float], list[float]]]]:
-    """Of each panel: label -> x and y."""
+    """Lines of each panel: label -> x and y."""
     return [
         {str(line.get_label()): (list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines}
         for axis in figure.axes

@@ -31,7 +31,7 @@ class Prepare:
     layout: Layout = DataConfig.layout
     """How SRC is arranged; auto recognises each."""
     validation_share: float = DataConfig.validation_share
-    """Of a folder without train/ and validation/."""
+    """Share of held-out videos in a folder without train/ and validation/."""
     ucf101_fold: int = DataConfig.ucf101_fold
     """1, 2 or 3: which trainlist0N.txt and testlist0N.txt."""
     bair_camera: Literal["image_aux1", "image_main"] = DataConfig.bair_camera

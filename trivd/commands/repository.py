@@ -39,6 +39,5 @@ def repository_command(name: str, arguments: Sequence[str]) -> Any:
             f"`trivd {name}` needs the folder {package}/ of trivd's repository, which is not part of the installed "
             "package; clone the repository and install it there with `pip install -e .`."
         )
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(ROOT))  # before the current directory, which may hold a folder of that name
     return getattr(importlib.import_module(f"{package}.main"), description.__name__)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import Operator, save_inputs
+from trivd.ops.operator import GradientOperator, Operator, save_inputs
 from trivd.ops.precision import exact_dtype
 
 
@@ -38,7 +38,12 @@ def pooled_differences(now: Tensor, before: Tensor) -> Tensor:
 
     Returns:
         (B, c, c, cells): relu(max over places p of now[b, i, p] - before[b, j, p]) at [b, j, i].
+
+    Raises:
+        ValueError: the shapes differ, or have other than four dimensions.
     """
+    if now.dim() != 4 or now.shape != before.shape:
+        raise ValueError(f"Windows {tuple(now.shape)} and {tuple(before.shape)} must be of one shape (B, c, p, cells).")
     pooled: Tensor = _pooled_differences(now, before)
     return pooled
 
@@ -63,7 +68,7 @@ _pooled_differences = Operator(
     plain_pooled_differences,
     lambda now, before: now.new_empty(now.shape[0], now.shape[1], now.shape[1], now.shape[3]),
 )
-_pooled_differences_backward = Operator(
+_pooled_differences_backward = GradientOperator(
     "pooled_differences_backward",
     plain_pooled_differences_backward,
     lambda gradient, now, before: (now.new_empty(now.shape), before.new_empty(before.shape)),

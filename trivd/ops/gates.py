@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import Operator, channels_innermost, empty, save_inputs
+from trivd.ops.operator import GradientOperator, Operator, channels_innermost, empty, save_inputs
 
 PartActivation = Literal["identity", "relu", "sigmoid", "tanh"]
 ACTIVATIONS: tuple[PartActivation, ...] = get_args(PartActivation)  # their numbers, as in cpu/kernels/pointwise.h
@@ -20,6 +20,7 @@ class Parts:
 
     def __init__(self, channels: Sequence[int], activations: Sequence[PartActivation]) -> None:
         self.channels = list(channels)
+        self.width = sum(channels)
         self.activations = [ACTIVATIONS.index(activation) for activation in activations]
 
     def activate(self, raw: Tensor, given: Tensor | None) -> list[Tensor]:
@@ -28,7 +29,13 @@ class Parts:
         Args:
             raw: (B, C, H, W) or (B, C), C the sum of all parts' channels.
             given: of the same shape, or None for zeros.
+
+        Raises:
+            ValueError: the shapes are others.
         """
+        if raw.shape[1] != self.width or (given is not None and given.shape != raw.shape):
+            both = f"{tuple(raw.shape)} and {None if given is None else tuple(given.shape)}"
+            raise ValueError(f"Parts of {self.width} channels cannot be taken of {both}.")
         parts: list[Tensor] = _activate(raw, given, self.channels, self.activations)
         return parts
 
@@ -48,7 +55,10 @@ def activate(x: Tensor, activation: PartActivation) -> Tensor:
 
 
 def mix(content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
-    """gate * past + (1 - gate) * content (Eq 5, 10, 22), all of one shape."""
+    """gate * past + (1 - gate) * content (Eq 5, 10, 22), all of one shape; raises ValueError if they are not."""
+    if not content.shape == past.shape == gate.shape:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (content, past, gate))
+        raise ValueError(f"Content, past and gate have the shapes {shapes}; they must be equal.")
     mixed: Tensor = _mix(content, past, gate)
     return mixed
 
@@ -93,13 +103,13 @@ def plain_mix_backward(gradient: Tensor, content: Tensor, past: Tensor, gate: Te
 _activate = Operator(
     "activate", plain_activate, lambda raw, given, channels, activations: [empty(raw, c) for c in channels]
 )
-_activate_backward = Operator(
+_activate_backward = GradientOperator(
     "activate_backward",
     plain_activate_backward,
     lambda gradients, parts, activations: empty(parts[0], sum(part.shape[1] for part in parts)),
 )
 _mix = Operator("mix", plain_mix, lambda content, past, gate: empty(content))
-_mix_backward = Operator(
+_mix_backward = GradientOperator(
     "mix_backward",
     plain_mix_backward,
     lambda gradient, content, past, gate: tuple(map(empty, (content, past, gate))),

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import Operator, channels_innermost, empty
+from trivd.ops.operator import GradientOperator, Operator, channels_innermost, empty
 from trivd.ops.precision import exact_dtype
 from trivd.runtime.distributed import all_reduce_mean, world_size
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (T, C) of features (T, B, C, H, W) over batch and space, without a derivative."""
-    mean, variance = _statistics(x)
+    mean, variance = _statistics(x.detach())
     return mean, variance
 
 
@@ -44,7 +44,14 @@ def normalize(x: Tensor, mean: Tensor, rstd: Tensor, affine: tuple[Tensor, Tenso
 
     Returns:
         (T, B, C, H, W) in the type of x.
+
+    Raises:
+        ValueError: the shapes do not belong together.
     """
+    if x.dim() != 5 or not mean.shape == rstd.shape == (x.shape[0], x.shape[2]):
+        shapes = f"{tuple(mean.shape)} and {tuple(rstd.shape)}"
+        raise ValueError(f"Statistics {shapes} are not of features {tuple(x.shape)}.")
+    mean, rstd = (values.to(exact_dtype(x)).contiguous() for values in (mean, rstd))
     y: Tensor = _normalize(x, mean, rstd, own, *affine)
     return y
 
@@ -117,8 +124,8 @@ def _fake_sums(gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tenso
 
 _statistics = Operator("statistics", plain_statistics, _fake_statistics)
 _normalize = Operator("normalize", plain_normalize, lambda x, *_: empty(x))
-_normalize_sums = Operator("normalize_sums", plain_normalize_sums, _fake_sums)
-_normalize_backward = Operator("normalize_backward", plain_normalize_backward, lambda _, x, *__: empty(x))
+_normalize_sums = GradientOperator("normalize_sums", plain_normalize_sums, _fake_sums)
+_normalize_backward = GradientOperator("normalize_backward", plain_normalize_backward, lambda _, x, *__: empty(x))
 
 # CPU
 
@@ -152,7 +159,7 @@ def _(x: Tensor, mean: Tensor, rstd: Tensor, own: bool, scale: Tensor, offset: T
     if compiled is None:
         return plain_normalize(x, mean, rstd, own, scale, offset)
     gain, offset = _affine(x, mean, rstd, scale, offset)
-    x, offset = channels_innermost(x), offset.contiguous()
+    x, gain, offset = channels_innermost(x), gain.contiguous(), offset.contiguous()
     y = torch.empty_like(x)
     launch(compiled, x, mean, gain, offset, y, _frames(x), elements=x.numel())
     return y

@@ -37,6 +37,8 @@ class Operator:
         self.overload = getattr(torch.ops.trivd, name).default
 
     def __call__(self, *arguments: Any) -> Any:
+        if torch.autograd.forward_ad._current_level >= 0:  # tangents would be dropped without a word
+            raise NotImplementedError(f"{self.name} has no derivative in forward mode.")
         return self.overload(*arguments)
 
     def kernel(self, device: str) -> Callable[[Implementation], Implementation]:
@@ -49,13 +51,24 @@ class Operator:
         return register
 
     def derivative(self, save: Implementation, backward: Implementation) -> None:
-        """Register the derivative.
+        """Register the derivative, which may itself be differentiated only as far as what it calls.
 
         Args:
             save: (ctx, inputs, output), keeps what backward needs.
             backward: (ctx, gradient of each output) -> gradients of all inputs.
         """
         torch.library.register_autograd(self.name, backward, setup_context=save, lib=LIBRARY)
+
+
+class GradientOperator(Operator):
+    """An operator that computes gradients, and has no derivative of its own."""
+
+    def __init__(self, name: str, plain: Implementation, fake: Implementation) -> None:
+        super().__init__(name, plain, fake)
+        self.derivative(lambda ctx, inputs, output: None, self._refuse)
+
+    def _refuse(self, ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(f"{self.name} cannot be differentiated: there is no second derivative.")
 
 
 def save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
