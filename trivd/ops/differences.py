@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import GradientOperator, Operator, save_inputs
+from trivd.ops.operator import Operator, save_inputs
 from trivd.ops.precision import exact_dtype
 
 
@@ -68,7 +68,7 @@ _pooled_differences = Operator(
     plain_pooled_differences,
     lambda now, before: now.new_empty(now.shape[0], now.shape[1], now.shape[1], now.shape[3]),
 )
-_pooled_differences_backward = GradientOperator(
+_pooled_differences_backward = Operator(
     "pooled_differences_backward",
     plain_pooled_differences_backward,
     lambda gradient, now, before: (now.new_empty(now.shape), before.new_empty(before.shape)),

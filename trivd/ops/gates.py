@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import GradientOperator, Operator, channels_innermost, empty, save_inputs
+from trivd.ops.operator import Operator, channels_innermost, empty, save_inputs
 
 PartActivation = Literal["identity", "relu", "sigmoid", "tanh"]
 ACTIVATIONS: tuple[PartActivation, ...] = get_args(PartActivation)  # their numbers, as in cpu/kernels/pointwise.h
@@ -103,13 +103,13 @@ def plain_mix_backward(gradient: Tensor, content: Tensor, past: Tensor, gate: Te
 _activate = Operator(
     "activate", plain_activate, lambda raw, given, channels, activations: [empty(raw, c) for c in channels]
 )
-_activate_backward = GradientOperator(
+_activate_backward = Operator(
     "activate_backward",
     plain_activate_backward,
     lambda gradients, parts, activations: empty(parts[0], sum(part.shape[1] for part in parts)),
 )
 _mix = Operator("mix", plain_mix, lambda content, past, gate: empty(content))
-_mix_backward = GradientOperator(
+_mix_backward = Operator(
     "mix_backward",
     plain_mix_backward,
     lambda gradient, content, past, gate: tuple(map(empty, (content, past, gate))),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trivd.ops.cpu.library import kernel, launch
-from trivd.ops.operator import GradientOperator, Operator, channels_innermost, empty
+from trivd.ops.operator import Operator, channels_innermost, empty
 from trivd.ops.precision import exact_dtype
 from trivd.runtime.distributed import all_reduce_mean, world_size
 
@@ -124,8 +124,8 @@ def _fake_sums(gradient: Tensor, x: Tensor, y: Tensor, mean: Tensor, rstd: Tenso
 
 _statistics = Operator("statistics", plain_statistics, _fake_statistics)
 _normalize = Operator("normalize", plain_normalize, lambda x, *_: empty(x))
-_normalize_sums = GradientOperator("normalize_sums", plain_normalize_sums, _fake_sums)
-_normalize_backward = GradientOperator("normalize_backward", plain_normalize_backward, lambda _, x, *__: empty(x))
+_normalize_sums = Operator("normalize_sums", plain_normalize_sums, _fake_sums)
+_normalize_backward = Operator("normalize_backward", plain_normalize_backward, lambda _, x, *__: empty(x))
 
 # CPU
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trivd.ops.cpu.library import MOST_TAPS, Kernel, kernel, launch
-from trivd.ops.operator import GradientOperator, Operator
+from trivd.ops.operator import Operator
 
 
 def softmax(x: Tensor) -> Tensor:
@@ -29,9 +29,7 @@ def plain_softmax_backward(gradient: Tensor, y: Tensor) -> Tensor:
 
 
 _softmax = Operator("softmax", plain_softmax, lambda x: x.new_empty(x.shape))
-_softmax_backward = GradientOperator(
-    "softmax_backward", plain_softmax_backward, lambda gradient, y: y.new_empty(y.shape)
-)
+_softmax_backward = Operator("softmax_backward", plain_softmax_backward, lambda gradient, y: y.new_empty(y.shape))
 
 # CPU
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import MOST_TAPS, Kernel, kernel, launch
-from trivd.ops.operator import GradientOperator, Operator, channels_innermost, empty, save_inputs
+from trivd.ops.operator import Operator, channels_innermost, empty, save_inputs
 
 
 def warp(h: Tensor, weights: Tensor) -> Tensor:
@@ -65,9 +65,7 @@ def _neighbours(x: Tensor, taps: int) -> list[Tensor]:
 
 
 _warp = Operator("warp", plain_warp, lambda h, weights: empty(h))
-_warp_backward = GradientOperator(
-    "warp_backward", plain_warp_backward, lambda gradient, h, weights: (empty(h), empty(weights))
-)
+_warp_backward = Operator("warp_backward", plain_warp_backward, lambda gradient, h, weights: (empty(h), empty(weights)))
 
 # CPU
 
