@@ -8,8 +8,9 @@ RUN ?= runs/quickstart
 HOURS ?= 2
 MINUTES ?= 30
 FILES ?= 300
+WORKERS := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
-.PHONY: quickstart test soak lint setup audit fuzz
+.PHONY: quickstart test coverage soak lint setup audit fuzz
 
 quickstart: .venv/run.stamp
 	$(BIN)/trivd train moving-digits --preset quickstart --out $(RUN)
@@ -18,7 +19,10 @@ quickstart: .venv/run.stamp
 	@echo "Open $(RUN)/index.html in a browser."
 
 test: .venv/dev.stamp
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal --cov=trivd --cov-report=term:skip-covered
+	$(BIN)/pytest $(WORKERS)
+
+coverage: .venv/dev.stamp
+	$(BIN)/pytest $(WORKERS) --cov=trivd --cov-report=term:skip-covered
 
 soak: .venv/dev.stamp
 	TRIVD_TEST_KILLS=50 $(BIN)/pytest -m "soak or kills"
