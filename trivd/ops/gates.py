@@ -182,7 +182,7 @@ def _save_parts(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None
     ctx.activations, ctx.has_given = inputs[3], inputs[1] is not None
 
 
-def _parts_backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Tensor, Tensor | None, None, None]:
+def _parts_backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, Tensor | None, None, None]:
     gradient = _activate_backward(gradients, ctx.saved_tensors, ctx.activations)
     return gradient, gradient if ctx.has_given else None, None, None
 

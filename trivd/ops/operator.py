@@ -58,14 +58,13 @@ class Operator:
             save: (ctx, inputs, output), keeps what backward needs.
             backward: (ctx, gradient of each output) -> gradients of all inputs.
         """
+        once = once_differentiable(backward)
 
-        def once(ctx: Any, *gradients: Any) -> Any:
-            if gradients and isinstance(gradients[0], list):  # of an operator whose result is a list
-                return once_differentiable(lambda ctx, *each: backward(ctx, list(each)))(ctx, *gradients[0])
-            return single(ctx, *gradients)
+        def each_apart(ctx: Any, *gradients: Any) -> Any:
+            (first, *_) = gradients  # a list where the operator gives one, in which `once` would see no tensors
+            return once(ctx, *(first if isinstance(first, list) else gradients))
 
-        single = once_differentiable(backward)
-        torch.library.register_autograd(self.name, once, setup_context=save, lib=LIBRARY)
+        torch.library.register_autograd(self.name, each_apart, setup_context=save, lib=LIBRARY)
 
 
 def save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
