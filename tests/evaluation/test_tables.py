@@ -1,35 +1,28 @@
 """What is printed and written of an evaluation: every number, with its units and its protocol."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from stand_ins import PROTOCOL
 
 from trivd.evaluation.metrics.motion_error import MotionScore
-from trivd.evaluation.outcome import Evaluation, Figure, Protocol, Spread
+from trivd.evaluation.outcome import Evaluation, Figure, Spread
 from trivd.evaluation.tables import markdown, print_tables
 
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    protocol = Protocol(
+    protocol = replace(
+        PROTOCOL,
         data="videos",
         split="test",
         clips=9,
         best_of_clips=8,
         resolution=64,
-        stride=1,
-        conditioning_frames=2,
-        predicted_frames=3,
-        compared_frames=5,
-        samples=10,
-        runs=2,
         truncation=None,
-        seed=0,
         standing_statistics="",
-        features="means",
-        inception_splits=1,
-        subject="somebody",
     )
     figures = [
         Figure("FVD", "lower", 2, Spread.of([5.0, 6.0]), 7.25, 0.125),

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from stand_ins import PROTOCOL
 
 from trivd.commands.main import main
 from trivd.config import Config
 from trivd.evaluation.metrics.motion_error import MotionScore
-from trivd.evaluation.outcome import Evaluation, Figure, Protocol, Spread
+from trivd.evaluation.outcome import Evaluation, Figure, Spread
 from trivd.pictures.draw import save_png
 from trivd.prediction.page import write_run_page
 from trivd.runtime.errors import TrivdError
@@ -30,27 +31,8 @@ CURVES = {
 
 
 def evaluation(motion: MotionScore | None) -> Evaluation:
-    protocol = Protocol(
-        data="moving-digits",
-        split="validation",
-        clips=2,
-        best_of_clips=2,
-        resolution=32,
-        stride=1,
-        conditioning_frames=2,
-        predicted_frames=3,
-        compared_frames=5,
-        samples=10,
-        runs=2,
-        truncation=0.8,
-        seed=0,
-        standing_statistics="standing statistics 2 x 2",
-        features="means",
-        inception_splits=1,
-        subject="somebody",
-    )
     figures = [Figure("FVD (means)", "lower", 2, Spread.of([5.0, 6.0]), 7.25, 0.125)]
-    return Evaluation(protocol, figures, CURVES, motion, ["few clips"])
+    return Evaluation(PROTOCOL, figures, CURVES, motion, ["few clips"])
 
 
 @pytest.fixture

@@ -1,9 +1,30 @@
-"""What stands in for a feature network in tests."""
+"""Stand-ins of tests for a feature network and for the protocol of an evaluation."""
 
 import torch
 from torch import Tensor
 
 from trivd.evaluation.networks.features import Features
+from trivd.evaluation.outcome import Protocol
+
+PROTOCOL = Protocol(
+    data="moving-digits",
+    split="validation",
+    clips=2,
+    best_of_clips=2,
+    resolution=32,
+    stride=1,
+    conditioning_frames=2,
+    predicted_frames=3,
+    compared_frames=5,
+    samples=10,
+    runs=2,
+    truncation=0.8,
+    seed=0,
+    standing_statistics="standing statistics 2 x 2",
+    features="means",
+    inception_splits=1,
+    subject="somebody",
+)
 
 
 class Means:
