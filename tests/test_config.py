@@ -224,7 +224,7 @@ def read_names() -> Iterator[str]:
     """
     package = Path(trivd.__file__).parent
     for path in package.rglob("*.py"):
-        if path.parent == package and path.name in ("config.py", "presets.py"):
+        if path.parent.name == "config" or path == package / "presets.py":
             continue
         nodes = list(ast.walk(ast.parse(path.read_text())))
         methods = {id(node.func) for node in nodes if isinstance(node, ast.Call)}  # tensor.stride() reads no setting

@@ -1,0 +1,38 @@
+"""Every setting of the system and its default: the only home of defaults.
+
+The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` holds what each experiment changes.
+"""
+
+from trivd.config.data import DEFAULT_LIMITS, DataConfig, Layout, VideoLimits
+from trivd.config.evaluation import EvaluationConfig
+from trivd.config.model import (
+    FIRST_RESOLUTION,
+    Decomposition,
+    DiscriminatorConfig,
+    ModelConfig,
+    Unit,
+    WarpStart,
+)
+from trivd.config.run import Changes, Config, changes_from_defaults, from_dict, override, to_dict
+from trivd.config.training import TrainingConfig
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "FIRST_RESOLUTION",
+    "Changes",
+    "Config",
+    "DataConfig",
+    "Decomposition",
+    "DiscriminatorConfig",
+    "EvaluationConfig",
+    "Layout",
+    "ModelConfig",
+    "TrainingConfig",
+    "Unit",
+    "VideoLimits",
+    "WarpStart",
+    "changes_from_defaults",
+    "from_dict",
+    "override",
+    "to_dict",
+]

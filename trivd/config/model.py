@@ -1,0 +1,136 @@
+"""Settings of the networks: the generator with its encoder, and the discriminators."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trivd.config.checks import at_least, at_most, check_literals, one_of, require
+
+Unit = Literal[
+    "conv_gru",
+    "conv_lstm",
+    "k_traj_gru",
+    "tsru_c",
+    "tsru_p",
+    "tsru_s",
+    "ptsru_c",
+    "ptsru_p",
+    "ptsru_s",
+    "dynamic_conv_lstm",
+]
+Decomposition = Literal[
+    "clip",
+    "downsampled",
+    "cropped",
+    "cropped_downsampled",
+    "mocogan_k1",
+    "mocogan_k8",
+    "dvd_gan_fp",
+    "faster",
+    "stronger",
+]
+WarpStart = Literal["mean", "copy"]
+VIDEO_ONLY: tuple[Decomposition, ...] = (
+    "clip",
+    "downsampled",
+    "cropped",
+    "cropped_downsampled",
+)  # no frame discriminator
+RESOLUTIONS = (32, 64, 128, 256)
+SMALLEST_DISCRIMINATOR_INPUT = 16  # pixels: four blocks halve it (A)
+FIRST_RESOLUTION = 8  # of G's first features (appendix A)
+MOST_FRAMES = 1_024  # given or predicted: a model's file may name any number, and costs little for each
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The generator G with its encoder E: everything that is needed to rebuild a saved model (appendix A, F)."""
+
+    resolution: int = 64  # height and width of a frame, in pixels: 32, 64, 128 or 256
+    image_channels: int = 3  # 3 (RGB) or 1 (grey)
+    conditioning_frames: int = 5  # C frames that are given
+    predicted_frames: int = 11  # T frames that are drawn
+    classes: int = 0  # number of classes to condition on; 0 stands for one constant zero class
+    generator_channels: int = 48  # ch of G: 8ch features at 8 and 16 pixels, 4ch at 32, 2ch at 64, ...
+    discriminator_channels: int = 48  # ch_D of every discriminator and of E: ch_D x (1, 2, 4, 8, 16)
+    latent_dim: int = 128  # of z ~ N(0, I)
+    embedding_dim: int = 128  # of the class
+    unit: Unit = "tsru_p"  # recurrent unit
+    recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
+    kernel_size: int = 3  # k of the unit's convolutions
+    warp_size: int = 3  # k of the warping kernels; the factorized warp mixes N = k^2 of them
+    warp_start: WarpStart = "mean"  # untrained warps: "mean" of the k x k taps, or nearly a "copy" (not in the paper)
+    links: int = 1  # L warped copies of the hidden state, k_traj_gru only
+    read_gate: bool = False  # gate what the new content reads of the past, TSRUs only (F.2, future work)
+    activation: Literal["paper", "relu", "tanh"] = "paper"  # rho; "paper": tanh for k_traj_gru (F.2), else ReLU (F.1)
+
+    def __post_init__(self) -> None:
+        check_literals("model", self)
+        one_of(RESOLUTIONS, "model", self, "resolution")
+        one_of((1, 3), "model", self, "image_channels")
+        at_least(1, "model", self, "conditioning_frames", "predicted_frames", "links")
+        at_most(MOST_FRAMES, "model", self, "conditioning_frames", "predicted_frames")
+        at_least(1, "model", self, "generator_channels", "discriminator_channels", "latent_dim", "embedding_dim")
+        at_least(0, "model", self, "classes")
+        for name in ("kernel_size", "warp_size"):
+            size = getattr(self, name)
+            require(size >= 1 and size % 2 == 1, f"model.{name} is {size}; it must be an odd number of pixels.")
+        allowed = self.generator_resolutions
+        require(
+            len(self.recurrent_resolutions) > 0 and set(self.recurrent_resolutions) <= set(allowed),
+            f"model.recurrent_resolutions is {self.recurrent_resolutions}; choose one or more of {allowed}.",
+        )
+        require(
+            len(set(self.recurrent_resolutions)) == len(self.recurrent_resolutions),
+            f"model.recurrent_resolutions names a resolution twice: {self.recurrent_resolutions}.",
+        )
+        require(
+            self.resolution < 256 or self.generator_channels % 2 == 0,
+            "model.generator_channels must be even at 256 pixels, where features have ch/2 channels.",
+        )
+        for r in self.recurrent_resolutions:
+            width = self.channels_at(r)
+            require(
+                width % 2 == 0 or not (self.unit.endswith("lstm") or self.unit.startswith("p")),
+                f"model.unit {self.unit} needs an even number of channels, but at {r} pixels model.generator_channels "
+                f"{self.generator_channels} gives {width}; change it or model.recurrent_resolutions.",
+            )
+        require(
+            self.links == 1 or self.unit == "k_traj_gru",
+            f"model.links is a setting of k_traj_gru; {self.unit} takes 1.",
+        )
+        require(
+            not self.read_gate or "tsru" in self.unit,
+            f"model.read_gate is a setting of the TSRUs; {self.unit} has none.",
+        )
+
+    def channels_at(self, resolution: int) -> int:
+        """Channels of G's features, and so of the recurrent unit there: 8ch, 8ch, 4ch, 2ch, ch, ch/2 from 8 to 256."""
+        return self.generator_channels * 8 // max(1, resolution // 16)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a whole clip, C + T."""
+        return self.conditioning_frames + self.predicted_frames
+
+    @property
+    def generator_resolutions(self) -> tuple[int, ...]:
+        """Resolutions of G's features, first to output: 8, 16, ..., resolution."""
+        sizes = [FIRST_RESOLUTION]
+        while sizes[-1] < self.resolution:
+            sizes.append(2 * sizes[-1])
+        return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The discriminators: what they see, and how they score it (3.1, E.1)."""
+
+    decomposition: Decomposition = "stronger"  # rows of Table 1
+    head: Literal["mixed_projection", "projection"] = "mixed_projection"  # Eq 15, or Miyato and Koyama's
+    frames: int = 8  # K frames drawn for a frame discriminator; mocogan_k1 takes 1 whatever this says
+    downsampling: int = 2  # s of the downsampled and cropped inputs
+
+    def __post_init__(self) -> None:
+        check_literals("discriminator", self)
+        at_least(1, "discriminator", self, "frames")
+        one_of((1, 2, 4), "discriminator", self, "downsampling")

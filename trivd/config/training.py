@@ -1,0 +1,75 @@
+"""Settings of the training recipe."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from trivd.config.checks import at_least, check_literals, require
+
+OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"])]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The recipe (4.1, E.1, E.2)."""
+
+    steps: int = 1_000_000  # generator updates
+    batch_size: int = 512  # clips per process and forward pass
+    accumulation: int = 1  # forward passes per update; the global batch is batch_size x accumulation
+    discriminator_updates: int = 2  # per generator update
+    generator_lr: float = 1e-4
+    discriminator_lr: float = 5e-4
+    beta1: float = 0.0  # Adam
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    orthogonality: float = 1e-4  # weight of the orthogonality penalty on G and E
+    reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
+    reconstruction_samples: int = 1  # samples that the mean is taken over
+    reconstruction_half_life: int = 0  # steps in which its weight halves, so that D takes over; 0: constant
+    ema_decay: float = 0.9999
+    ema_start: int = 20_000  # step whose weights begin the average
+    seed: int = 0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware gains from it
+    device: str = "auto"  # auto: cuda where there is one, else cpu
+    checkpoint_activations: bool = False  # recompute the blocks in backward: about half the memory, more work
+    on_nan: OnNan = "stop"  # when a loss is not finite: stop, or go back to the last checkpoint and on with other clips
+    patience: int = 600  # seconds that a process waits for the others before it ends
+    log_every: int = 100  # steps, as all the following
+    sample_every: int = 1_000  # a grid of samples
+    evaluate_every: int = 5_000  # scores on fixed training clips, which choose the best model, and on validation ones
+    checkpoint_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        check_literals("training", self)
+        at_least(1, "training", self, "steps", "batch_size", "accumulation", "discriminator_updates", "patience")
+        at_least(1, "training", self, "reconstruction_samples")
+        at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
+        at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
+        at_least(0, "training", self, "ema_start", "seed")
+        for name in ("generator_lr", "discriminator_lr", "epsilon"):
+            require(
+                0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
+            )
+        for name in ("beta1", "beta2", "ema_decay"):
+            require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
+        for name, without in (("reconstruction_samples", 1), ("reconstruction_half_life", 0)):
+            require(
+                getattr(self, name) == without or self.reconstruction > 0,
+                f"training.{name} has no effect while training.reconstruction is 0; set both or neither.",
+            )
+
+    def reconstruction_weight(self, step: int) -> float:
+        """Weight of L1 at a step, counted from 0."""
+        if not self.reconstruction_half_life:
+            return self.reconstruction
+        return self.reconstruction * 0.5 ** (step / self.reconstruction_half_life)
+
+    @property
+    def losses(self) -> str:
+        """The losses that train G, in words for protocols and pages."""
+        if not self.reconstruction:
+            return "adversarial losses alone"
+        halved = f" (halved every {self.reconstruction_half_life} steps)" if self.reconstruction_half_life else ""
+        return f"adversarial losses and L1 x {self.reconstruction:g}{halved}"
