@@ -1,6 +1,5 @@
 """Evaluation protocols of the paper: which clips of which split, and how many."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -8,7 +7,7 @@ from trivd.config import Config, DataConfig, EvaluationConfig, ModelConfig
 from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
-ProtocolName = Literal["kinetics600", "ucf101", "bair", "bair-balanced"]
+ProtocolName = Literal["kinetics600-validation", "kinetics600", "kinetics600-train", "ucf101", "bair", "bair-balanced"]
 
 
 @dataclass(frozen=True)
@@ -18,47 +17,61 @@ class NamedProtocol:
     about: str
     conditioning_frames: int
     predicted_frames: int
-    data: Callable[[DataConfig], DataConfig]
-    evaluation: Callable[[EvaluationConfig], EvaluationConfig]
+    data: DataConfig
+    evaluation: EvaluationConfig
     split: Split = "test"
     resolution: int = 64
 
 
+def _kinetics600(about: str, split: Split, runs: int = 1) -> NamedProtocol:
+    return NamedProtocol(
+        f"{about}; 50,000 clips is our choice",
+        conditioning_frames=5,
+        predicted_frames=11,
+        data=DataConfig(layout="kinetics600", stride=1),
+        evaluation=EvaluationConfig(clips=50_000, features="i3d", runs=runs),
+        split=split,
+    )
+
+
 PROTOCOLS: dict[ProtocolName, NamedProtocol] = {
-    "kinetics600": NamedProtocol(
-        "Kinetics-600 test set, 5 -> 11 frames without frame skipping (Table 3); 50,000 clips is our choice",
-        conditioning_frames=5,
-        predicted_frames=11,
-        data=lambda data: replace(data, layout="kinetics600", stride=1),
-        evaluation=lambda evaluation: replace(evaluation, clips=50_000, features="i3d"),
+    "kinetics600-validation": _kinetics600(
+        "Kinetics-600 validation set, 5 -> 11 frames (Tables 1 and 2; copies of the last frame have FVD 330, D.3)",
+        "validation",
     ),
+    "kinetics600": _kinetics600(
+        "Kinetics-600 test set, 5 -> 11 frames without frame skipping, 10 runs (Table 3)", "test", runs=10
+    ),
+    "kinetics600-train": _kinetics600("Kinetics-600 training set, 5 -> 11 frames (F.1: the ConvLSTMs)", "train"),
     "ucf101": NamedProtocol(
-        "UCF-101 test list 1, 5 -> 11 frames, as many clips as it has videos (C.2)",
+        "UCF-101 test list 1, 5 -> 11 frames, as many clips as it has videos, 10 runs (C.2)",
         conditioning_frames=5,
         predicted_frames=11,
-        data=lambda data: replace(data, layout="ucf101", stride=1, ucf101_fold=1),
-        evaluation=lambda evaluation: replace(evaluation, clips=3_783, features="i3d"),
+        data=DataConfig(layout="ucf101", stride=1, ucf101_fold=1),
+        evaluation=EvaluationConfig(clips=3_783, features="i3d", runs=10),
     ),
     "bair": NamedProtocol(
-        "BAIR robot pushing, original split: the first 16 frames of the 256 test videos, 1 -> 15 (Table 4, O)",
+        "BAIR robot pushing, original split, first 16 frames of the 256 test videos, 1 -> 15 (Table 4, O; Figure 5)",
         conditioning_frames=1,
         predicted_frames=15,
-        data=lambda data: replace(data, layout="bair", stride=1, balanced_split=False),
-        evaluation=lambda evaluation: replace(evaluation, clips=256, features="i3d"),
+        data=DataConfig(layout="bair", stride=1),
+        evaluation=EvaluationConfig(clips=256, features="i3d"),
     ),
     "bair-balanced": NamedProtocol(
         "BAIR robot pushing, the paper's balanced split: 30,000 clips of 16 frames, 1 -> 15, 10 runs (Table 4, B)",
         conditioning_frames=1,
         predicted_frames=15,
         # 13,236 videos of 30 frames give two clips each that start 14 frames apart, too few; 7 apart, they give three.
-        data=lambda data: replace(data, layout="bair", stride=1, balanced_split=True, evaluation_step=7),
-        evaluation=lambda evaluation: replace(evaluation, clips=30_000, features="i3d", runs=10),
+        data=DataConfig(layout="bair", stride=1, balanced_split=True, evaluation_step=7),
+        evaluation=EvaluationConfig(clips=30_000, features="i3d", runs=10),
     ),
 }
 
 
 def with_protocol(config: Config, name: ProtocolName, model: ModelConfig) -> tuple[Config, Split]:
     """A model's settings as a protocol wants them, and the split that counts.
+
+    Only what no figure depends on remains of the model's settings: limits of videos, batch size, file of I3D's weights.
 
     Raises:
         TrivdError: the model predicts other clips than the protocol is about.
@@ -71,5 +84,7 @@ def with_protocol(config: Config, name: ProtocolName, model: ModelConfig) -> tup
             f"predicts {model.conditioning_frames} -> {model.predicted_frames} at {model.resolution}; evaluate it "
             "without --protocol, or another model."
         )
-    changed = replace(config, data=protocol.data(config.data), evaluation=protocol.evaluation(config.evaluation))
-    return changed, protocol.split
+    own = config.evaluation
+    data = replace(protocol.data, limits=config.data.limits)
+    evaluation = replace(protocol.evaluation, batch_size=own.batch_size, i3d_weights=own.i3d_weights)
+    return replace(config, data=data, evaluation=evaluation), protocol.split
