@@ -48,6 +48,33 @@ PAPER = {
         )
         for unit in TABLE2
     },
+    **{
+        f"conv_lstm-{activation}": (
+            {**KINETICS, "unit": "conv_lstm", "activation": activation, "generator_channels": 48},
+            {"decomposition": "faster", "head": "mixed_projection"},
+            {"steps": 180_000, "generator_lr": 1e-4, "discriminator_lr": 5e-4},
+        )
+        for activation in ("tanh", "relu")
+    },
+    **{
+        f"head-{head}": (
+            {**KINETICS, "unit": "conv_gru", "generator_channels": 48, "discriminator_channels": 48},
+            {"decomposition": "dvd_gan_fp", "head": head},
+            {"steps": 700_000, "generator_lr": 1e-4, "discriminator_lr": 5e-4},
+        )
+        for head in ("mixed_projection", "projection")
+    },
+    **{
+        f"kinetics600-{decomposition}_fp": (
+            {**KINETICS, "unit": unit, "generator_channels": 48, "discriminator_channels": 48},
+            {"decomposition": own},
+            {"steps": 1_000_000, "generator_lr": 1e-4, "discriminator_lr": 5e-4},
+        )
+        for decomposition, unit, own in (
+            ("dvd_gan", "conv_gru", "dvd_gan_fp"),
+            ("trivd_gan", "tsru_p", "stronger"),
+        )
+    },
     "table3": (
         {**KINETICS, "unit": "tsru_p", "generator_channels": 120, "discriminator_channels": 120},
         {"decomposition": "stronger"},
@@ -103,7 +130,7 @@ def test_paper_presets_carry_the_papers_numbers(name: str) -> None:
     assert config.training.batch_size * config.training.accumulation == 512
     assert config.model.latent_dim == config.model.embedding_dim == 128
     assert config.model.recurrent_resolutions == (8, 16, 32)
-    assert config.discriminator.head == "mixed_projection"
+    assert config.discriminator.head == discriminator.get("head", "mixed_projection")
     assert config.discriminator.frames == 8
     assert config.discriminator.downsampling == 2
     assert config.evaluation.standing_batches == 100

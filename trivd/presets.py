@@ -1,7 +1,7 @@
 """The paper's experiments and ours: each preset states only what differs from the defaults in `trivd.config`."""
 
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Literal, get_args
 
 from trivd.config import (
     Config,
@@ -39,6 +39,10 @@ TABLE1_STEPS: dict[Decomposition, int] = {
 assert set(TABLE1_STEPS) == set(get_args(Decomposition))
 
 TABLE2_UNITS: tuple[Unit, ...] = ("conv_lstm", "conv_gru", "k_traj_gru", "tsru_c", "tsru_p", "tsru_s", "ptsru_s")
+
+# F.1 and E.1: what is compared, and the paper's FVD.
+CONV_LSTM_ACTIVATIONS: dict[Literal["relu", "tanh"], float] = {"relu": 51.8, "tanh": 62.7}
+HEADS: dict[Literal["mixed_projection", "projection"], float] = {"mixed_projection": 55.0, "projection": 64.2}
 
 BAIR = Config(
     model=ModelConfig(conditioning_frames=1, predicted_frames=15, discriminator_channels=92),
@@ -102,6 +106,28 @@ PRESETS: dict[str, Preset] = {
         )
         for unit in TABLE2_UNITS
     },
+    **{
+        f"conv_lstm-{activation}": Preset(
+            f"F.1, ConvLSTM with {activation} on Kinetics-600: FVD {distance} of training clips in the paper",
+            Config(
+                model=ModelConfig(unit="conv_lstm", activation=activation),
+                discriminator=DiscriminatorConfig(decomposition="faster"),
+                training=TrainingConfig(steps=180_000),
+            ),
+        )
+        for activation, distance in CONV_LSTM_ACTIVATIONS.items()
+    },
+    **{
+        f"head-{head}": Preset(
+            f"E.1, DVD-GAN-FP with the head {head} on Kinetics-600: FVD {distance} in the paper",
+            Config(
+                model=ModelConfig(unit="conv_gru"),
+                discriminator=DiscriminatorConfig(decomposition="dvd_gan_fp", head=head),
+                training=TrainingConfig(steps=700_000),
+            ),
+        )
+        for head, distance in HEADS.items()
+    },
     "table3": Preset(
         "Table 3, TrIVD-GAN-FP on Kinetics-600: FVD 25.74 in the paper",
         Config(
@@ -116,6 +142,17 @@ PRESETS: dict[str, Preset] = {
     "bair-balanced": Preset(
         "the same on the paper's balanced split: FVD 31.8 in the paper (C.1)",
         replace(BAIR, data=DataConfig(balanced_split=True)),
+    ),
+    "kinetics600-dvd_gan_fp": Preset(
+        "DVD-GAN-FP, ch 48, on Kinetics-600: FVD 117 on UCF-101 in the paper (C.2)",
+        Config(
+            model=ModelConfig(unit="conv_gru"),
+            discriminator=DiscriminatorConfig(decomposition="dvd_gan_fp"),
+        ),
+    ),
+    "kinetics600-trivd_gan_fp": Preset(
+        "TrIVD-GAN-FP, ch 48, on Kinetics-600: FVD 95.8 on UCF-101 in the paper (C.2)",
+        Config(),
     ),
     "ucf101": Preset(
         "UCF-101, FVD 55.2 in the paper (C.2)",

@@ -20,7 +20,7 @@ from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import REPORT_FILE, Evaluation, check_report
 from trivd.evaluation.predictions.subject import PredictionFiles
-from trivd.evaluation.protocols import ProtocolName, with_protocol
+from trivd.evaluation.protocols import ProtocolName, scored_name, with_protocol
 from trivd.evaluation.subjects import Progress, Subject, TrainedModel
 from trivd.evaluation.tables import markdown, print_tables
 from trivd.pictures.plots import frame_curves, to_png
@@ -126,9 +126,7 @@ class Evaluate:
             config, data=replace(config.data, limits=self.limits), evaluation=self._settings(config.evaluation)
         )
         data = self.source or str(predictor.history["data"])
-        name = Path(data).name + (" (balanced)" if config.data.balanced_split else "")
-        if self.protocol is not None:
-            name += f" by protocol {self.protocol}"
+        name = scored_name(data, config.data, self.protocol)
         model = TrainedModel(predictor.generator, predictor.history, predictor.dtype)
         return evaluate_model(model, config, data, name=name, split=split, device=device, report=out, progress=progress)
 

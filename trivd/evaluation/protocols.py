@@ -1,6 +1,7 @@
 """Evaluation protocols of the paper: which clips of which split, and how many."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from trivd.config import Config, DataConfig, EvaluationConfig, ModelConfig
@@ -88,3 +89,15 @@ def with_protocol(config: Config, name: ProtocolName, model: ModelConfig) -> tup
     data = replace(protocol.data, limits=config.data.limits)
     evaluation = replace(protocol.evaluation, batch_size=own.batch_size, i3d_weights=own.i3d_weights)
     return replace(config, data=data, evaluation=evaluation), protocol.split
+
+
+def scored_name(data: str, settings: DataConfig, protocol: ProtocolName | None) -> str:
+    """The data set's name in a report: its own, its balanced split, and the protocol by which it is scored.
+
+    Args:
+        data: path or name of the data set.
+        settings: how its clips are cut.
+        protocol: None for the model's own settings.
+    """
+    balanced = " (balanced)" if settings.balanced_split else ""
+    return f"{Path(data).name}{balanced}" + (f" by protocol {protocol}" if protocol else "")
