@@ -20,6 +20,7 @@ from trivd.config import (
     DiscriminatorConfig,
     EvaluationConfig,
     ModelConfig,
+    MotionLevels,
     TrainingConfig,
     Unit,
     from_dict,
@@ -35,7 +36,7 @@ CONFIGS = [
         discriminator=DiscriminatorConfig("mocogan_k1", "projection", downsampling=4),
         data=DataConfig(stride=3, workers=0, validation_share=0.25),
         training=TrainingConfig(precision="float32", seed=7, reconstruction=2.5, reconstruction_samples=2),
-        evaluation=EvaluationConfig(truncation=0.8, clips=3),
+        evaluation=EvaluationConfig(truncation=0.8, clips=3, motion_levels=(16, 256)),
     ),
     Config(model=ModelConfig(unit="ptsru_s", read_gate=True), evaluation=EvaluationConfig(truncation=0.0)),
 ]
@@ -205,6 +206,13 @@ def test_what_cannot_be_built_is_refused(values: dict[str, Any], named: str) -> 
     base = {"resolution": 128, "generator_channels": 3, "recurrent_resolutions": (8, 16)}
     with pytest.raises(TrivdError, match=named):
         from_dict(Config, {"model": base | values["model"], "discriminator": values.get("discriminator", {})})
+
+
+@pytest.mark.parametrize("levels", [(64,), (8, 64), 64, 0, ()])
+def test_motion_levels_that_the_model_lacks_are_refused(levels: MotionLevels) -> None:
+    with pytest.raises(TrivdError, match=r"^motion_levels is .* recurrent units: 8, 16, 32\.$"):
+        Config(evaluation=EvaluationConfig(motion_levels=levels))
+    Config(ModelConfig(recurrent_resolutions=(8,)), evaluation=EvaluationConfig(motion_levels=2))  # it has one alone
 
 
 def test_resolutions_and_frames() -> None:

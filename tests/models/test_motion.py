@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from trivd.config import MotionLevels
 from trivd.models.motion import endpoint_error, expected_displacement, motion_field
 from trivd.runtime.errors import TrivdError
 
@@ -47,7 +48,7 @@ def test_other_numbers_of_taps_are_refused(taps: int) -> None:
 def test_levels_combine_as_in_plain_loops() -> None:
     generator = torch.Generator().manual_seed(0)
     warps = {r: torch.randn(2, 3, 2, 9, r, r, generator=generator).softmax(dim=3) for r in (8, 4)}
-    field = motion_field(warps, resolution=8)
+    field = motion_field(warps, 8, "all")
     assert field.shape == (2, 3, 2, 8, 8)
     coarse, fine = (expected_displacement(warps[r]) for r in (4, 8))
     for t, b, d, i, j in ((0, 0, 0, 0, 0), (1, 2, 1, 3, 4), (0, 1, 0, 7, 2), (1, 0, 1, 5, 7)):
@@ -68,17 +69,44 @@ def bilinear(image: Tensor, row: float, column: float) -> float:
     return total
 
 
-def test_a_constant_shift_adds_up_in_output_pixels() -> None:
-    """One pixel at 8 and one at 16 pixels are 8 + 4 pixels at 64."""
-    warps = {r: one_hot(3, 1, 2, r, r)[None, None, None] for r in (8, 16)}
-    field = motion_field(warps, resolution=64)
-    torch.testing.assert_close(field[0, 0, 0], torch.full((64, 64), 12.0))
+# What a unit that reads its right neighbour adds to the flow of 64 pixels: one of its own pixels.
+RIGHT = {8: 8.0, 16: 4.0, 32: 2.0}
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ("all", 8 + 4 + 2),
+        (1, 2),
+        (2, 4 + 2),
+        (3, 8 + 4 + 2),
+        (7, 8 + 4 + 2),  # there are no more
+        (8, 8),  # a resolution, since no model has eight levels
+        (32, 2),
+        ((16,), 4),
+        ((8, 32), 8 + 2),
+        ((32, 16), 4 + 2),
+        ((16, 16), 4),  # no level counts twice
+    ],
+)
+def test_the_chosen_levels_add_up_in_output_pixels(levels: MotionLevels, expected: float) -> None:
+    warps = {r: one_hot(3, 1, 2, r, r)[None, None, None] for r in RIGHT}
+    field = motion_field(warps, 64, levels)
+    assert field.shape == (1, 1, 2, 64, 64)
+    torch.testing.assert_close(field[0, 0, 0], torch.full((64, 64), float(expected)))
     torch.testing.assert_close(field[0, 0, 1], torch.zeros(64, 64))
+
+
+@pytest.mark.parametrize("levels", [0, -1, 64, (), (2,), (8, 64), (8, 16, 24)])
+def test_levels_that_the_model_lacks_are_refused(levels: MotionLevels) -> None:
+    warps = {r: one_hot(3, 1, 2, r, r)[None, None, None] for r in RIGHT}
+    with pytest.raises(TrivdError, match=r"^motion_levels is .* recurrent units: 8, 16, 32\.$"):
+        motion_field(warps, 64, levels)
 
 
 def test_a_model_that_does_not_warp_has_no_motion() -> None:
     with pytest.raises(TrivdError, match=r"model\.unit"):
-        motion_field({}, resolution=64)
+        motion_field({}, 64, 1)
 
 
 def test_endpoint_error_counts_visible_pixels() -> None:

@@ -8,10 +8,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from trivd.config import Config, to_dict
+from trivd.config import Config, MotionLevels, to_dict
 from trivd.data.formats.decode import probe, read_frames
 from trivd.models.generator import Generator
+from trivd.pictures.draw import flow_to_color, sample_grid
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
 from trivd.prediction.sampling import Sampling
@@ -157,6 +159,43 @@ def test_units_that_do_not_warp_show_no_motion(
     said = write(make(tiny_config, make_generator, unit="conv_gru"), clip, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").glob("motion*")} == set()
     assert not any("motion" in line for line in said)
+
+
+@pytest.mark.parametrize(("motion", "said"), [(None, "levels 8 + 16"), (1, "level 16"), ((8,), "level 8")])
+def test_the_motion_levels_may_be_chosen(
+    tiny_config: MakeConfig,
+    make_generator: MakeGenerator,
+    clip: Path,
+    tmp_path: Path,
+    motion: MotionLevels | None,
+    said: str,
+) -> None:
+    predictor = make(tiny_config, make_generator, recurrent_resolutions=(8, 16))
+    assert any(f"sample 1, {said} (" in line for line in write(predictor, clip, tmp_path / "out", motion=motion))
+    past, _ = predictor.read(clip, None, 0)
+    flow = predictor.draw(past, Sampling(2), 2 if motion is None else motion).motion
+    assert flow is not None
+    rows = [("sample 1", predictor.predict(past, 2)[0]), ("motion", flow_to_color(-flow[:, 0]))]
+    with Image.open(tmp_path / "out" / "motion.png") as picture:
+        assert np.array_equal(np.asarray(picture), sample_grid(rows, 0))
+
+
+@pytest.mark.parametrize(
+    ("unit", "motion", "said"), [("tsru_p", (32,), "recurrent units: 8, 16"), ("conv_gru", 1, "does not warp")]
+)
+def test_motion_that_the_model_lacks_is_refused(
+    tiny_config: MakeConfig,
+    make_generator: MakeGenerator,
+    clip: Path,
+    tmp_path: Path,
+    unit: str,
+    motion: MotionLevels,
+    said: str,
+) -> None:
+    predictor = make(tiny_config, make_generator, unit=unit, recurrent_resolutions=(8, 16))
+    with pytest.raises(TrivdError, match=said):
+        write(predictor, clip, tmp_path / "out", motion=motion)
+    assert not (tmp_path / "out").exists()
 
 
 def test_resizing_is_said(predictor: Predictor, clip: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_models_that_predict_less_than_they_are_given_keep_the_newest_frames(
 
 
 def test_motion_comes_with_the_futures(predictor: Predictor) -> None:
-    futures = predictor.draw(past(), Sampling(2, frames=7), motion=True)
+    futures = predictor.draw(past(), Sampling(2, frames=7), motion=2)
     assert futures.motion is not None
     assert futures.motion.shape == (7, 2, 2, SIZE, SIZE)
     assert futures.motion.isfinite().all()

@@ -13,7 +13,7 @@ from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
 from trivd.commands.status import DONE, STOPPED
-from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, VideoLimits, override
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits, override
 from trivd.data.splits import Split
 from trivd.evaluation.evaluate import HeldOut, evaluate, evaluate_model
 from trivd.evaluation.networks.choice import choose_network
@@ -72,6 +72,8 @@ class Evaluate:
     inception_splits: int | None = None
     standing_batches: int | None = None
     standing_batch_size: int | None = None
+    motion_levels: MotionLevels | None = None
+    """Levels that the motion field combines: all, how many of the finest, or resolutions; each is scored alone too."""
     limits: VideoLimits = DEFAULT_LIMITS
     device: str = "auto"
     out: Path | None = None
@@ -122,9 +124,7 @@ class Evaluate:
         split: Split = "validation"
         if self.protocol is not None:
             config, split = with_protocol(config, self.protocol, predictor.config)
-        config = replace(
-            config, data=replace(config.data, limits=self.limits), evaluation=self._settings(config.evaluation)
-        )
+        config = replace(config, data=replace(config.data, limits=self.limits), evaluation=self._settings(config))
         data = self.source or str(predictor.history["data"])
         name = scored_name(data, config.data, self.protocol)
         model = TrainedModel(predictor.generator, predictor.history, predictor.dtype)
@@ -136,8 +136,8 @@ class Evaluate:
             raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
         if self.conditioning_frames < 1:
             raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
-        model_only = ("model", "source", "protocol", "runs", "truncation", "standing_batches", "standing_batch_size")
-        for option in model_only:
+        settings_of_models = ("runs", "truncation", "standing_batches", "standing_batch_size", "motion_levels")
+        for option in ("model", "source", "protocol", *settings_of_models):
             if getattr(self, option) is not None:
                 raise TrivdError(f"{option} belongs to the evaluation of a model; leave it out with --predictions.")
         files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames, self.limits)
@@ -147,7 +147,8 @@ class Evaluate:
                 f"--samples is {samples}, but {self.predictions} holds {files.samples} predictions of each clip."
             )
         settings = replace(
-            self._settings(EvaluationConfig(clips=len(files), best_of_clips=len(files))), samples=samples
+            self._settings(Config(evaluation=EvaluationConfig(clips=len(files), best_of_clips=len(files)))),
+            samples=samples,
         )
         network: FeatureNetwork | None = choose_network(settings, files, device)
         subject = Subject(
@@ -160,13 +161,13 @@ class Evaluate:
         held_out = HeldOut(files, str(self.truth), 1)
         return evaluate(subject, held_out, settings, network, device=device, report=out, progress=progress)
 
-    def _settings(self, base: EvaluationConfig) -> EvaluationConfig:
+    def _settings(self, base: Config) -> EvaluationConfig:
         given: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in fields(EvaluationConfig)
             if getattr(self, field.name) is not None
         }
-        return override(Config(evaluation=base), {"evaluation": given}, "trivd evaluate").evaluation
+        return override(base, {"evaluation": given}, "trivd evaluate").evaluation
 
 
 def _beside(out: Path) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ import tyro
 from rich.console import Console
 
 from trivd.commands.status import DONE
-from trivd.config import DEFAULT_LIMITS, VideoLimits
+from trivd.config import DEFAULT_LIMITS, MotionLevels, VideoLimits
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
 from trivd.prediction.sampling import Sampling
@@ -34,6 +34,8 @@ class Predict:
     """Number of the first given frame; the rest of the clip is then shown as the truth. Default: the clip's end."""
     label: int = 0
     """Class, for models that were trained with classes."""
+    motion_levels: MotionLevels | None = None
+    """Levels that the motion field combines: all, how many of the finest, or resolutions. Default: the model's own."""
     out: Path | None = None
     """Folder for the files; predictions/CLIP if not given. It must not hold files yet."""
     npz: bool = False
@@ -46,7 +48,14 @@ class Predict:
         predictor = Predictor.from_pretrained(self.model)
         sampling = Sampling(self.samples, self.truncation, self.seed, self.frames, self.label)
         for line in write_futures(
-            predictor, self.clip, out, sampling, start=self.start, npz=self.npz, limits=self.limits
+            predictor,
+            self.clip,
+            out,
+            sampling,
+            start=self.start,
+            motion=self.motion_levels,
+            npz=self.npz,
+            limits=self.limits,
         ):
             say(console, line)
         return DONE

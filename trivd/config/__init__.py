@@ -5,6 +5,7 @@ The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` 
 
 from trivd.config.data import DEFAULT_LIMITS, DataConfig, Layout, VideoLimits
 from trivd.config.evaluation import EvaluationConfig
+from trivd.config.levels import MotionLevels, chosen_levels, level_names
 from trivd.config.model import (
     FIRST_RESOLUTION,
     Decomposition,
@@ -27,12 +28,15 @@ __all__ = [
     "EvaluationConfig",
     "Layout",
     "ModelConfig",
+    "MotionLevels",
     "TrainingConfig",
     "Unit",
     "VideoLimits",
     "WarpStart",
     "changes_from_defaults",
+    "chosen_levels",
     "from_dict",
+    "level_names",
     "override",
     "to_dict",
 ]

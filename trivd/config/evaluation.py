@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trivd.config.checks import at_least, check_literals, require
+from trivd.config.levels import MotionLevels
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class EvaluationConfig:
     inception_splits: int = 1  # parts of the clips that the inception score is averaged over
     standing_batches: int = 100  # batches whose statistics make the standing statistics (E.2)
     standing_batch_size: int = 256
+    # What a motion field combines: all levels, how many of the finest (two in Figure 3), or resolutions.
+    motion_levels: MotionLevels = 2
 
     def __post_init__(self) -> None:
         check_literals("evaluation", self)

@@ -11,6 +11,7 @@ import dacite
 from trivd.config.checks import require
 from trivd.config.data import DataConfig
 from trivd.config.evaluation import EvaluationConfig
+from trivd.config.levels import chosen_levels
 from trivd.config.model import SMALLEST_DISCRIMINATOR_INPUT, VIDEO_ONLY, DiscriminatorConfig, ModelConfig
 from trivd.config.training import TrainingConfig
 from trivd.runtime.errors import TrivdError
@@ -39,6 +40,7 @@ class Config:
             f"discriminator.downsampling {self.discriminator.downsampling} leaves discriminators {smallest} of "
             f"{self.model.resolution} pixels; they need {SMALLEST_DISCRIMINATOR_INPUT}, so lower it.",
         )
+        chosen_levels(self.evaluation.motion_levels, self.model.recurrent_resolutions)
 
 
 def changes_from_defaults(config: Config) -> dict[str, dict[str, Any]]:

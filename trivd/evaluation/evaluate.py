@@ -146,6 +146,7 @@ def evaluate(
     if isinstance(subject.forecaster, ModelForecaster) and isinstance(clips, DigitClips):
         subject.forecaster.prepare(settings.runs - 1)  # all batches of that run may have been there
         motion = motion_score(subject.forecaster.generator, clips, settings, subject.forecaster.dtype)
+    notes += [] if motion is None else motion.advice
     evaluation = Evaluation(
         protocol,
         figures + frame_figures(bests, settings.samples),

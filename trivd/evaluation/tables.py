@@ -23,7 +23,10 @@ def tables(evaluation: Evaluation) -> list[Table]:
     ]
     if evaluation.motion:
         motion = evaluation.motion
-        name = f"end-point error of the motion field [px], {motion.clips} clips; zero motion as copy (lower is better)"
+        name = (
+            f"end-point error of the motion field, {motion.combined_text} [px], {motion.clips} clips; "
+            "zero motion as copy (lower is better)"
+        )
         rows.append([name, f"{motion.model:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
         for level, error in motion.levels.items():
             name = f"the same of the unit at {level} x {level} alone"

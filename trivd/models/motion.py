@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trivd.config import MotionLevels, chosen_levels
 from trivd.runtime.errors import TrivdError
 
 
@@ -37,24 +38,26 @@ def expected_displacement(weights: Tensor) -> Tensor:
     return torch.einsum("dq,...qhw->...dhw", vectors, weights)
 
 
-def motion_field(warps: Mapping[int, Tensor], resolution: int) -> Tensor:
+def motion_field(warps: Mapping[int, Tensor], resolution: int, levels: MotionLevels) -> Tensor:
     """Flow of a whole prediction: coarse flow, upsampled and scaled, plus the next finer one, and so on (Figure 3).
 
-    The paper's figure combines its two lower levels; here every level given takes part.
+    Each unit warps its own state, so levels that each follow the whole motion count it several times in their sum. The
+    paper's figure combines the two finest levels.
 
     Args:
         warps: resolution r -> weights (T, B, L, k*k, r, r) of L links, which are averaged.
         resolution: height and width of the result.
+        levels: which of them take part, see `trivd.config.levels.chosen_levels`.
 
     Returns:
         Backward flow (T, B, 2, resolution, resolution), in pixels of that resolution.
 
     Raises:
-        TrivdError: `warps` is empty, as it is for a recurrent unit that does not warp.
+        TrivdError: `warps` is empty, as it is for a recurrent unit that does not warp, or lacks one of the levels.
     """
     if not warps:
         raise TrivdError("This model has no motion field: its model.unit does not warp; use a TSRU or k_traj_gru.")
-    coarsest, *finer = sorted(warps)
+    coarsest, *finer = chosen_levels(levels, warps)
     flow = expected_displacement(warps[coarsest]).mean(dim=2)  # (T, B, 2, r, r), links averaged
     for level in finer:
         flow = _resize(flow, level) + expected_displacement(warps[level]).mean(dim=2)

@@ -53,6 +53,6 @@ def draw_example(predictor: Predictor, held_out: ClipDataset, index: int) -> Exa
     given = predictor.config.conditioning_frames
     clip = held_out.evaluation_clip(index)
     label = clip.label if predictor.config.classes else 0
-    futures = predictor.draw(clip.video[:given], Sampling(SAMPLES, label=label), motion=predictor.generator.warps)
+    futures = predictor.draw(clip.video[:given], Sampling(SAMPLES, label=label), predictor.motion_levels)
     true_flow = held_out.digits.flow(index).flow[given - 1 :] if isinstance(held_out, DigitClips) else None
     return Example(given, clip.video, futures, true_flow)

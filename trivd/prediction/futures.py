@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trivd.config import DEFAULT_LIMITS, VideoLimits
+from trivd.config import DEFAULT_LIMITS, MotionLevels, VideoLimits, chosen_levels, level_names
 from trivd.data.formats.decode import probe
 from trivd.evaluation.predictions.folders import FUTURES_FILE, GRID_FILE
 from trivd.pictures.draw import (
@@ -33,6 +33,7 @@ def write_futures(
     sampling: Sampling,
     *,
     start: int | None = None,
+    motion: MotionLevels | None = None,
     npz: bool = False,
     limits: VideoLimits = DEFAULT_LIMITS,
 ) -> Iterator[str]:
@@ -44,6 +45,7 @@ def write_futures(
         out: the folder.
         sampling: which futures.
         start: number of the first given frame, with the rest of the clip as the truth; None: the clip's last frames.
+        motion: levels of the motion field; None: the model's own, see `Predictor.motion_levels`.
         npz: whether to write the frames as an array too.
         limits: of what the clip may ask of the machine.
 
@@ -64,7 +66,8 @@ def write_futures(
     if count < 1:
         raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
     past, truth = predictor.read(clip, start, count, limits)
-    futures = predictor.draw(past, sampling, motion=predictor.generator.warps)
+    levels = predictor.motion_levels if motion is None else chosen_levels(motion, config.recurrent_resolutions)
+    futures = predictor.draw(past, sampling, levels)
     rows = [(f"sample {i + 1}", np.concatenate([past, video])) for i, video in enumerate(futures.video)]
     for name, video in rows:
         stem = name.replace(" ", "-")
@@ -76,7 +79,7 @@ def write_futures(
         rows.append(("truth", np.concatenate([past, truth, missing])))
     save_png(out / GRID_FILE, sample_grid(rows, len(past)))
     yield f"{out}/{GRID_FILE}: {'samples and truth' if len(truth) else 'samples'}, side by side."
-    if futures.motion is not None:
+    if futures.motion is not None and levels is not None:
         flow = futures.motion[:, 0]  # (T, 2, H, W) of the first sample
         # Backward flow says where content came from; its negative, where it goes.
         colors = flow_to_color(-flow)
@@ -84,7 +87,10 @@ def write_futures(
         save_png(out / "motion.png", sample_grid([("sample 1", futures.video[0]), ("motion", colors)], 0))
         save_gif(out / "motion-arrows.gif", arrows, FPS)
         save_png(out / "motion-legend.png", color_wheel_legend(128))
-        yield f"{out}/motion.png and motion-arrows.gif: the motion field of sample 1 (colours: motion-legend.png)."
+        yield (
+            f"{out}/motion.png and motion-arrows.gif: the motion field of sample 1, {level_names(levels)} "
+            "(colours: motion-legend.png)."
+        )
     if npz:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, futures=futures.video, past=past)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trivd.config import DEFAULT_LIMITS, Config, VideoLimits
+from trivd.config import DEFAULT_LIMITS, Config, VideoLimits, level_names
 from trivd.data.clips import ClipDataset
 from trivd.data.formats.frames import UnreadableVideo
 from trivd.evaluation.outcome import REPORT_FILE, Evaluation, read_evaluation
@@ -106,24 +106,25 @@ def _examples(predictor: Predictor, held_out: ClipDataset, evaluation: Evaluatio
     text = "Blue: frames that were given. Orange: frames that the model drew, without seeing the truth."
     text = " ".join([text, *(f"Left out: {sentence}" for sentence in unreadable)])
     sections = [Section("Predicted futures", text, items)]
-    if predictor.generator.warps:
-        sections.append(_motion(examples, evaluation))
+    if predictor.motion_levels is not None:
+        sections.append(_motion(examples, predictor.motion_levels, evaluation))
     return sections
 
 
-def _motion(examples: Sequence[Example], evaluation: Evaluation | None) -> Section:
+def _motion(examples: Sequence[Example], levels: tuple[int, ...], evaluation: Evaluation | None) -> Section:
     items = []
     for number, example in enumerate(examples, start=1):
         motion, *true_motion = example.motion_rows()
         rows = [("sample", example.futures.video[0]), motion, ("truth", example.clip[example.given :]), *true_motion]
         items.append(Picture(f"Held-out clip {number}", encode_png(sample_grid(rows, 0)), "image/png"))
     text = (
-        "Colours give the direction in which each part moves, their strength how fast (each picture on its own scale)."
+        f"The motion fields are those of {level_names(levels)}. Colours give the direction in which each part moves, "
+        "their strength how fast (each picture on its own scale)."
     )
     if evaluation and evaluation.motion:
         text += (
-            f" Mean end-point error against the true flow: {evaluation.motion.model:.2f} pixels; "
-            f"a field without motion has {evaluation.motion.zero_motion:.2f}."
+            f" Mean end-point error against the true flow: {evaluation.motion.model:.2f} pixels "
+            f"({evaluation.motion.combined_text}); a field without motion has {evaluation.motion.zero_motion:.2f}."
         )
     return Section("Motion fields", text, items)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivd.config import DEFAULT_LIMITS, Config, VideoLimits, from_dict
+from trivd.config import DEFAULT_LIMITS, Config, MotionLevels, VideoLimits, chosen_levels, from_dict
 from trivd.data.formats.decode import probe, read_frames
 from trivd.data.formats.frames import FrameConverter
 from trivd.data.source import span_of
@@ -63,6 +63,13 @@ class Predictor:
         """
         config = from_dict(Config, self.history["config"], "the model's history")
         return replace(config, model=self.config)
+
+    @property
+    def motion_levels(self) -> tuple[int, ...] | None:
+        """The levels of its motion field unless others are asked for; None for units that do not warp."""
+        if not self.generator.warps:
+            return None
+        return chosen_levels(self.trained_with.evaluation.motion_levels, self.config.recurrent_resolutions)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "auto") -> "Predictor":
@@ -170,17 +177,18 @@ class Predictor:
         return self.draw(past, Sampling(samples, truncation, seed, frames, label)).video
 
     @torch.no_grad()
-    def draw(self, past: Frames, sampling: Sampling, motion: bool = False) -> Futures:
+    def draw(self, past: Frames, sampling: Sampling, motion: MotionLevels | None = None) -> Futures:
         """Futures of a clip, and the motion the model saw in them.
 
         Args:
             past: frames (T', H, W, C) uint8, T' >= C, or a list of frames, see
                 `trivd.runtime.pixels.as_pixels`; the last C frames count. Any size, see `fit`.
             sampling: which futures.
-            motion: whether to return motion fields.
+            motion: levels of the motion fields to return; None: no motion fields.
 
         Raises:
-            TrivdError: these are not the frames of a clip, or too few of them, or values out of range.
+            TrivdError: these are not the frames of a clip, or too few of them, or values out of range; or the model has
+                no such motion field.
         """
         given, chunk = self.config.conditioning_frames, self.config.predicted_frames
         pixels = as_pixels(past)
@@ -194,10 +202,10 @@ class Predictor:
         for part in range(math.ceil(frames / chunk)):
             z = clip_latents(part, samples, self.config.latent_dim, seed, sampling.truncation).to(self.device)
             with use_normalized(self.weights), autocast(self.device, self.dtype):
-                video, warps = self.generator(seen, z, labels, return_warps=motion)
-            if motion:
-                flows.append(motion_field({r: w.float() for r, w in warps.items()}, self.config.resolution))
+                video, warps = self.generator(seen, z, labels, return_warps=motion is not None)
+            if motion is not None:
+                flows.append(motion_field({r: w.float() for r, w in warps.items()}, self.config.resolution, motion))
             videos.append(video)
             seen = torch.cat([seen, video], dim=1)[:, -given:]
         video = to_uint8(torch.cat(videos, dim=1)[:, :frames])
-        return Futures(video, torch.cat(flows)[:frames].cpu() if motion else None)
+        return Futures(video, torch.cat(flows)[:frames].cpu() if motion is not None else None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trivd.config import EvaluationConfig
+from trivd.config import EvaluationConfig, chosen_levels, level_names
 from trivd.data.clips import DigitClips
 from trivd.evaluation.scorer import clip_latents
 from trivd.models.generator import Generator
@@ -14,24 +14,41 @@ from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float
 
 MOTION_CLIPS = 64  # the first of the split
-ALL, ZERO = "all levels", "zero motion"
+COMBINED, ZERO = "combined", "zero motion"
 
 
 @dataclass(frozen=True)
 class MotionScore:
     """Mean end-point error in pixels, over visible pixels of the predicted frames."""
 
-    model: float  # of the field that all levels make together (Figure 3)
+    model: float  # of the field that the levels `combined` make together (Figure 3)
     zero_motion: float
     clips: int
     levels: dict[str, float] = field(default_factory=dict)  # of the field of each resolution's unit alone
+    combined: list[int] = field(default_factory=list)  # resolutions; empty in older reports, which combine all
+
+    @property
+    def combined_text(self) -> str:
+        """The combined levels in words."""
+        return level_names(self.combined) if self.combined else "all levels"
+
+    @property
+    def advice(self) -> list[str]:
+        """A sentence that names the best level, if its field alone is nearer to the true flow than the combined one."""
+        level = min(self.levels, key=self.levels.__getitem__, default=None)
+        if level is None or self.levels[level] >= self.model:
+            return []
+        return [
+            f"The motion field of level {level} alone is nearer to the true flow than that of {self.combined_text} "
+            f"({self.levels[level]:.2f} px instead of {self.model:.2f}): --motion-levels {level}."
+        ]
 
 
 @torch.no_grad()
 def motion_score(
     generator: Generator, digits: DigitClips, settings: EvaluationConfig, dtype: torch.dtype
 ) -> MotionScore | None:
-    """End-point error of the motion field against moving-digits' true flow; None for units that do not warp."""
+    """End-point error of motion fields against moving-digits' true flow; None for units that do not warp."""
     given, length = generator.config.conditioning_frames, generator.config.frames
     device = next(generator.parameters()).device
     errors: dict[str, list[Tensor]] = {}
@@ -48,9 +65,12 @@ def motion_score(
         truth = torch.from_numpy(true.flow[given - 1 : length - 1])
         visible = torch.from_numpy(true.visible[given - 1 : length - 1])
         weights = {r: w.float() for r, w in warps.items()}
-        fields = {ALL: weights} | {str(r): {r: w} for r, w in weights.items()}
-        flows = {name: motion_field(of, generator.config.resolution)[:, 0].cpu() for name, of in fields.items()}
+        resolution = generator.config.resolution
+        fields = {COMBINED: motion_field(weights, resolution, settings.motion_levels)}
+        fields |= {str(r): motion_field(weights, resolution, (r,)) for r in weights}
+        flows = {name: flow[:, 0].cpu() for name, flow in fields.items()}
         for name, flow in (flows | {ZERO: torch.zeros_like(truth)}).items():
             errors.setdefault(name, []).append(endpoint_error(flow, truth, visible))
     means = {name: float(torch.stack(values).mean()) for name, values in errors.items()}
-    return MotionScore(means.pop(ALL), means.pop(ZERO), clips, means)
+    combined = chosen_levels(settings.motion_levels, generator.config.recurrent_resolutions)
+    return MotionScore(means.pop(COMBINED), means.pop(ZERO), clips, means, list(combined))
