@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from trivd.config import MotionLevels, chosen_levels
 from trivd.runtime.errors import TrivdError
 
+NO_MOTION = "This model has no motion field: its model.unit does not warp; use a TSRU or k_traj_gru."
+
 
 def expected_displacement(weights: Tensor) -> Tensor:
     """Mean displacement under warping weights, taken as a distribution over the kernel's taps (section 4, Figure 3).
@@ -56,7 +58,7 @@ def motion_field(warps: Mapping[int, Tensor], resolution: int, levels: MotionLev
         TrivdError: `warps` is empty, as it is for a recurrent unit that does not warp, or lacks one of the levels.
     """
     if not warps:
-        raise TrivdError("This model has no motion field: its model.unit does not warp; use a TSRU or k_traj_gru.")
+        raise TrivdError(NO_MOTION)
     coarsest, *finer = chosen_levels(levels, warps)
     flow = expected_displacement(warps[coarsest]).mean(dim=2)  # (T, B, 2, r, r), links averaged
     for level in finer:

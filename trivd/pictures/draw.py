@@ -30,6 +30,7 @@ GRID_WIDTH = 2400  # px; wider rows are wrapped
 FONT_SIZE = 18  # px
 GAP = 4  # px between frames
 BAR = 4  # px, the coloured bar above frames
+LEGEND = 96  # px, the colour wheel below pictures of flow
 FPS = 8.0  # of videos of futures: slow enough to see the frames
 GIF_SCALE = 4  # enlargement of their GIFs
 VIEWABLE = 256  # px, the least smaller side of a written MP4
@@ -114,6 +115,23 @@ def color_wheel_legend(size: int) -> Pixels:
     flow = torch.stack(torch.meshgrid(from_centre, from_centre, indexing="xy"))  # (2, size, size)
     outside = flow.norm(dim=0) > 1
     return flow_to_color(flow.masked_fill(outside, 0), max_flow=1.0)
+
+
+def flow_legend(width: int, max_flow: float) -> Pixels:
+    """A strip (LEGEND, width, 3) below pictures of flow: the colour wheel at the right, and the speed at its edge.
+
+    Args:
+        width: of the pictures.
+        max_flow: length of full saturation, in pixels.
+    """
+    picture = Image.new("RGB", (width, LEGEND), PAPER)
+    picture.paste(Image.fromarray(color_wheel_legend(LEGEND)), (width - LEGEND - GAP, 0))
+    text = f"direction of motion; {max_flow:.1f} px per frame at the edge"
+    draw = ImageDraw.Draw(picture)
+    draw.text(
+        (width - LEGEND - 5 * GAP, LEGEND // 2), text, fill=INK, font=ImageFont.load_default(FONT_SIZE), anchor="rm"
+    )
+    return np.asarray(picture)
 
 
 def flow_arrows(frame: Pixels, flow: Tensor, every: int = 4, scale: int = 8) -> Pixels:
