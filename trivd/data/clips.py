@@ -171,13 +171,22 @@ class DigitClips:
         return Clip(self.digits.clip(index), self.digits.label(index))
 
 
-def open_clips(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) -> ClipDataset:
+def open_clips(
+    path: str | Path, split: Split, data: DataConfig, model: ModelConfig, *, exact: bool = False
+) -> ClipDataset:
     """Clips for a model, from "moving-digits", a store made by `trivd prepare`, a folder of videos, or one video.
 
+    Args:
+        path: of the data, or the name of the embedded data set.
+        split: whose clips; where there is one held-out split alone, it is taken for the other.
+        data: how clips are cut.
+        model: frames, resolution, channels and classes.
+        exact: whether the other held-out split will not do.
+
     Raises:
-        TrivdError: there is no such data, it holds no clip of this length, or it does not fit the model.
+        TrivdError: there is no such data or split, it holds no clip of this length, or it does not fit the model.
     """
-    dataset = _open(path, split, data, model)
+    dataset = _open(path, split, data, model, exact)
     if model.classes > 0 and model.classes != len(dataset.classes):
         raise TrivdError(
             f"The model has {model.classes} classes but {path} has {len(dataset.classes)}; "
@@ -186,9 +195,9 @@ def open_clips(path: str | Path, split: Split, data: DataConfig, model: ModelCon
     return dataset
 
 
-def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) -> ClipDataset:
+def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, exact: bool) -> ClipDataset:
     if str(path) == MOVING_DIGITS:
-        split = existing_split(("train", "validation"), split)
+        split = existing_split(("train", "validation"), split, path, exact)
         clips = data.digits_clips if split == "train" else VALIDATION_DIGITS_CLIPS
         return DigitClips(
             MovingDigits(
@@ -209,21 +218,25 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig) 
     span = span_of(model.frames, data.stride)
     source: VideoSource
     if is_store(root):
-        source = _open_store(root, split, span, data, model)
+        source = StoreSource(root, split, span, data.balanced_split, data.validation_share, exact=exact)
+        _check_store(source, model)
     else:
-        source = ListingSource(find(root, data), split, model.resolution, model.image_channels, span)
+        source = ListingSource(find(root, data), split, model.resolution, model.image_channels, span, exact=exact)
     return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 
-def _open_store(root: Path, split: Split, span: int, data: DataConfig, model: ModelConfig) -> StoreSource:
-    source = StoreSource(root, split, span, data.balanced_split, data.validation_share)
+def _check_store(source: StoreSource, model: ModelConfig) -> None:
+    """Refuse a store of frames that the model does not take.
+
+    Raises:
+        TrivdError: the resolution or the channels differ.
+    """
     for name, stored, wanted in (
         ("resolution", source.resolution, model.resolution),
         ("image_channels", source.channels, model.image_channels),
     ):
         if stored != wanted:
             raise TrivdError(
-                f"{root} was prepared with {name} {stored} but the model has {wanted}; "
+                f"{source.root} was prepared with {name} {stored} but the model has {wanted}; "
                 f"set --model.{name} {stored} or prepare the videos again."
             )
-    return source

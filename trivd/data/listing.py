@@ -59,17 +59,20 @@ class ListingSource:
         resolution: short side of the frames that `read` returns, in pixels.
         channels: 3 (RGB) or 1 (grey).
         span: number of consecutive frames that a clip spans; shorter videos are skipped.
+        exact: whether the other held-out split will not do.
 
     Raises:
         TrivdError: the split has no usable video.
     """
 
-    def __init__(self, listing: Listing, split: Split, resolution: int, channels: int, span: int) -> None:
+    def __init__(
+        self, listing: Listing, split: Split, resolution: int, channels: int, span: int, *, exact: bool = False
+    ) -> None:
         self.resolution = resolution
         self.channels = channels
         is_open = listing.validation_share is not None
         splits: set[Split] = {"train", "validation"} if is_open else {entry.split for entry in listing.entries}
-        self.split = existing_split(splits, split)
+        self.split = existing_split(splits, split, listing.root, exact)
         mine = [entry for entry in listing.entries if entry.split == self.split]
         others = [entry for entry in listing.entries if entry.split != self.split]
         used, skipped = usable(mine, span)

@@ -27,12 +27,25 @@ class Segment(NamedTuple):
     frames: int
 
 
-def existing_split(available: Collection[Split], wanted: Split) -> Split:
-    """The split to use: `wanted`, or the other held-out split if the data set has that one alone."""
+def existing_split(available: Collection[Split], wanted: Split, data: str | Path, exact: bool) -> Split:
+    """The split to use: `wanted`, or the other held-out split if the data set has that one alone.
+
+    Args:
+        available: splits of the data set.
+        wanted: by the caller.
+        data: path or name of the data set, for the message.
+        exact: whether the other held-out split will not do.
+
+    Raises:
+        TrivdError: there is no such split, and it has to be that one.
+    """
     other: dict[Split, Split] = {"validation": "test", "test": "validation"}
-    if wanted not in available and other.get(wanted) in available:
-        return other[wanted]
-    return wanted
+    if wanted in available or not available:
+        return wanted
+    if exact:
+        there = " and ".join(split for split in SPLITS if split in available)
+        raise TrivdError(f"{data} has no {wanted} split, only {there}; give --split, or other data.")
+    return other[wanted] if other.get(wanted) in available else wanted
 
 
 def balanced_splits(splits: Sequence[Split]) -> list[Split]:

@@ -42,6 +42,7 @@ class StoreSource:
         balanced: whether to use the paper's balanced split of the stored videos instead of their own; see
             `balanced_splits`.
         validation_share: share held out if the store holds out no video; see `trivd.data.splits`.
+        exact: whether the other held-out split will not do.
 
     Raises:
         TrivdError: this is no store, it is unfinished or damaged, or has no usable video in this split.
@@ -54,6 +55,8 @@ class StoreSource:
         span: int,
         balanced: bool,
         validation_share: float = DataConfig.validation_share,
+        *,
+        exact: bool = False,
     ) -> None:
         self.root = root
         index = read_index(root)
@@ -64,7 +67,7 @@ class StoreSource:
         if balanced:
             splits = balanced_splits(splits)
         is_open = set(splits) == {"train"}
-        self.split = existing_split({"train", "validation"} if is_open else set(splits), split)
+        self.split = existing_split({"train", "validation"} if is_open else set(splits), split, root, exact)
         wanted = [video for video, of in zip(index.videos, splits, strict=True) if is_open or of == self.split]
         used = [video for video in wanted if video.frames >= span]
         segments = [Segment(number, self.split, 0, video.frames) for number, video in enumerate(used)]
