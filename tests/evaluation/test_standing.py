@@ -1,5 +1,6 @@
 """Standing statistics against averages of batch statistics, written plainly (E.2)."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -34,8 +35,8 @@ def generator(tiny_model: Callable[..., ModelConfig]) -> Generator:
     return generator
 
 
-def collect(generator: Generator, data: list[Batch], seed: int = 0) -> None:
-    collect_standing_statistics(generator, data, torch.Generator().manual_seed(seed), torch.float32)
+def collect(generator: Generator, data: list[Batch], seed: int = 0, truncation: float | None = None) -> None:
+    collect_standing_statistics(generator, data, torch.Generator().manual_seed(seed), torch.float32, truncation)
 
 
 def norms(generator: Generator) -> dict[str, FrameNormReLU]:
@@ -60,6 +61,46 @@ def test_they_are_the_averages_of_batch_means_and_variances(generator: Generator
         torch.testing.assert_close(norm.standing_mean.double(), expected_mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(norm.standing_variance.double(), expected_variance, rtol=1e-4, atol=1e-6)
         assert not torch.allclose(norm.standing_mean[0], norm.standing_mean[1])  # each time step has its own
+
+
+def plain_latents(count: int, dim: int, rng: torch.Generator, truncation: float | None) -> Tensor:
+    """A normal distribution cut off at +-truncation, from the same random numbers, by its distribution function."""
+    if truncation == 0:
+        return torch.zeros(count, dim)
+    z = torch.randn(count, dim, generator=rng)
+    if truncation is None:
+        return z
+    normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
+    low, high = normal.cdf(torch.tensor([-truncation, truncation], dtype=torch.float64))
+    inside = normal.icdf(low + torch.rand(count, dim, generator=rng, dtype=torch.float64) * (high - low))
+    return torch.where(z.abs() <= truncation, z, inside.float())
+
+
+@pytest.mark.parametrize("truncation", [None, 0.8, 0.0])
+def test_they_are_those_of_the_truncation(generator: Generator, truncation: float | None) -> None:
+    """Means over batches that a copy normalises by statistics of their own, as in training."""
+    plain, data, rng = copy.deepcopy(generator).train(), batches(2), torch.Generator().manual_seed(3)
+    seen: dict[str, list[Tensor]] = {name: [] for name in norms(plain)}
+    for name, norm in norms(plain).items():
+        norm.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].append(inputs[0].double()))
+    with torch.no_grad():
+        for batch in data:
+            frames = batch.video[:, :2].permute(0, 1, 4, 2, 3) / 127.5 - 1
+            plain(frames, plain_latents(3, generator.config.latent_dim, rng, truncation), batch.labels)
+    collect(generator, data, 3, truncation)
+    for name, norm in norms(generator).items():
+        means = sum(x.mean(dim=(1, 3, 4)) for x in seen[name]) / 2
+        variances = sum(x.var(dim=(1, 3, 4), correction=0) for x in seen[name]) / 2
+        torch.testing.assert_close(norm.standing_mean.double(), means, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(norm.standing_variance.double(), variances, rtol=1e-3, atol=1e-4)
+
+
+def test_truncation_changes_them(generator: Generator) -> None:
+    found = []
+    for truncation in (None, 0.8, 0.0):
+        collect(generator, batches(2), 3, truncation)
+        found.append(generator.output_norm.standing_variance.clone())
+    assert all(not torch.allclose(found[i], found[j], rtol=1e-2) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_they_are_collected_afresh(generator: Generator) -> None:

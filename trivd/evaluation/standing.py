@@ -22,7 +22,9 @@ POWER_ITERATIONS = 20  # averaged weights have singular vectors of their own
 def refresh_standing_statistics(
     generator: Generator, train: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
 ) -> list[str]:
-    """Collect standing statistics on clips of the training split, as many as `settings` says; in place.
+    """Collect standing statistics on clips of the training split; in place.
+
+    How many clips, the truncation of z, and the seed are those of `settings`.
 
     Returns:
         a sentence for each of this process's clips that could not be read and was replaced.
@@ -36,13 +38,18 @@ def refresh_standing_statistics(
 
     stream = TrainingStream(train, settings.standing_batch_size, settings.seed, 0, 0, rank=rank(), world=world_size())
     own = islice(stream, len(range(rank(), settings.standing_batches, world_size())))
-    collect_standing_statistics(generator, noted(own), torch.Generator().manual_seed(settings.seed), dtype)
+    rng = torch.Generator().manual_seed(settings.seed)
+    collect_standing_statistics(generator, noted(own), rng, dtype, settings.truncation)
     return unreadable
 
 
 @torch.no_grad()
 def collect_standing_statistics(
-    generator: Generator, batches: Iterable[Batch], rng: torch.Generator, dtype: torch.dtype
+    generator: Generator,
+    batches: Iterable[Batch],
+    rng: torch.Generator,
+    dtype: torch.dtype,
+    truncation: float | None = None,
 ) -> None:
     """Average the batch statistics of `generator` over `batches`, and leave it in evaluation mode, ready to predict.
 
@@ -51,6 +58,8 @@ def collect_standing_statistics(
         batches: batches of training clips, different ones in each process; the paper takes 100 x 256 in all.
         rng: for z, the same in all processes.
         dtype: of convolutions.
+        truncation: of z, the same as that of the predictions: the statistics of features depend on it (Brock et al.
+            2019 collect them anew for each).
     """
     generator.eval()
     for layer in generator.modules():
@@ -62,7 +71,7 @@ def collect_standing_statistics(
     device = next(generator.parameters()).device
     for batch in batches:
         frames = to_float(batch.video[:, : generator.config.conditioning_frames].to(device))
-        z = draw_own_latents(len(frames), generator.config.latent_dim, rng).to(device)
+        z = draw_own_latents(len(frames), generator.config.latent_dim, rng, truncation=truncation).to(device)
         with autocast(device, dtype):
             generator(frames, z, batch.labels.to(device))
     for norm in norms:

@@ -36,6 +36,8 @@ def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float |
     return torch.where(z.abs() > truncation, within.float(), z)
 
 
-def draw_own_latents(count: int, dim: int, rng: torch.Generator, copies: int = 1) -> Tensor:
-    """z ~ N(0, I), (count, dim), of this process's samples, out of those for the global batch; see `rank_rows`."""
-    return rank_rows(draw_latents(count * world_size(), dim, rng), copies)
+def draw_own_latents(
+    count: int, dim: int, rng: torch.Generator, copies: int = 1, truncation: float | None = None
+) -> Tensor:
+    """z (count, dim) of this process, as `draw_latents` draws it for the global batch; see `rank_rows`."""
+    return rank_rows(draw_latents(count * world_size(), dim, rng, truncation), copies)
