@@ -147,7 +147,7 @@ def _evaluate(task: Task, run: Run, predictor: Predictor, changes: Mapping[str, 
         config,
         task.data,
         name=Path(task.data).name,
-        split="validation",
+        split=None,
         device=choose_device(config.training.device, "training.device"),
         report=report,
     )

@@ -86,7 +86,7 @@ def test_the_protocol_names_what_figures_depend_on(evaluation: Evaluation, make_
         "features means",
         "2 runs from seed 5",
         "truncation 0.8",
-        "standing statistics 2 x 2",
+        "standing statistics 2 x 2 at truncation 0.8",
         f"weights {weights_hash(make_generator())[:12]} after 77 steps",
         "L1 x 30",
         "float32",

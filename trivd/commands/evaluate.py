@@ -1,6 +1,6 @@
 """`trivd evaluate`: a model on held-out clips, or any model's predictions in files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,12 +15,12 @@ from rich.progress import TaskID
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits, override
 from trivd.data.splits import Split
-from trivd.evaluation.evaluate import HeldOut, evaluate, evaluate_model
+from trivd.evaluation.evaluate import HeldOut, OtherData, evaluate, evaluate_copies, evaluate_model
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import REPORT_FILE, Evaluation, check_report
 from trivd.evaluation.predictions.subject import PredictionFiles
-from trivd.evaluation.protocols import ProtocolName, scored_name, with_protocol
+from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, model_of, scored_name, with_protocol
 from trivd.evaluation.subjects import Progress, Subject, TrainedModel
 from trivd.evaluation.tables import markdown, print_tables
 from trivd.pictures.plots import frame_curves, to_png
@@ -33,6 +33,8 @@ from trivd.runtime.hardware import choose_device
 from trivd.training.output import lasting_output
 from trivd.training.stops import interrupted_by_signals
 
+COPY = "copy"  # instead of a model
+MODEL_SETTINGS = ("runs", "truncation", "standing_data", "standing_batches", "standing_batch_size", "motion_levels")
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
@@ -41,11 +43,16 @@ class Evaluate:
     """Score a model, or any predictions in files, against copying the last frame; repeat the command to resume."""
 
     model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
-    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
+    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub; or "copy", which
+    scores copies of the last given frame without any model, to check DATA and I3D before training."""
     source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
-    """Data set whose held-out split counts; if not given, the one the model was trained on."""
+    """Data set whose clips count; if not given, the one the model was trained on."""
     protocol: ProtocolName | None = None
     """A protocol of the paper, which sets the split, the clips and what else the figures depend on. Options win."""
+    split: Split | None = None
+    """Whose clips count; if not given, the protocol's or the held-out one (validation, if the data have it)."""
+    standing_data: str | None = None
+    """Data set whose training clips give the standing statistics; DATA if not given."""
     predictions: Path | None = None
     """Instead of MODEL: a folder with a video, or a folder of videos (samples), for each name in --truth."""
     truth: Path | None = None
@@ -53,15 +60,16 @@ class Evaluate:
     conditioning_frames: int | None = None
     """With --predictions: how many of the true frames were given."""
     clips: int | None = None
-    """Held-out clips with one future each. This and the following are as in the model's training if not given."""
+    """Clips with one future each. This and the following are as in the protocol, or in training, if not given."""
     best_of_clips: int | None = None
-    """Held-out clips with several futures each."""
+    """Clips with several futures each."""
     samples: int | None = None
     """Futures of each of these."""
     runs: int | None = None
     """Evaluations with seeds of their own; mean and standard deviation are reported."""
     batch_size: int | None = None
     truncation: float | None = None
+    """Of z, also while the standing statistics are collected: 0.8 is moderate, 0 gives z = 0."""
     seed: int | None = None
     features: Literal["auto", "i3d", "moving-digits", "none"] | None = None
     """Network of the Fréchet distance and inception score."""
@@ -89,7 +97,7 @@ class Evaluate:
             try:
                 with interrupted_by_signals(), process_group(device, PATIENCE):
                     with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
-                        evaluation = (self._model if self.predictions is None else self._files)(device, progress, out)
+                        evaluation = self._evaluate(device, progress, out)
                     if rank() == 0:
                         self._write(evaluation, out, console)
             except KeyboardInterrupt:
@@ -104,31 +112,63 @@ class Evaluate:
         if self.model is None:
             raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
         folder = Path(self.model)
-        return self.out or (folder if folder.is_dir() else Path()) / REPORT_FILE
+        return self.out or (folder if folder.is_dir() and self.model != COPY else Path()) / REPORT_FILE
 
-    @staticmethod
-    def _write(evaluation: Evaluation, out: Path, console: Console) -> None:
+    def _evaluate(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
+        if self.predictions is not None:
+            return self._files(device, progress, out)
+        if self.truth is not None or self.conditioning_frames is not None:
+            raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
+        return (self._copies if self.model == COPY else self._model)(device, progress, out)
+
+    def _write(self, evaluation: Evaluation, out: Path, console: Console) -> None:
         """Print the figures, and write tables and a plot beside the JSON report."""
         picture, tables = _beside(out)
         write_atomically(picture, to_png(frame_curves(evaluation.titled_curves)))
         write_atomically(tables, markdown(evaluation, picture.name).encode(errors="replace"))
         print_tables(evaluation, console)
+        if self.protocol is not None:
+            say(console, f"{self.protocol}: {PROTOCOLS[self.protocol].about}.")
         say(console, f"Written: {out}, {tables.name}, {picture.name}")
 
     def _model(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         assert self.model is not None
-        if self.truth is not None or self.conditioning_frames is not None:
-            raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
         predictor = Predictor.from_pretrained(self.model, self.device)
-        config = predictor.trained_with
-        split: Split = "validation"
-        if self.protocol is not None:
-            config, split = with_protocol(config, self.protocol, predictor.config)
-        config = replace(config, data=replace(config.data, limits=self.limits), evaluation=self._settings(config))
+        trained_with = predictor.trained_with
+        config, split = self._resolved(trained_with)
         data = self.source or str(predictor.history["data"])
-        name = scored_name(data, config.data, self.protocol)
-        model = TrainedModel(predictor.generator, predictor.history, predictor.dtype)
-        return evaluate_model(model, config, data, name=name, split=split, device=device, report=out, progress=progress)
+        standing = None
+        if self.standing_data is not None:
+            standing = OtherData(self.standing_data, replace(trained_with.data, limits=self.limits))
+        return evaluate_model(
+            TrainedModel(predictor.generator, predictor.history, predictor.dtype),
+            config,
+            data,
+            name=scored_name(data, config.data, self.protocol),
+            split=split,
+            device=device,
+            report=out,
+            standing=standing,
+            progress=progress,
+        )
+
+    def _copies(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
+        if self.source is None:
+            raise TrivdError("Name the data too: trivd evaluate copy DATA.")
+        self._refuse(("samples", "seed", *MODEL_SETTINGS), 'leave it out with "copy"')
+        config, split = self._resolved(Config(model=model_of(self.protocol)))
+        name = scored_name(self.source, config.data, self.protocol)
+        return evaluate_copies(
+            config, self.source, name=name, split=split, device=device, report=out, progress=progress
+        )
+
+    def _resolved(self, config: Config) -> tuple[Config, Split | None]:
+        """Settings of the clips' model as the protocol and the options want them, and the split; None: any held-out."""
+        split: Split | None = None
+        if self.protocol is not None:
+            config, split = with_protocol(config, self.protocol, config.model)
+        data = replace(config.data, limits=self.limits)
+        return replace(config, data=data, evaluation=self._settings(config)), self.split or split
 
     def _files(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         assert self.predictions is not None
@@ -136,10 +176,7 @@ class Evaluate:
             raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
         if self.conditioning_frames < 1:
             raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
-        settings_of_models = ("runs", "truncation", "standing_batches", "standing_batch_size", "motion_levels")
-        for option in ("model", "source", "protocol", *settings_of_models):
-            if getattr(self, option) is not None:
-                raise TrivdError(f"{option} belongs to the evaluation of a model; leave it out with --predictions.")
+        self._refuse(("model", "source", "protocol", "split", *MODEL_SETTINGS), "leave it out with --predictions")
         files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames, self.limits)
         samples = files.samples if self.samples is None else self.samples
         if samples > files.samples:
@@ -160,6 +197,16 @@ class Evaluate:
         )
         held_out = HeldOut(files, str(self.truth), 1)
         return evaluate(subject, held_out, settings, network, device=device, report=out, progress=progress)
+
+    def _refuse(self, options: Sequence[str], remedy: str) -> None:
+        """Refuse options of an evaluation of models.
+
+        Raises:
+            TrivdError: one is given.
+        """
+        for option in options:
+            if getattr(self, option) is not None:
+                raise TrivdError(f"{option} belongs to the evaluation of a model; {remedy}.")
 
     def _settings(self, base: Config) -> EvaluationConfig:
         given: dict[str, Any] = {

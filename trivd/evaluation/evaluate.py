@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from trivd.config import Config, EvaluationConfig
+from trivd.config import Config, DataConfig, EvaluationConfig
 from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.splits import Split
-from trivd.evaluation.figures import curves, distribution_figures, frame_figures, sample_size_warnings
+from trivd.evaluation.figures import ONE, curves, distribution_figures, frame_figures, sample_size_warnings
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
 from trivd.evaluation.networks.choice import choose_network
@@ -21,11 +21,19 @@ from trivd.evaluation.outcome import Evaluation, Protocol, check_report
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.readable import NUMBER, LeavingOut, in_common, left_out
 from trivd.evaluation.scorer import Columns, ModelForecaster, Part, Scorer, batches, collect
-from trivd.evaluation.subjects import Progress, Subject, TrainedModel, model_subject
+from trivd.evaluation.subjects import Copies, Progress, Subject, TrainedModel, copy_subject, model_subject
 from trivd.runtime.distributed import all_gather, any_process, barrier, rank, world_size
 from trivd.runtime.errors import TrivdError
 
 FEWEST_CLIPS = 4  # so that each half of them has a covariance
+
+
+@dataclass(frozen=True)
+class OtherData:
+    """A data set beside the evaluated one, whose training clips give the standing statistics."""
+
+    path: str  # or name
+    config: DataConfig  # how its clips are cut
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,10 @@ def evaluate_model(
     data: str,
     *,
     name: str,
-    split: Split,
+    split: Split | None,
     device: torch.device,
     report: Path,
+    standing: OtherData | None = None,
     progress: Progress = lambda part, done, total: None,
 ) -> Evaluation:
     """Score a trained generator on a data set.
@@ -55,20 +64,67 @@ def evaluate_model(
         config: how clips are cut, and the settings of the evaluation.
         data: path or name of the data set.
         name: of the data set, for the protocol.
-        split: whose clips count.
+        split: whose clips count; None: those that are held out, for validation if the data have such a split.
         device: of all computation.
         report: JSON file to write.
+        standing: where the training clips of the standing statistics come from; None: from `data`.
         progress: see `evaluate`.
 
     Raises:
-        TrivdError: see `evaluate`.
+        TrivdError: the data have no such split, or no training clips; otherwise see `evaluate`.
     """
-    train, clips = (open_clips(data, part, config.data, config.model) for part in ("train", split))
-    settings = config.evaluation
-    network = choose_network(settings, clips, device)
-    subject = model_subject(model, train, settings)
-    held_out = HeldOut(clips, name, config.data.stride)
+    held_out, settings = _counted(config, data, name, split), config.evaluation
+    if standing is None:
+        train = _training_clips(data, config)
+    else:
+        train = open_clips(standing.path, "train", standing.config, config.model)
+    subject = model_subject(model, train, settings, None if standing is None else standing.path)
+    network = choose_network(settings, held_out.clips, device)
     return evaluate(subject, held_out, settings, network, device=device, report=report, progress=progress)
+
+
+def evaluate_copies(
+    config: Config,
+    data: str,
+    *,
+    name: str,
+    split: Split | None,
+    device: torch.device,
+    report: Path,
+    progress: Progress = lambda part, done, total: None,
+) -> Evaluation:
+    """Score copies of the last given frame (D.3) on a data set; no model is needed.
+
+    Args:
+        config: frames and resolution of the clips, how they are cut, and the settings of the evaluation.
+        data, name, split, device, report, progress: see `evaluate_model`.
+
+    Raises:
+        TrivdError: see `evaluate_model`.
+    """
+    held_out = _counted(config, data, name, split)
+    settings = replace(config.evaluation, samples=1, runs=1)  # there is but one copy
+    network = choose_network(settings, held_out.clips, device)
+    subject = copy_subject(config.model.conditioning_frames)
+    return evaluate(subject, held_out, settings, network, device=device, report=report, progress=progress)
+
+
+def _counted(config: Config, data: str, name: str, split: Split | None) -> HeldOut:
+    """The clips that count; see `evaluate_model`."""
+    clips = open_clips(data, split or "validation", config.data, config.model, exact=split is not None)
+    return HeldOut(clips, name, config.data.stride)
+
+
+def _training_clips(data: str, config: Config) -> ClipDataset:
+    """The training clips of the evaluated data.
+
+    Raises:
+        TrivdError: there are none.
+    """
+    try:
+        return open_clips(data, "train", config.data, config.model)
+    except TrivdError as error:
+        raise TrivdError(f"Standing statistics need training clips, here or in --standing-data. {error}") from error
 
 
 def evaluate(
@@ -142,6 +198,9 @@ def evaluate(
         _check_count(network, protocol.clips, settings.inception_splits)
     notes = [*left_out(clips, missing), *itertools.chain.from_iterable(all_gather(list(subject.notes)))]
     figures = distribution_figures(reference, singles, network, settings.inception_splits)
+    series = curves(reference, singles, bests, settings.samples)
+    if isinstance(subject.forecaster, Copies):  # which the series of copies shows already
+        series = {score: {name: line for name, line in lines.items() if name != ONE} for score, lines in series.items()}
     motion = None
     if isinstance(subject.forecaster, ModelForecaster) and isinstance(clips, DigitClips):
         subject.forecaster.prepare(settings.runs - 1)  # all batches of that run may have been there
@@ -150,7 +209,7 @@ def evaluate(
     evaluation = Evaluation(
         protocol,
         figures + frame_figures(bests, settings.samples),
-        curves(reference, singles, bests, settings.samples),
+        series,
         motion,
         [*sample_size_warnings(figures, network, protocol.clips), *dict.fromkeys(notes)],
     )

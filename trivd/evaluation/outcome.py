@@ -19,6 +19,7 @@ MOST_DIGITS = 10  # after the decimal point
 LINE = "protocol_line"  # key of the protocol in words
 ESCAPED = "backslashreplace"  # writes names of files that are not text as JSON escapes them: \udcff
 
+COPIES = "copies of the last given frame"  # as the subject of an evaluation
 HEADING = "# Evaluation on "  # begins the tables in Markdown
 
 # Scores by frame.
@@ -56,7 +57,7 @@ class Protocol:
         parts = [
             f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}",
             f"{self.conditioning_frames} frames given, {self.predicted_frames} predicted and counted in frame scores",
-            f"frame scores of {self.best_of_clips} clips x {self.samples} samples",
+            f"frame scores of {self.best_of_clips} clips x {self.samples} sample{'s' if self.samples > 1 else ''}",
             f"sharpness and motion magnitude of {self.clips} clips x 1 sample",
         ]
         if self.features:

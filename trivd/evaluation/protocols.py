@@ -69,6 +69,18 @@ PROTOCOLS: dict[ProtocolName, NamedProtocol] = {
 }
 
 
+def model_of(name: ProtocolName | None) -> ModelConfig:
+    """A model of the clips that a protocol is about; of the paper's 5 -> 11 frames at 64 pixels for None."""
+    if name is None:
+        return ModelConfig()
+    protocol = PROTOCOLS[name]
+    return ModelConfig(
+        conditioning_frames=protocol.conditioning_frames,
+        predicted_frames=protocol.predicted_frames,
+        resolution=protocol.resolution,
+    )
+
+
 def with_protocol(config: Config, name: ProtocolName, model: ModelConfig) -> tuple[Config, Split]:
     """A model's settings as a protocol wants them, and the split that counts.
 

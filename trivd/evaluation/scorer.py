@@ -39,6 +39,10 @@ class Clips:
     truth: Tensor  # (B, T, channels, H, W) in [-1, 1]
     labels: Tensor  # (B,)
 
+    def last_frame_repeated(self) -> Tensor:
+        """Copies of the last given frame, (B, T, channels, H, W): the baseline (D.3)."""
+        return self.conditioning[:, -1:].expand_as(self.truth)
+
 
 class Forecaster(Protocol):
     """A source of predictions: a model, or files that any model wrote."""
@@ -129,8 +133,8 @@ class Scorer:
     def reference(self, numbers: Sequence[int]) -> Columns:
         """Columns that need no model: appearance and features of the truth, all scores of copying the last frame."""
         clips = self.load(numbers)
-        copy = clips.conditioning[:, -1:].expand_as(clips.truth)
-        return _named("truth", self._appearance(clips, clips.truth)) | _named("copy", self._scores(clips, copy))
+        copies = self._scores(clips, clips.last_frame_repeated())
+        return _named("truth", self._appearance(clips, clips.truth)) | _named("copy", copies)
 
     @torch.no_grad()
     def single(self, forecaster: Forecaster, run: int, numbers: Sequence[int]) -> Columns:
@@ -148,7 +152,7 @@ class Scorer:
         clips = self.load(numbers)
         copied, best = BestOf(clips.truth), BestOf(clips.truth)
         diversity = Diversity()
-        copied.update(clips.conditioning[:, -1:].expand_as(clips.truth))
+        copied.update(clips.last_frame_repeated())
         columns: Columns = {}
         for drawn, video in enumerate(forecaster.futures(clips, samples, run), start=1):
             best.update(video)

@@ -1,14 +1,16 @@
 """Subjects of an evaluation: a trained model, or any other forecaster, and how the protocol describes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trivd.config import EvaluationConfig, TrainingConfig, from_dict
 from trivd.data.clips import ClipDataset
-from trivd.evaluation.scorer import Forecaster, ModelForecaster
+from trivd.evaluation.outcome import COPIES
+from trivd.evaluation.scorer import Clips, Forecaster, ModelForecaster
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
@@ -38,6 +40,18 @@ class TrainedModel:
     dtype: torch.dtype  # of convolutions
 
 
+class Copies:
+    """Copies of the last given frame: the baseline that every forecaster should beat (D.3)."""
+
+    def prepare(self, run: int) -> None:
+        """See `Forecaster.prepare`."""
+
+    def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
+        """See `Forecaster.futures`."""
+        for _ in range(samples):
+            yield clips.last_frame_repeated()
+
+
 class _RefreshedModel(ModelForecaster):
     """A generator whose standing statistics are collected anew for each run (E.2)."""
 
@@ -59,14 +73,27 @@ class _RefreshedModel(ModelForecaster):
             self._run = run
 
 
-def model_subject(model: TrainedModel, train: ClipDataset, settings: EvaluationConfig) -> Subject:
+def copy_subject(conditioning_frames: int) -> Subject:
+    """Copies of the last given frame as the subject."""
+    return Subject(Copies(), COPIES, conditioning_frames)
+
+
+def model_subject(
+    model: TrainedModel, train: ClipDataset, settings: EvaluationConfig, train_name: str | None = None
+) -> Subject:
     """A trained model as the subject.
 
     Args:
         model: its standing statistics are replaced.
         train: clips for the standing statistics.
         settings: seed, truncation, and sizes of the standing statistics.
+        train_name: of the data set of `train`; None if it is the evaluated one.
     """
+    standing = f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}"
+    if settings.truncation is not None:
+        standing += f" at truncation {settings.truncation:g}"
+    if train_name is not None:
+        standing += f" of training clips of {train_name}"
     losses = from_dict(TrainingConfig, model.history["config"]["training"], "the model's history").losses
     weights = f"weights {weights_hash(model.generator)[:12]} after {model.history['step']} steps"
     forecaster = _RefreshedModel(model, train, settings)
@@ -74,6 +101,6 @@ def model_subject(model: TrainedModel, train: ClipDataset, settings: EvaluationC
         forecaster,
         f"{weights}, trained by {losses}, {dtype_name(model.dtype)}",
         model.generator.config.conditioning_frames,
-        f"standing statistics {settings.standing_batches} x {settings.standing_batch_size}",
+        standing,
         forecaster.notes,
     )

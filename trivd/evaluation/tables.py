@@ -2,7 +2,8 @@
 
 from rich.console import Console
 
-from trivd.evaluation.outcome import CURVE_TITLES, HEADING, Evaluation
+from trivd.evaluation.figures import COPY
+from trivd.evaluation.outcome import COPIES, CURVE_TITLES, HEADING, Evaluation
 from trivd.pictures.html import Table
 from trivd.pictures.markdown import markdown_table
 from trivd.runtime.console import say, show_table
@@ -12,6 +13,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
     """A table of the figures, then one of each score by predicted frame; each carries the protocol."""
     note = str(evaluation.protocol)
     runs = f"model, mean ± std of {evaluation.protocol.runs} runs" if evaluation.protocol.runs > 1 else "model"
+    header = ["figure", runs, COPY, "true clips"]
     rows = [
         [
             f"{figure.name}{f' ({figure.better} is better)' if figure.better in ('lower', 'higher') else ''}",
@@ -31,7 +33,9 @@ def tables(evaluation: Evaluation) -> list[Table]:
         for level, error in motion.levels.items():
             name = f"the same of the unit at {level} x {level} alone"
             rows.append([name, f"{error:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
-    result = [Table(["figure", runs, "copy the last frame", "true clips"], rows, note)]
+    if evaluation.protocol.subject == COPIES:  # there is no model
+        header, *rows = ([name, *values] for name, _, *values in (header, *rows))
+    result = [Table(header, rows, note)]
     for score, series in evaluation.curves.items():
         title, digits = CURVE_TITLES[score]
         columns = [[*values, sum(values) / len(values)] for values in series.values()]
