@@ -12,6 +12,7 @@ from trivd.config.model import (
     DiscriminatorConfig,
     ModelConfig,
     Unit,
+    WarpPadding,
     WarpStart,
 )
 from trivd.config.run import Changes, Config, changes_from_defaults, from_dict, override, to_dict
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingConfig",
     "Unit",
     "VideoLimits",
+    "WarpPadding",
     "WarpStart",
     "changes_from_defaults",
     "chosen_levels",

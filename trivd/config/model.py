@@ -29,6 +29,7 @@ Decomposition = Literal[
     "stronger",
 ]
 WarpStart = Literal["mean", "copy"]
+WarpPadding = Literal["zeros", "replicate"]
 VIDEO_ONLY: tuple[Decomposition, ...] = (
     "clip",
     "downsampled",
@@ -50,7 +51,8 @@ class ModelConfig:
     conditioning_frames: int = 5  # C frames that are given
     predicted_frames: int = 11  # T frames that are drawn
     classes: int = 0  # number of classes to condition on; 0 stands for one constant zero class
-    generator_channels: int = 48  # ch of G: 8ch features at 8 and 16 pixels, 4ch at 32, 2ch at 64, ...
+    generator_channels: int = 48  # ch of G
+    generator_widths: tuple[float, ...] = (8, 8, 4, 2, 1, 0.5)  # times ch: channels of G at 8, 16, 32, ... 256 pixels
     discriminator_channels: int = 48  # ch_D of every discriminator and of E: ch_D x (1, 2, 4, 8, 16)
     latent_dim: int = 128  # of z ~ N(0, I)
     embedding_dim: int = 128  # of the class
@@ -58,6 +60,8 @@ class ModelConfig:
     recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
     kernel_size: int = 3  # k of the unit's convolutions
     warp_size: int = 3  # k of the warping kernels; the factorized warp mixes N = k^2 of them
+    warp_hidden: tuple[float, float] = (0.5, 0.5)  # times the channels of [h; x]: of f's hidden layers (F.1)
+    warp_padding: WarpPadding = "zeros"  # what a warp reads outside of the features: zeros, or their nearest border
     warp_start: WarpStart = "mean"  # untrained warps: "mean" of the k x k taps, or nearly a "copy" (not in the paper)
     links: int = 1  # L warped copies of the hidden state, k_traj_gru only
     read_gate: bool = False  # gate what the new content reads of the past, TSRUs only (F.2, future work)
@@ -83,16 +87,25 @@ class ModelConfig:
             len(set(self.recurrent_resolutions)) == len(self.recurrent_resolutions),
             f"model.recurrent_resolutions names a resolution twice: {self.recurrent_resolutions}.",
         )
+        require(min(self.warp_hidden) > 0, f"model.warp_hidden is {self.warp_hidden}; both must be positive.")
         require(
-            self.resolution < 256 or self.generator_channels % 2 == 0,
-            "model.generator_channels must be even at 256 pixels, where features have ch/2 channels.",
+            len(self.generator_widths) >= len(allowed),
+            f"model.generator_widths has {len(self.generator_widths)} values; name one for each of {allowed} pixels.",
         )
+        for r in allowed:
+            width = self.generator_channels * self._width_at(r)
+            require(
+                width >= 1 and width == int(width),
+                f"model.generator_channels {self.generator_channels} times model.generator_widths gives {width:g} "
+                f"channels at {r} pixels; change one of them to make it a whole number.",
+            )
         for r in self.recurrent_resolutions:
             width = self.channels_at(r)
             require(
-                width % 2 == 0 or not (self.unit.endswith("lstm") or self.unit.startswith("p")),
+                width % 2 == 0 or not self.unit.endswith("lstm"),
                 f"model.unit {self.unit} needs an even number of channels, but at {r} pixels model.generator_channels "
-                f"{self.generator_channels} gives {width}; change it or model.recurrent_resolutions.",
+                f"{self.generator_channels} gives {width}; change it, model.generator_widths or "
+                "model.recurrent_resolutions.",
             )
         require(
             self.links == 1 or self.unit == "k_traj_gru",
@@ -104,8 +117,11 @@ class ModelConfig:
         )
 
     def channels_at(self, resolution: int) -> int:
-        """Channels of G's features, and so of the recurrent unit there: 8ch, 8ch, 4ch, 2ch, ch, ch/2 from 8 to 256."""
-        return self.generator_channels * 8 // max(1, resolution // 16)
+        """Channels of G's features, and so of the recurrent unit there."""
+        return int(self.generator_channels * self._width_at(resolution))
+
+    def _width_at(self, resolution: int) -> float:
+        return self.generator_widths[self.generator_resolutions.index(resolution)]
 
     @property
     def frames(self) -> int:
@@ -129,6 +145,7 @@ class DiscriminatorConfig:
     head: Literal["mixed_projection", "projection"] = "mixed_projection"  # Eq 15, or Miyato and Koyama's
     frames: int = 8  # K frames drawn for a frame discriminator; mocogan_k1 takes 1 whatever this says
     downsampling: int = 2  # s of the downsampled and cropped inputs
+    temporal_pooling: bool = True  # halve time too in the 3D blocks, as DVD-GAN does by Table 1's times
 
     def __post_init__(self) -> None:
         check_literals("discriminator", self)
