@@ -62,14 +62,16 @@ class GBlock(nn.Module):
 
 
 class DBlock(nn.Module):
-    """The discriminators' block: (B, in, [T,] H, W) -> (B, out, [T,] H', W'), H' = H / 2 if it pools.
+    """The discriminators' block: (B, in, [T,] H, W) -> (B, out, [T',] H', W'), H' = H / 2 if it pools.
 
-    With 3 dimensions it convolves over time too, which is never pooled. All but a network's first block activate first.
+    With 3 dimensions it convolves over time too. All but a network's first block activate first.
     """
 
-    def __init__(self, inputs: int, outputs: int, dimensions: int, activate: bool, pool: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, dimensions: int, activate: bool, pool: bool, *, pool_time: bool = False
+    ) -> None:
         super().__init__()
-        self.activate, self.pool = activate, pool
+        self.activate, self.pool, self.pool_time = activate, pool, pool_time
         self.conv1 = conv(inputs, outputs, 3, dimensions)
         self.conv2 = conv(outputs, outputs, 3, dimensions)
         self.shortcut = conv(inputs, outputs, 1, dimensions) if inputs != outputs else nn.Identity()
@@ -80,18 +82,26 @@ class DBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.unpooled(x)
-        return pool_space(h) if self.pool else h
+        return average_pool(h, self.pool_time) if self.pool else h
 
 
-def pool_space(x: Tensor) -> Tensor:
-    """Averages over 2 x 2 pixels: (B, C, [T,] H, W) -> (B, C, [T,] H / 2, W / 2)."""
-    return F.avg_pool2d(x, 2) if x.dim() == 4 else F.avg_pool3d(x, (1, 2, 2))
+def average_pool(x: Tensor, pool_time: bool = False) -> Tensor:
+    """Averages over 2 x 2 pixels, of pairs of frames if asked: (B, C, [T,] H, W) -> (B, C, [T',] H / 2, W / 2).
+
+    T' is T / 2, rounded down, but at least 1.
+    """
+    if x.dim() == 4:
+        return F.avg_pool2d(x, 2)
+    return F.avg_pool3d(x, (min(2, x.shape[2]) if pool_time else 1, 2, 2))
 
 
-def discriminator_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int) -> nn.ModuleList:
+def discriminator_blocks(
+    inputs: int, width: int, depth: int, *, pooled: int, temporal: int = 0, pool_time: bool = False
+) -> nn.ModuleList:
     """Blocks of widths ch x (1, 2, 4, ...), of which the first `temporal` are 3D and the first `pooled` pool (A)."""
     widths = [inputs] + [width * 2**i for i in range(depth)]
+    kinds = ((3, pool_time) if i < temporal else (2, False) for i in range(depth))
     return nn.ModuleList(
-        DBlock(widths[i], widths[i + 1], 3 if i < temporal else 2, activate=i > 0, pool=i < pooled)
-        for i in range(depth)
+        DBlock(widths[i], widths[i + 1], dimensions, activate=i > 0, pool=i < pooled, pool_time=time)
+        for i, (dimensions, time) in enumerate(kinds)
     )

@@ -49,7 +49,7 @@ def draw_view(view: str, video: Tensor, config: Config, rng: torch.Generator) ->
 
 
 class Scores(NamedTuple):
-    """A discriminator's answers for each sample and time step, (B, T) each."""
+    """A discriminator's answers for each sample and time step of its features, (B, T') each."""
 
     video: Tensor  # r_x, from the video alone
     joint: Tensor  # r_xy, from the video and its class
@@ -65,11 +65,13 @@ def combine(scores: Scores, head: str) -> Tensor:
 class Discriminator(nn.Module):
     """BigGAN's D of five blocks; that of clips starts with two 3D blocks: (B, T, channels, H, W), (B,) -> scores."""
 
-    def __init__(self, config: ModelConfig, temporal: bool) -> None:
+    def __init__(self, config: ModelConfig, *, temporal: bool, pool_time: bool = False) -> None:
         super().__init__()
         width, features = config.discriminator_channels, config.discriminator_channels * 16
         self.temporal = 2 if temporal else 0
-        self.blocks = discriminator_blocks(config.image_channels, width, 5, self.temporal, pooled=4)
+        self.blocks = discriminator_blocks(
+            config.image_channels, width, 5, pooled=4, temporal=self.temporal, pool_time=pool_time
+        )
         self.score = linear(features, 1)
         self.embedding = normalized(ClassEmbedding(max(1, config.classes), features))
 
@@ -81,7 +83,7 @@ class Discriminator(nn.Module):
             x = clip.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
             for block in self.blocks[self.temporal :]:
                 x = block(x)
-            h = F.relu(x).sum(dim=(2, 3)).unflatten(0, video.shape[:2])  # (B, T, C)
+            h = F.relu(x).sum(dim=(2, 3)).unflatten(0, (len(video), -1))  # (B, T', C)
             y = self.embedding(labels)  # (B, C)
             return Scores(self.score(h).squeeze(2), (h * y[:, None]).sum(dim=2))
 
@@ -91,4 +93,7 @@ class Discriminators(nn.ModuleDict):
 
     def __init__(self, config: Config) -> None:
         views = DECOMPOSITIONS[config.discriminator.decomposition]
-        super().__init__({view: Discriminator(config.model, temporal="frames" not in view) for view in views})
+        pool_time = config.discriminator.temporal_pooling
+        super().__init__(
+            {view: Discriminator(config.model, temporal="frames" not in view, pool_time=pool_time) for view in views}
+        )

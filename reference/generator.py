@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from reference.blocks import FrameNorm, GBlock, discriminator_blocks, pool_space
+from reference.blocks import FrameNorm, GBlock, average_pool, discriminator_blocks
 from reference.layers import ClassEmbedding, conv, framewise, normalized
 from reference.units import build_unit
 from trivd.config import FIRST_RESOLUTION, ModelConfig
@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         self.config = config
         width, units = config.discriminator_channels, config.recurrent_resolutions
         depth = max(1, int(math.log2(config.resolution // min(units))))
-        self.blocks = discriminator_blocks(config.image_channels, width, depth, temporal=0, pooled=depth)
+        self.blocks = discriminator_blocks(config.image_channels, width, depth, pooled=depth)
         # The output resolution and half of it both belong to the first block: before and after its pooling.
         features = {r: width * max(1, config.resolution // (2 * r)) for r in units}
         self.compress = nn.ModuleDict(
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
                 x = block.unpooled(x)  # type: ignore[operator]
                 if index == 0:
                     features[self.config.resolution] = x
-                x = pool_space(x)
+                x = average_pool(x)
                 features[x.shape[-1]] = x
             states = {}
             for r in self.config.recurrent_resolutions:

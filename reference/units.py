@@ -25,6 +25,7 @@ class Unit(nn.Module, ABC):
         super().__init__()
         tanh = config.activation == "tanh" or (config.activation == "paper" and config.unit == "k_traj_gru")
         self.rho = torch.tanh if tanh else F.relu  # F.1, F.2
+        self.padding = config.warp_padding
 
     def forward(self, x: Tensor, initial: Tensor) -> Tensor:
         h, states = initial, []
@@ -67,7 +68,7 @@ class KTrajGRU(Unit):
 
     def step(self, h: Tensor, x: Tensor) -> Tensor:
         theta = self.f(join(h, x))  # Eq 16
-        warped = join(*(warp(h, weights) for weights in theta.unbind(1)))  # Eq 17
+        warped = join(*(warp(h, weights, self.padding) for weights in theta.unbind(1)))  # Eq 17
         r = sigmoid(self.w_r(join(warped, x)))  # Eq 18
         reset = r * warped  # Eq 19
         c = self.rho(self.w_c(join(reset, x)))  # Eq 20
@@ -93,7 +94,7 @@ class TSRU(Unit):
     def step(self, h: Tensor, x: Tensor) -> Tensor:
         hx = join(h, x)
         theta = self.f(hx)  # Eq 6
-        warped = warp(h, theta[:, 0])  # Eq 7
+        warped = warp(h, theta[:, 0], self.padding)  # Eq 7
         read = h if self.flow == "p" else warped
         if self.w_r is not None:
             read = sigmoid(self.w_r(hx)) * read

@@ -11,18 +11,25 @@ from reference.layers import conv, linear
 from trivd.config import ModelConfig
 
 
-def warp(h: Tensor, weights: Tensor) -> Tensor:
+def warp(h: Tensor, weights: Tensor, padding: str = "zeros") -> Tensor:
     """Every position of h (B, C, H, W) as a sum of its k x k neighbours, weighted by weights (B, k^2, H, W) (Eq 11).
 
-    Weight m k + n belongs to row i + m - (k - 1) / 2 and column j + n - (k - 1) / 2; zeros lie outside.
+    Weight m k + n belongs to row i + m - (k - 1) / 2 and column j + n - (k - 1) / 2; outside lie zeros, or with padding
+    "replicate" the nearest border.
     """
     k = isqrt(weights.shape[1])
     height, width = h.shape[2:]
-    padded = F.pad(h, (k // 2,) * 4)
+    padded = F.pad(h, (k // 2,) * 4, mode="constant" if padding == "zeros" else padding)
     warped = torch.zeros_like(h)
     for m, n in product(range(k), repeat=2):
         warped = warped + weights[:, None, m * k + n] * padded[:, :, m : m + height, n : n + width]  # Eq 11
     return warped
+
+
+def hidden_sizes(config: ModelConfig, channels: int) -> tuple[int, int]:
+    """Sizes of f's hidden layers: half of the channels of [h; x] each (F.1), if the settings name no others."""
+    first, second = (max(1, int(share * channels)) for share in config.warp_hidden)
+    return first, second
 
 
 class FactorizedKernels(nn.Module):
@@ -34,10 +41,10 @@ class FactorizedKernels(nn.Module):
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
         self.links, self.taps = config.links, config.warp_size**2
-        pooled = (channels // 2) * 4 * 4
-        self.features = conv(channels, channels // 2, config.kernel_size)
-        self.hidden = linear(pooled, pooled // 2)
-        self.output = linear(pooled // 2, self.links * self.taps**2)
+        first, second = hidden_sizes(config, channels)
+        self.features = conv(channels, first, config.kernel_size)
+        self.hidden = linear(first * 4 * 4, second)
+        self.output = linear(second, self.links * self.taps**2)
         self.selection = conv(channels, self.links * self.taps, config.kernel_size)
 
     def forward(self, hx: Tensor) -> Tensor:
@@ -53,9 +60,10 @@ class PixelwiseKernels(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
-        self.features = conv(channels, channels // 2, config.kernel_size)
-        self.hidden = conv(channels // 2, channels // 4)
-        self.output = conv(channels // 4, config.warp_size**2)
+        first, second = hidden_sizes(config, channels)
+        self.features = conv(channels, first, config.kernel_size)
+        self.hidden = conv(first, second)
+        self.output = conv(second, config.warp_size**2)
 
     def forward(self, hx: Tensor) -> Tensor:
         weights: Tensor = self.output(F.relu(self.hidden(F.relu(self.features(hx)))))

@@ -33,16 +33,20 @@ def test_g_block_is_biggans(outputs: int, up: bool, frames: int) -> None:
     assert_same([actual], [expected(x, condition)], [x, condition, *block.parameters()])
 
 
-@pytest.mark.parametrize(("dimensions", "outputs"), [(2, 3), (2, 6), (3, 3), (3, 6)])
+@pytest.mark.parametrize("outputs", [3, 6])
 @pytest.mark.parametrize(("activate", "pool"), list(product([False, True], repeat=2)))
-def test_d_block_is_biggans_and_never_pools_time(dimensions: int, outputs: int, activate: bool, pool: bool) -> None:
-    block = scramble(DBlock(3, outputs, dimensions, activate, pool))
-    expected = plainly(plain_blocks.DBlock(3, outputs, dimensions, activate, pool), block)
-    time = (5,) if dimensions == 3 else ()
+@pytest.mark.parametrize(("frames", "pool_time"), [(None, False), (5, False), *((t, True) for t in (1, 2, 5, 6))])
+def test_d_block_is_biggans(outputs: int, activate: bool, pool: bool, frames: int | None, pool_time: bool) -> None:
+    """Time is halved where asked: T' = T // 2, but never fewer than one frame."""
+    dimensions, time = (2, ()) if frames is None else (3, (frames,))
+    block = scramble(DBlock(3, outputs, dimensions, activate, pool, pool_time=pool_time))
+    plain = plain_blocks.DBlock(3, outputs, dimensions, activate, pool, pool_time=pool_time)
     x = torch.randn(2, 3, *time, 4, 6, dtype=torch.float64, requires_grad=True)
     actual = block(x)
+    if pool and pool_time and frames is not None:
+        time = (max(1, frames // 2),)
     assert actual.shape == (2, outputs, *time, *((2, 3) if pool else (4, 6)))
-    assert_same([actual], [expected(x)], [x, *block.parameters()])
+    assert_same([actual], [plainly(plain, block)(x)], [x, *block.parameters()])
 
 
 ENCODERS = [

@@ -15,7 +15,7 @@ from reference.discriminators import Discriminators as PlainDiscriminators
 from reference.discriminators import draw_view as plain_draw_view
 from trivd.config import Config, Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.discriminators import Discriminator, Discriminators, Scores, combine, draw_view
-from trivd.ops.upsample import pool_space
+from trivd.ops import upsample
 
 ModelFactory = Callable[..., ModelConfig]
 
@@ -239,30 +239,34 @@ def test_scores_split_by_sample() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("pool_time", [False, True])
 @pytest.mark.parametrize(
     ("name", "classes"), [("stronger", 0), ("faster", 3), ("dvd_gan_fp", 3), ("mocogan_k1", 0), ("clip", 3)]
 )
 def test_discriminators_are_appendix_a(
-    name: Decomposition, classes: int, training: bool, tiny_config: Callable[..., Config]
+    name: Decomposition, classes: int, pool_time: bool, training: bool, tiny_config: Callable[..., Config]
 ) -> None:
     """Their plain form, gradients included; in training with exact singular vectors, which power iterations keep."""
-    config = tiny_config(model={"classes": classes}, discriminator={"decomposition": name})
+    config = tiny_config(
+        model={"classes": classes}, discriminator={"decomposition": name, "temporal_pooling": pool_time}
+    )
     ours, plain = scramble(Discriminators(config.discriminator, config.model)), PlainDiscriminators(config)
     settle(ours).train(training)
     assert list(plain) == list(ours)
     labels, video = torch.tensor([2, 0, 1]), 2 * torch.rand(3, config.model.frames, 3, 32, 32).double() - 1
-    for view, discriminator in ours.items():
+    for view, network in ours.items():
         seen = ours.draw(view, video, generator()).requires_grad_()
         assert torch.equal(seen, plain_draw_view(view, video, config, generator()))
-        expected = plainly(plain[view], discriminator)(seen, labels)
-        assert_same(discriminator(seen, labels), expected, [seen, *discriminator.parameters()], deep=True)
+        expected = plainly(plain[view], network)(seen, labels)
+        assert_same(network(seen, labels), expected, [seen, *network.parameters()], deep=True)
 
 
 @pytest.mark.parametrize(("temporal", "three_dimensional"), [(False, 0), (True, 2)])
 def test_discriminator_has_five_blocks(temporal: bool, three_dimensional: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    discriminator = Discriminator(3, 2, 0, temporal)
+    discriminator = Discriminator(3, 2, 0, temporal=temporal)
     pools = []
-    monkeypatch.setattr("trivd.models.blocks.pool_space", lambda x: pools.append(x.dim()) or pool_space(x))
+    pool = upsample.average_pool
+    monkeypatch.setattr("trivd.models.blocks.average_pool", lambda x, time: pools.append(x.dim()) or pool(x, time))
     discriminator(torch.zeros(1, 2, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
     assert pools == [5] * three_dimensional + [4] * (4 - three_dimensional)  # of the shortcuts
     assert len(discriminator.blocks) == 5
@@ -278,7 +282,7 @@ def test_discriminator_has_five_blocks(temporal: bool, three_dimensional: int, m
 @pytest.mark.parametrize(("temporal", "reach"), [(False, 0), (True, 4)])
 def test_how_far_a_discriminator_sees_in_time(temporal: bool, reach: int) -> None:
     """Frame discriminators judge each frame alone; four 3D convolutions of size 3 reach four frames, both ways."""
-    discriminator = scramble(Discriminator(3, 4, 0, temporal), torch.float32)
+    discriminator = scramble(Discriminator(3, 4, 0, temporal=temporal), torch.float32)
     labels = torch.zeros(1, dtype=torch.int64)
     video = torch.rand(1, 12, 3, 16, 16) * 2 - 1
     changed = video.clone()
@@ -288,8 +292,18 @@ def test_how_far_a_discriminator_sees_in_time(temporal: bool, reach: int) -> Non
         assert differs == list(range(5 - reach, 5 + reach + 1))
 
 
+@given(frames=st.integers(1, 20), channels=st.sampled_from([1, 3]))
+@settings(max_examples=10)
+def test_time_is_halved_in_both_3d_blocks(frames: int, channels: int) -> None:
+    """T of Eq 15 is that of the features (E.1): 4 of 16; frame discriminators keep every frame."""
+    labels, video = torch.zeros(2, dtype=torch.int64), torch.rand(2, frames, channels, 16, 16)
+    for temporal, expected in ((True, max(1, max(1, frames // 2) // 2)), (False, frames)):
+        discriminator = Discriminator(channels, 2, 0, temporal=temporal, pool_time=True)
+        assert [score.shape for score in discriminator(video, labels)] == [(2, expected)] * 2
+
+
 def test_samples_are_judged_alone_and_labels_touch_the_joint_score_only() -> None:
-    discriminator = scramble(Discriminator(1, 2, 3, True), torch.float32)
+    discriminator = scramble(Discriminator(1, 2, 3, temporal=True), torch.float32)
     video = torch.rand(3, 4, 1, 16, 16)
     scores, others = discriminator(video, torch.tensor([0, 1, 2])), discriminator(video, torch.tensor([0, 2, 1]))
     assert torch.equal(scores.video, others.video)
@@ -319,7 +333,7 @@ def test_every_discriminator_trains(name: str, tiny_model: ModelFactory) -> None
 
 
 def test_discriminator_in_bfloat16_agrees_with_float32() -> None:
-    discriminator = scramble(Discriminator(3, 4, 0, True), torch.float32)
+    discriminator = scramble(Discriminator(3, 4, 0, temporal=True), torch.float32)
     video, labels = torch.rand(2, 4, 3, 16, 16), torch.zeros(2, dtype=torch.int64)
     exact = torch.cat(discriminator(video, labels))
     with torch.autocast("cpu", torch.bfloat16):

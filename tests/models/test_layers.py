@@ -18,7 +18,7 @@ from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.models.layers import ClassEmbedding, SNConv, SNLinear
 from trivd.models.spectral_norm import SpectralNorm
-from trivd.ops.upsample import pool_space
+from trivd.ops import upsample
 
 ModelFactory = Callable[..., ModelConfig]
 
@@ -118,22 +118,27 @@ def test_upsampled_is_the_convolution_of_repeated_pixels(size: int, outputs: int
 
 
 @pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(("frames", "pool_time"), [(None, False), (5, False), *((t, True) for t in (1, 2, 3, 4, 5))])
 @pytest.mark.parametrize("pixels", [(2, 4), (4, 8), (8, 8), (10, 16)])  # before and after the forms change
-def test_pooled_is_the_convolution_and_then_means(size: int, dimensions: int, pixels: tuple[int, int]) -> None:
+def test_pooled_is_the_convolution_and_then_means(
+    size: int, frames: int | None, pool_time: bool, pixels: tuple[int, int]
+) -> None:
+    dimensions = 2 if frames is None else 3
     layer = scramble(SNConv(3, 4, size, dimensions))
-    shape = (2, 3, 5, *pixels) if dimensions == 3 else (2, 3, *pixels)
+    shape = (2, 3, *pixels) if frames is None else (2, 3, frames, *pixels)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     expected = average_pool(plainly(plain_layers.conv(3, 4, size, dimensions), layer)(x))
-    assert_same([layer.pooled(x)], [expected], [x, layer.weight, layer.bias])
+    if pool_time and frames is not None and frames > 1:
+        expected = (expected[:, :, : frames // 2 * 2 : 2] + expected[:, :, 1::2]) / 2
+    assert_same([layer.pooled(x, pool_time)], [expected], [x, layer.weight, layer.bias])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_pooling_clips_keeps_time_type_and_layout(layout: torch.memory_format) -> None:
     x = torch.randn(2, 3, 5, 4, 6).contiguous(memory_format=layout)
     with torch.autocast("cpu", torch.bfloat16):
-        assert pool_space(x.bfloat16()).dtype == torch.bfloat16
-    pooled = pool_space(x)
+        assert upsample.average_pool(x.bfloat16()).dtype == torch.bfloat16
+    pooled = upsample.average_pool(x)
     torch.testing.assert_close(pooled, average_pool(x))
     assert pooled.is_contiguous(memory_format=torch.channels_last_3d) == (layout == torch.channels_last_3d)
 

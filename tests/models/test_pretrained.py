@@ -82,8 +82,34 @@ def change(folder: Path, **entries: Any) -> None:
 
 
 def test_a_later_format_is_refused(copied: Path) -> None:
-    change(copied, version=2)
-    with pytest.raises(TrivdError, match="format version 2, this trivd reads 1"):
+    change(copied, version=3)
+    with pytest.raises(TrivdError, match="format version 3, which needs a newer trivd"):
+        load_generator(copied, CPU)
+
+
+# In version 1 the size of f was no setting: half of its flattened input for factorized kernels.
+@pytest.mark.parametrize(
+    ("unit", "hidden"), [("tsru_p", (0.5, 4.0)), ("k_traj_gru", (0.5, 4.0)), ("ptsru_c", (0.5, 0.25))]
+)
+def test_a_model_of_version_1_has_its_old_sizes(
+    make_generator: Callable[..., Generator], tmp_path: Path, unit: str, hidden: tuple[float, float]
+) -> None:
+    generator = make_generator(unit=unit, warp_hidden=hidden)
+    save_generator(generator, tmp_path / "model", HISTORY)
+    model = json.loads((tmp_path / "model" / "config.json").read_text())["model"]
+    for setting in ("warp_hidden", "warp_padding", "generator_widths"):
+        del model[setting]
+    change(tmp_path / "model", version=1, model=model)
+    loaded, history = load_generator(tmp_path / "model", CPU)
+    assert loaded.config == generator.config
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in generator.state_dict().items())
+    assert history["config"]["training"] == HISTORY["config"]["training"]
+    assert history["config"]["discriminator"] == {"temporal_pooling": False}
+
+
+def test_sizes_that_version_1_did_not_have_are_refused_in_it(copied: Path) -> None:
+    change(copied, version=1, model={"unit": "tsru_p"})
+    with pytest.raises(TrivdError, match="damaged or belongs to another model"):
         load_generator(copied, CPU)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reference.units import build_unit
-from trivd.config import ModelConfig
+from trivd.config import ModelConfig, WarpPadding
 from trivd.models.recurrent import TSRU, ConvGRU, ConvLSTM, DynamicConvLSTM, KTrajGRU, RecurrentUnit
 from trivd.models.spectral_norm import SpectralNorm
 
@@ -56,6 +56,8 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
     }
     if name in WARPING:
         options["warp_size"] = draw(st.sampled_from([3, 5]), "warp size")
+        options["warp_hidden"] = draw(st.sampled_from([(0.5, 0.5), (0.25, 1.5)]), "sizes of f")
+        options["warp_padding"] = draw(st.sampled_from(get_args(WarpPadding)), "border")
     steps, batch = draw(st.integers(1, 3), "steps"), draw(st.integers(1, 3), "batch")
     height, width = draw(st.integers(2, 6), "height"), draw(st.integers(2, 6), "width")
 

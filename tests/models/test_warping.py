@@ -1,6 +1,7 @@
 """Warping against its plain form, and the sizes of the hyper-network f (F.1)."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reference import warping as plain_warping
-from trivd.config import ModelConfig
+from trivd.config import ModelConfig, WarpPadding
 from trivd.models.generator import Generator
 from trivd.models.recurrent import TSRU, KTrajGRU
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels
@@ -25,21 +26,34 @@ def one_tap(size: int, row: int, column: int, height: int, width: int) -> Tensor
     return weights
 
 
+@pytest.mark.parametrize("padding", get_args(WarpPadding))
 @pytest.mark.parametrize("k", [1, 3, 5])
 @given(batch=st.integers(1, 3), channels=st.integers(1, 3), height=SIZES, width=SIZES, seed=st.integers(0, 999))
 @settings(max_examples=8)
-def test_warp_is_equation_11(k: int, batch: int, channels: int, height: int, width: int, seed: int) -> None:
+def test_warp_is_equation_11(
+    padding: WarpPadding, k: int, batch: int, channels: int, height: int, width: int, seed: int
+) -> None:
     torch.manual_seed(seed)
     h = torch.randn(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(batch, k**2, height, width, dtype=torch.float64, requires_grad=True)
-    assert_same([warp(h, weights)], [plain_warping.warp(h, weights)], [h, weights])
+    warped = warp(h, weights, padding == "replicate")
+    assert_same([warped], [plain_warping.warp(h, weights, padding)], [h, weights])
 
 
+@pytest.mark.parametrize("replicate", [False, True])
 @pytest.mark.parametrize("k", [3, 5])
-def test_warp_gradcheck(k: int) -> None:
+def test_warp_gradcheck(k: int, replicate: bool) -> None:
     h = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, k**2, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(warp, (h, weights))
+    assert torch.autograd.gradcheck(warp, (h, weights, replicate))
+
+
+def test_a_replicated_border_leaves_constant_features_as_they_are() -> None:
+    """Weights sum to 1, so that no dark margin appears."""
+    weights = torch.rand(2, 25, 4, 6, dtype=torch.float64).softmax(1)
+    constant = torch.full((2, 3, 4, 6), 0.7, dtype=torch.float64)
+    torch.testing.assert_close(warp(constant, weights, replicate=True), constant)
+    assert warp(constant, weights)[..., 0, 0].max() < 0.6
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 2), (1, 1), (2, 1), (4, 3)])
@@ -61,7 +75,7 @@ def test_warp_keeps_the_features_type() -> None:
 @pytest.mark.parametrize("k", [3, 5])
 @pytest.mark.parametrize("f", [FactorizedKernels, PixelwiseKernels])
 def test_weights_are_distributions(f: type[FactorizedKernels] | type[PixelwiseKernels], k: int) -> None:
-    kernels = scramble(f(12, k, links=3) if f is FactorizedKernels else f(12, k))
+    kernels = scramble(f(12, k, (0.5, 0.5), links=3) if f is FactorizedKernels else f(12, k, (0.5, 0.5)))
     read = {name: 3 * torch.randn(2, n, 5, 7, dtype=torch.float64) for name, n in kernels.reads.items()}
     weights = kernels.bind()(read)
     assert weights.shape == (2, 3 if f is FactorizedKernels else 1, k**2, 5, 7)
@@ -91,7 +105,7 @@ def test_factorized_hyper_network_has_the_sizes_of_f1(k: int, links: int) -> Non
 def test_pixelwise_hyper_network_has_two_hidden_layers(k: int) -> None:
     unit = TSRU(6, 10, flow="s", warping="pixelwise", warp_size=k)
     layers = [unit.first.convolutions["kernel_features"], unit.kernels.hidden, unit.kernels.output]
-    assert layer_sizes(*layers) == [(16, 8), (8, 4), (4, k**2)]
+    assert layer_sizes(*layers) == [(16, 8), (8, 8), (8, k**2)]
     assert all(layer.weight.shape[2:] == (3, 3) for layer in layers)
 
 

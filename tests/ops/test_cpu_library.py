@@ -60,20 +60,27 @@ DTYPES = pytest.mark.parametrize("dtype", list(TOLERANCE))
 SIZES = st.integers(1, 9)
 # around and between multiples of the vector widths 8 and 16
 CHANNELS = st.sampled_from([1, 3, 7, 8, 9, 15, 16, 17, 24, 33, 40, 67])
+SHAPES = st.tuples(st.integers(1, 3), CHANNELS, SIZES, SIZES)
 
 
 @needs_compiler
 @DTYPES
-@given(k=st.sampled_from([1, 3, 5]), c=CHANNELS, b=st.integers(1, 3), h=SIZES, w=SIZES, layout=LAYOUTS, of=LAYOUTS)
+@pytest.mark.parametrize("replicate", [False, True])
+@given(
+    k=st.sampled_from([1, 3, 5]), shape=st.tuples(st.integers(1, 3), CHANNELS, SIZES, SIZES), layout=LAYOUTS, of=LAYOUTS
+)
 @settings(max_examples=15)
-def test_warp(dtype: torch.dtype, k: int, c: int, b: int, h: int, w: int, layout: str, of: str) -> None:
+def test_warp(
+    dtype: torch.dtype, replicate: bool, k: int, shape: tuple[int, int, int, int], layout: str, of: str
+) -> None:
     assert compiled.kernels()
-    features = arranged(torch.randn(b, c, h, w).to(dtype), layout).requires_grad_()
-    weights = arranged(torch.randn(b, k * k, h, w).softmax(1).to(dtype), of).requires_grad_()
-    gradient = arranged(torch.randn(b, c, h, w).to(dtype), of)
+    batch, _, height, width = shape
+    features = arranged(torch.randn(shape).to(dtype), layout).requires_grad_()
+    weights = arranged(torch.randn(batch, k * k, height, width).softmax(1).to(dtype), of).requires_grad_()
+    gradient = arranged(torch.randn(shape).to(dtype), of)
 
     def work() -> list[Tensor]:
-        warped = warp(features, weights)
+        warped = warp(features, weights, replicate)
         return [warped.detach(), *torch.autograd.grad(warped, [features, weights], gradient)]
 
     assert_like_plain(work, dtype)

@@ -45,8 +45,9 @@ def parts() -> list[Tensor]:
 
 # An operator, its arguments, and whether it has a derivative.
 CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
-    "warp": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6)), True),
-    "warp_backward": (warp._warp_backward, lambda: (*parts()[:1], *parts()[:1], image(2, 9, 5, 6).detach()), False),
+    "warp": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6), False), True),
+    "warp_replicate": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6), True), True),
+    "warp_backward": (warp._warp_backward, lambda: (*parts()[:1] * 2, image(2, 9, 5, 6).detach(), False), False),
     "softmax": (softmax._softmax, lambda: (torch.randn(4, 5, 9, dtype=F64, requires_grad=True),), True),
     "softmax_backward": (softmax._softmax_backward, lambda: (vectors(4, 5, 9), vectors(4, 5, 9)), False),
     "activate": (gates._activate, lambda: (image(2, 14, 5, 6), image(2, 14, 5, 6), CHANNELS, CODES), True),

@@ -2,6 +2,7 @@
 
 from itertools import product
 from math import ceil
+from typing import get_args
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from reference.blocks import FrameNorm
 from reference.units import ConvLSTM, DynamicConvLSTM
 from reference.warping import FactorizedKernels, warp
-from trivd.config import ModelConfig
+from trivd.config import ModelConfig, WarpPadding
 
 SIZES = st.integers(1, 6)
 
@@ -42,10 +43,14 @@ def softmax(x: Tensor, dim: int) -> Tensor:
     return x.exp() / x.exp().sum(dim, keepdim=True)
 
 
+@pytest.mark.parametrize("padding", get_args(WarpPadding))
 @pytest.mark.parametrize("k", [1, 3, 5])
 @given(batch=st.integers(1, 3), channels=st.integers(1, 3), height=SIZES, width=SIZES, seed=st.integers(0, 999))
 @settings(max_examples=8)
-def test_warp_is_equation_11(k: int, batch: int, channels: int, height: int, width: int, seed: int) -> None:
+def test_warp_is_equation_11(
+    padding: WarpPadding, k: int, batch: int, channels: int, height: int, width: int, seed: int
+) -> None:
+    """Outside lie zeros, or the nearest of the features."""
     torch.manual_seed(seed)
     h = torch.randn(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(batch, k**2, height, width, dtype=torch.float64, requires_grad=True)
@@ -54,11 +59,13 @@ def test_warp_is_equation_11(k: int, batch: int, channels: int, height: int, wid
         total = torch.zeros_like(h[:, :, 0, 0])
         for m, n in product(range(k), repeat=2):
             row, column = i + m - (k - 1) // 2, j + n - (k - 1) // 2
+            if padding == "replicate":
+                row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
             if 0 <= row < height and 0 <= column < width:
                 total = total + weights[:, m * k + n, i, j].unsqueeze(1) * h[:, :, row, column]
         positions.append(total)
     expected = torch.stack(positions, -1).unflatten(-1, (height, width))
-    assert_same([warp(h, weights)], [expected], [h, weights])
+    assert_same([warp(h, weights, padding)], [expected], [h, weights])
 
 
 @pytest.mark.parametrize("links", [1, 2])

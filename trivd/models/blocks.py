@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from trivd.models.frame_norm import Affine, FrameNormReLU
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
-from trivd.ops.upsample import pool_space
+from trivd.ops.upsample import average_pool
 
 
 class ResidualBlock(nn.Module):
@@ -72,20 +72,24 @@ class GBlock(ResidualBlock):
 
 
 class DBlock(ResidualBlock):
-    """Discriminator block: (B, in, [T,] H, W) -> (B, out, [T,] H', W'), with 2 x 2 average pooling if asked.
+    """Discriminator block: (B, in, [T,] H, W) -> (B, out, [T',] H', W'), with 2 x 2 average pooling if asked.
 
-    [ReLU] -> conv -> ReLU -> conv, added to a 1-sized convolution of the input, both pooled. Time is never pooled.
+    [ReLU] -> conv -> ReLU -> conv, added to a 1-sized convolution of the input, both pooled.
 
     Args:
         dimensions: 2, or 3 for convolutions over time too.
         activate: ReLU first; every block but a network's first does.
         pool: halve height and width.
+        pool_time: halve time too where the block pools; see `average_pool`.
     """
 
-    def __init__(self, inputs: int, outputs: int, dimensions: int, activate: bool, pool: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, dimensions: int, activate: bool, pool: bool, *, pool_time: bool = False
+    ) -> None:
         super().__init__()
         self.activate = activate
         self.pool = pool
+        self.pool_time = pool_time
         self.conv1 = SNConv(inputs, outputs, 3, dimensions)
         self.conv2 = SNConv(outputs, outputs, 3, dimensions)
         self.shortcut = SNConv(inputs, outputs, 1, dimensions) if inputs != outputs else nn.Identity()
@@ -101,18 +105,33 @@ class DBlock(ResidualBlock):
         return F.relu(self.conv1(F.relu(x) if self.activate else x))
 
     def _body(self, x: Tensor) -> Tensor:
-        # 1x1 after pooling: the same values, a quarter of the work
-        return self.conv2.pooled(self._hidden(x)) + self.shortcut(pool_space(x))
+        # 1x1 after pooling: the same values, at most a quarter of the work
+        return self.conv2.pooled(self._hidden(x), self.pool_time) + self.shortcut(average_pool(x, self.pool_time))
 
 
-def discriminator_blocks(inputs: int, width: int, depth: int, temporal: int, pooled: int) -> nn.ModuleList:
-    """The D network's blocks: widths ch x (1, 2, 4, ...), the first `temporal` with 3D convolutions (A).
+def discriminator_blocks(
+    inputs: int, width: int, depth: int, *, pooled: int, temporal: int = 0, pool_time: bool = False
+) -> nn.ModuleList:
+    """The D network's blocks, of widths ch x (1, 2, 4, ...) (A).
 
-    The last block's features are not pooled if `pooled` < `depth`.
+    Args:
+        inputs: channels of the input.
+        width: ch.
+        depth: number of blocks.
+        pooled: how many of them pool, from the first on.
+        temporal: how many of them have 3D convolutions, from the first on.
+        pool_time: whether these halve time too.
     """
     widths = [inputs] + [width * 2**i for i in range(depth)]
     return nn.ModuleList(
-        DBlock(widths[i], widths[i + 1], 3 if i < temporal else 2, activate=i > 0, pool=i < pooled)
+        DBlock(
+            widths[i],
+            widths[i + 1],
+            3 if i < temporal else 2,
+            activate=i > 0,
+            pool=i < pooled,
+            pool_time=pool_time and i < temporal,
+        )
         for i in range(depth)
     )
 

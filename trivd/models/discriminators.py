@@ -34,7 +34,7 @@ TEMPORAL_BLOCKS = 2  # of those that see clips: 3D convolutions (A)
 
 
 class Scores(NamedTuple):
-    """A discriminator's answers for each sample b and time step t, before they are combined (E.1)."""
+    """A discriminator's answers for each sample b and time step t of its features, before they are combined (E.1)."""
 
     video: Tensor  # r_x (B, T), from the video alone
     joint: Tensor  # r_xy (B, T), from the video and its class
@@ -109,29 +109,33 @@ class Discriminator(nn.Module):
         width: ch_D.
         classes: number of classes, 0 for one constant zero class.
         temporal: whether it sees clips.
+        pool_time: whether its 3D blocks halve time too.
     """
 
-    def __init__(self, image_channels: int, width: int, classes: int, temporal: bool) -> None:
+    def __init__(
+        self, image_channels: int, width: int, classes: int, *, temporal: bool, pool_time: bool = False
+    ) -> None:
         super().__init__()
         self.temporal = TEMPORAL_BLOCKS if temporal else 0
-        self.blocks = discriminator_blocks(image_channels, width, BLOCKS, self.temporal, pooled=BLOCKS - 1)
+        self.blocks = discriminator_blocks(
+            image_channels, width, BLOCKS, pooled=BLOCKS - 1, temporal=self.temporal, pool_time=pool_time
+        )
         features = width * 2 ** (BLOCKS - 1)
         self.score = SNLinear(features, 1)
         self.embedding = ClassEmbedding(classes, features)
 
     def forward(self, video: Tensor, labels: Tensor) -> Scores:
-        """(B, T, channels, H, W), (B,) -> scores (B, T)."""
+        """(B, T, channels, H, W), (B,) -> scores (B, T'); T' = T // 2 // 2 where 3D blocks halve time, at least 1."""
         with normalized(self):
             return self._scores(video, labels)
 
     def _scores(self, video: Tensor, labels: Tensor) -> Scores:
-        batch, frames = video.shape[:2]
         x = video.transpose(1, 2) if self.temporal else video.flatten(0, 1)
         for index, block in enumerate(self.blocks):
             if self.temporal and index == self.temporal:
                 x = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B T, C, H, W)
             x = block(x)
-        features = F.relu(x).sum(dim=(2, 3), dtype=exact_dtype(x)).unflatten(0, (batch, frames))
+        features = F.relu(x).sum(dim=(2, 3), dtype=exact_dtype(x)).unflatten(0, (len(video), -1))
         with full_precision(features):
             joint = (features * self.embedding(labels).unsqueeze(1)).sum(dim=2)
             return Scores(self.score(features).squeeze(2), joint)
@@ -145,7 +149,11 @@ class Discriminators(nn.ModuleDict):
         super().__init__(
             {
                 view: Discriminator(
-                    model.image_channels, model.discriminator_channels, model.classes, "frames" not in view
+                    model.image_channels,
+                    model.discriminator_channels,
+                    model.classes,
+                    temporal="frames" not in view,
+                    pool_time=config.temporal_pooling,
                 )
                 for view in views
             }

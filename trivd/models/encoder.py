@@ -9,7 +9,7 @@ from trivd.config import ModelConfig
 from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized
-from trivd.ops.upsample import pool_space
+from trivd.ops.upsample import average_pool
 
 
 class Encoder(nn.Module):
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         self.config = config
         width = config.discriminator_channels
         depth = max(1, int(math.log2(config.resolution // min(channels))))
-        self.blocks = discriminator_blocks(config.image_channels, width, depth, temporal=0, pooled=depth)
+        self.blocks = discriminator_blocks(config.image_channels, width, depth, pooled=depth)
         self.compress = nn.ModuleDict()
         for resolution, states in channels.items():
             block = max(1, int(math.log2(config.resolution // resolution)))  # counted from 1
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
             if x.shape[-1] == self.config.resolution and str(x.shape[-1]) in self.compress:
                 unpooled = block.unpooled(x)  # type: ignore[operator]
                 states[x.shape[-1]] = self._compress(unpooled)
-                x = pool_space(unpooled)
+                x = average_pool(unpooled)
             else:
                 x = block(x)
             if str(x.shape[-1]) in self.compress:

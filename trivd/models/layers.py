@@ -51,9 +51,9 @@ class SNConv(SpectralNorm):
         """`forward` of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W)."""
         return upsampled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x))
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """`forward` and then averages over 2 x 2 pixels, (..., H, W) -> (..., H/2, W/2)."""
-        return pooled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x))
+    def pooled(self, x: Tensor, time: bool = False) -> Tensor:
+        """`forward` and then `average_pool`, (B, in, [T,] H, W) -> (B, out, [T',] H/2, W/2)."""
+        return pooled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x), time)
 
 
 def share_layer(

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from trivd.config import ModelConfig, from_dict, to_dict
+from trivd.config.upgrade import VERSION, upgrade, upgrade_model
 from trivd.models.generator import Generator
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import read_json, write_atomically
@@ -21,7 +22,6 @@ BUNDLED = Path(__file__).with_name("bundled")
 LARGEST_CONFIG = 1 << 20  # bytes; ours have 3 kB
 LARGEST_HEADER = 1 << 22  # bytes of model.safetensors beside its tensors; ours have 60 kB
 FORMAT = "trivd-generator"
-FORMAT_VERSION = 1
 
 
 def find_model(name: str | Path) -> Path:
@@ -63,7 +63,7 @@ def save_generator(generator: Generator, folder: Path, history: dict[str, Any]) 
         history: JSON values that say where the weights come from (run's settings, data, step).
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    header = {"format": FORMAT, "version": FORMAT_VERSION, "model": to_dict(generator.config), "history": history}
+    header = {"format": FORMAT, "version": VERSION, "model": to_dict(generator.config), "history": history}
     write_atomically(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     write_atomically(folder / CONFIG_FILE, json.dumps(header, indent=2).encode())
 
@@ -86,10 +86,11 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[
         kinds = {"config": dict, "data": str, "step": int}  # what prediction and evaluation read
         if not all(isinstance(history[name], kind) for name, kind in kinds.items()):
             raise TypeError
+        model, history["config"] = upgrade_model(model, version), upgrade(history["config"], version)
     except (ValueError, KeyError, TypeError) as error:
         raise TrivdError(f"{config_file} is not the description of a trivd model.") from error
-    if version != FORMAT_VERSION:
-        raise TrivdError(f"{config_file} has format version {version}, this trivd reads {FORMAT_VERSION}.")
+    if version not in range(1, VERSION + 1):
+        raise TrivdError(f"{config_file} has format version {version}, which needs a newer trivd than this.")
     generator = _without_memory(from_dict(ModelConfig, model, str(config_file)), config_file, weights_file)
     try:
         generator.to_empty(device="cpu").load_state_dict(load(weights_file.read_bytes()))

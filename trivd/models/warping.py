@@ -22,6 +22,12 @@ def _bias(layer: nn.Module) -> Tensor:
     return bias
 
 
+def hidden_sizes(channels: int, shares: tuple[float, float]) -> tuple[int, int]:
+    """Channels or units of f's two hidden layers, as shares of those of [h; x]; the paper takes half of them (F.1)."""
+    first, second = (max(1, int(share * channels)) for share in shares)
+    return first, second
+
+
 class FactorizedKernels(nn.Module):
     """f of the TSRUs and K-TrajGRU: N = k^2 kernels for the whole sample, mixed at every position (Eq 12).
 
@@ -31,17 +37,18 @@ class FactorizedKernels(nn.Module):
     Args:
         channels: of [h; x].
         size: k.
+        hidden: sizes of the two hidden layers, times `channels`.
         links: L, number of warps predicted.
     """
 
-    def __init__(self, channels: int, size: int, links: int) -> None:
+    def __init__(self, channels: int, size: int, hidden: tuple[float, float], links: int) -> None:
         super().__init__()
         self.taps = size**2
         self.links = links
-        self.reads = {"kernel_features": channels // 2, "selection": links * self.taps}
-        pooled = (channels // 2) * POOLED**2
-        self.hidden = SNLinear(pooled, pooled // 2)
-        self.output = SNLinear(pooled // 2, links * self.taps**2)
+        features, units = hidden_sizes(channels, hidden)
+        self.reads = {"kernel_features": features, "selection": links * self.taps}
+        self.hidden = SNLinear(features * POOLED**2, units)
+        self.output = SNLinear(units, links * self.taps**2)
 
     def start_as_copy(self, first: nn.ModuleDict) -> None:
         """Let kernel n start as a shift to tap n, and the selection map prefer that of the centre.
@@ -75,14 +82,15 @@ class FactorizedKernels(nn.Module):
 class PixelwiseKernels(nn.Module):
     """f of the PTSRUs: a CNN of two hidden layers predicts k^2 weights for every position.
 
-    As in `FactorizedKernels` the first convolution belongs to the unit; a hidden layer halves its input's channels.
+    As in `FactorizedKernels` the first convolution belongs to the unit, and the arguments are the same.
     """
 
-    def __init__(self, channels: int, size: int) -> None:
+    def __init__(self, channels: int, size: int, hidden: tuple[float, float]) -> None:
         super().__init__()
-        self.reads = {"kernel_features": channels // 2}
-        self.hidden = SNConv(channels // 2, channels // 4)
-        self.output = SNConv(channels // 4, size**2)
+        first, second = hidden_sizes(channels, hidden)
+        self.reads = {"kernel_features": first}
+        self.hidden = SNConv(first, second)
+        self.output = SNConv(second, size**2)
 
     def start_as_copy(self, first: nn.ModuleDict) -> None:
         """Let the weights start with more on the centre; `first` as in `FactorizedKernels`."""

@@ -22,25 +22,40 @@ def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, dtype:
     return F.conv_transpose2d(x, kernel.to(dtype), bias, stride=2, padding=weight.shape[-1] // 2)
 
 
-def pooled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The convolution of x and then averages over 2 x 2 pixels, (B, in, [T,] H, W) -> (B, out, [T,] H/2, W/2).
+def pooled_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, time: bool = False
+) -> Tensor:
+    """The convolution of x and then averages over 2 x 2 pixels, (B, in, [T,] H, W) -> (B, out, [T',] H/2, W/2).
 
-    The two are one convolution of stride 2 whose kernel is one pixel larger. Arguments are those of
-    `upsampled_convolution`; weight may have a temporal size.
+    The two are one convolution of stride 2 whose kernel is one pixel larger, and one frame where pairs of frames are
+    averaged too. Arguments are those of `upsampled_convolution` and `average_pool`; weight may have a temporal size.
     """
     convolve = F.conv2d if weight.dim() == 4 else F.conv3d
     padding = weight.shape[-1] // 2
     if min(x.shape[-2:]) < FOLDED_FROM:
-        return pool_space(convolve(x, weight.to(dtype), bias, padding=padding))
-    time = (1,) * (x.dim() - 4)
-    return convolve(x, _averaged(weight).to(dtype), bias, stride=(*time, 2, 2), padding=padding)
+        return average_pool(convolve(x, weight.to(dtype), bias, padding=padding), time)
+    if weight.dim() == 4:
+        return convolve(x, _averaged(weight).to(dtype), bias, stride=2, padding=padding)
+    kernel = _averaged(weight)
+    if time and x.shape[2] > 1:
+        kernel = _averaged_over_time(kernel)
+        return convolve(x, kernel.to(dtype), bias, stride=2, padding=padding)
+    return convolve(x, kernel.to(dtype), bias, stride=(1, 2, 2), padding=padding)
 
 
-def pool_space(x: Tensor) -> Tensor:
-    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions."""
+def average_pool(x: Tensor, time: bool = False) -> Tensor:
+    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions.
+
+    Args:
+        x: features (B, C, [T,] H, W).
+        time: whether pairs of frames are averaged too: T' = T // 2, the last of an odd number left out, at least 1.
+    """
     if x.dim() == 4:
         return F.avg_pool2d(x, 2)
     frames = x.transpose(1, 2)  # pooled as pictures: autocast would have avg_pool3d run in float32
+    if time and x.shape[2] > 1:
+        first, second = frames[:, : x.shape[2] // 2 * 2].unflatten(1, (-1, 2)).unbind(2)
+        frames = (first + second) / 2
     return F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
@@ -49,3 +64,9 @@ def _averaged(kernel: Tensor) -> Tensor:
     if kernel.dim() == 4:
         return F.avg_pool2d(kernel, 2, stride=1, padding=1)
     return _averaged(kernel.flatten(1, 2)).unflatten(1, kernel.shape[1:3])
+
+
+def _averaged_over_time(kernel: Tensor) -> Tensor:
+    """(out, in, t, k, k) -> (out, in, t + 1, k, k): the kernel, then averages over pairs of frames."""
+    before, after = F.pad(kernel, (0, 0, 0, 0, 0, 1)), F.pad(kernel, (0, 0, 0, 0, 1, 0))
+    return (before + after) / 2

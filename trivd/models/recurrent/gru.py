@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from trivd.config import WarpStart
+from trivd.config import WarpPadding, WarpStart
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels
 from trivd.ops.gates import mix
@@ -37,7 +37,8 @@ class ConvGRU(RecurrentUnit):
 class KTrajGRU(RecurrentUnit):
     """A ConvGRU whose gates read warped copies of the past state, Eq 16-22, with tanh as in F.2.
 
-    With `links` L > 1, as in TrajGRU (Shi et al. 2017), the gates read L warped copies side by side.
+    With `links` L > 1, as in TrajGRU (Shi et al. 2017), the gates read L warped copies side by side. Its other
+    arguments are those of TSRU.
     """
 
     def __init__(
@@ -47,13 +48,16 @@ class KTrajGRU(RecurrentUnit):
         *,
         kernel_size: int = 3,
         warp_size: int = 3,
+        warp_hidden: tuple[float, float] = (0.5, 0.5),
+        warp_padding: WarpPadding = "zeros",
         links: int = 1,
         activation: Activation = "tanh",
         warp_start: WarpStart = "mean",
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
-        self.kernels = FactorizedKernels(hidden_channels + input_channels, warp_size, links)
+        self.replicate = warp_padding == "replicate"
+        self.kernels = FactorizedKernels(hidden_channels + input_channels, warp_size, warp_hidden, links)
         self.first = Gates(hidden_channels, input_channels, self.kernels.reads, kernel_size)
         if warp_start == "copy":
             self.kernels.start_as_copy(self.first.convolutions)
@@ -68,7 +72,7 @@ class KTrajGRU(RecurrentUnit):
 
         def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
             weights = kernels(first(t, h))  # Eq 16
-            warped = torch.cat([warp(h, link) for link in weights.unbind(1)], dim=1)  # Eq 17
+            warped = torch.cat([warp(h, link, self.replicate) for link in weights.unbind(1)], dim=1)  # Eq 17
             gate = gates(t, warped)  # Eq 18, 21
             content = candidate(t, gate["r"] * warped)["c"]  # Eq 19, 20
             return mix(content, h, gate["u"]), weights  # Eq 22

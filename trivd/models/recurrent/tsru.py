@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trivd.config import WarpStart
+from trivd.config import WarpPadding, WarpStart
 from trivd.models.layers import SNConv, share_layer
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels
@@ -26,6 +26,8 @@ class TSRU(RecurrentUnit):
         warp_size: k of the warping kernels.
         read_gate: a gate r = sigma(W_r * [h; x]) multiplies the state that c reads, as ConvGRU's reset gate does
             (named as future work at the end of F.2).
+        warp_hidden: sizes of f's hidden layers, times the channels of [h; x] (F.1).
+        warp_padding: what lies outside of the warped state: zeros, or the nearest border.
         warp_start: what untrained warps are, nearly: the mean of the k x k taps, or a copy of the centre's.
     """
 
@@ -38,19 +40,22 @@ class TSRU(RecurrentUnit):
         warping: Literal["factorized", "pixelwise"] = "factorized",
         kernel_size: int = 3,
         warp_size: int = 3,
+        warp_hidden: tuple[float, float] = (0.5, 0.5),
+        warp_padding: WarpPadding = "zeros",
         read_gate: bool = False,
         activation: Activation = "relu",
         warp_start: WarpStart = "mean",
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.flow = flow
+        self.replicate = warp_padding == "replicate"
         self.read_gate = read_gate
         self.activation = activation
         channels = hidden_channels + input_channels
         self.kernels: FactorizedKernels | PixelwiseKernels = (
-            FactorizedKernels(channels, warp_size, links=1)
+            FactorizedKernels(channels, warp_size, warp_hidden, links=1)
             if warping == "factorized"
-            else PixelwiseKernels(channels, warp_size)
+            else PixelwiseKernels(channels, warp_size, warp_hidden)
         )
         first = dict(self.kernels.reads)  # everything that reads [h_{t-1}; x_t]
         if read_gate:
@@ -77,7 +82,7 @@ class TSRU(RecurrentUnit):
         def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
             read = first(t, h)
             weights = kernels(read)  # Eq 6
-            warped = warp(h, weights.squeeze(1))  # Eq 7
+            warped = warp(h, weights.squeeze(1), self.replicate)  # Eq 7
             past = h if self.flow == "p" else warped
             if self.read_gate:
                 past = read["r"] * past
