@@ -222,7 +222,10 @@ def test_resolutions_and_frames() -> None:
         assert (sizes[0], sizes[-1], len(sizes)) == (8, last, expected)
 
 
-READ_THROUGH = {"channels_at": "generator_channels", "reconstruction_weight": "reconstruction_half_life"}
+READ_THROUGH = {
+    "channels_at": ("generator_channels", "generator_widths"),
+    "reconstruction_weight": ("reconstruction_half_life",),
+}
 
 
 def read_names() -> Iterator[str]:
@@ -237,7 +240,8 @@ def read_names() -> Iterator[str]:
         nodes = list(ast.walk(ast.parse(path.read_text())))
         methods = {id(node.func) for node in nodes if isinstance(node, ast.Call)}  # tensor.stride() reads no setting
         attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        yield from (setting for method, setting in READ_THROUGH.items() if method in attributes)
+        for method, names in READ_THROUGH.items():
+            yield from names if method in attributes else ()
         for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in methods:
                 of_self = isinstance(node.value, ast.Name) and node.value.id == "self"

@@ -136,5 +136,5 @@ def test_singular_values_fit_the_weights(generator: Generator) -> None:
     for layer in generator.modules():
         if isinstance(layer, SpectralNorm):
             ratios.append(torch.linalg.matrix_norm(layer.normalized_weight().flatten(1), 2).item())
-    assert max(ratios) == pytest.approx(1, abs=0.05)
-    assert min(ratios) == pytest.approx(1, abs=0.05)
+    assert max(ratios) == pytest.approx(1, abs=0.1)
+    assert min(ratios) == pytest.approx(1, abs=0.1)

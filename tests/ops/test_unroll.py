@@ -151,13 +151,17 @@ def test_backward_within_autocast_is_as_exact(name: str) -> None:
 
 @ALL
 def test_bfloat16_gradients_round_as_plain_ones_do(name: str) -> None:
-    """Errors of all convolutions' gradients, against those of the plain form under autocast; each alone is chance."""
+    """Errors of the convolutions' gradients, against those of the plain form under autocast; each alone is chance.
+
+    Those of the features of f are left out: which of them a maximum chooses, and a ReLU lets pass, is all chance.
+    """
     errors = torch.zeros(2)
     for seed in range(6):
         torch.manual_seed(seed)
         unit = UNITS[name][0](16, 16).eval()
         x, state = torch.randn(3, 2, 16, 8, 8), torch.randn(2, 16, 8, 8)
-        sources = tuple(parameter for parameter in unit.parameters() if parameter.dim() == 4)
+        named = unit.named_parameters()
+        sources = tuple(value for path, value in named if value.dim() == 4 and "kernel_features" not in path)
         exact = gradients(unit(x, state), *sources)
         for i, run in enumerate((unit, partial(plain, name, unit))):
             with torch.autocast("cpu", torch.bfloat16):
