@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.models.spectral_norm import SpectralNorm
+from trivd.ops.conv3d import conv3d
 from trivd.ops.gates import PartActivation, Parts, activate
 from trivd.ops.precision import compute_dtype
 from trivd.ops.unroll import Recursion
@@ -37,7 +38,7 @@ class SNConv(SpectralNorm):
     def __init__(self, inputs: int, outputs: int, size: int = 3, dimensions: int = 2) -> None:
         super().__init__((outputs, inputs) + (size,) * dimensions)
         self.padding = size // 2
-        self.convolve = F.conv2d if dimensions == 2 else F.conv3d
+        self.convolve = F.conv2d if dimensions == 2 else conv3d
 
     def bind(self) -> Callable[[Tensor], Tensor]:
         """The layer with its weight normalised once, to be called many times (at every time step)."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trivd.ops.conv3d import conv3d
+
 FOLDED_FROM = 8  # pixels; on smaller features, libraries are faster with a plain convolution
 
 
@@ -30,7 +32,7 @@ def pooled_convolution(
     The two are one convolution of stride 2 whose kernel is one pixel larger, and one frame where pairs of frames are
     averaged too. Arguments are those of `upsampled_convolution` and `average_pool`; weight may have a temporal size.
     """
-    convolve = F.conv2d if weight.dim() == 4 else F.conv3d
+    convolve = F.conv2d if weight.dim() == 4 else conv3d
     padding = weight.shape[-1] // 2
     if min(x.shape[-2:]) < FOLDED_FROM:
         return average_pool(convolve(x, weight.to(dtype), bias, padding=padding), time)
