@@ -103,6 +103,7 @@ def refused(result: tuple[int, str, str], path: str, *parts: str) -> None:
             ("predict", "clip.npy", "--model", "run", "--out"),
             ("file", "file/x", "link", "/proc/x", "full", "run", LONG),
         ),
+        (("compare", "run", "moving-digits", "--out"), ("file", "file/x", "link", "/proc/x", "full", "run", LONG)),
         (("evaluate", "run", "--out"), ("empty", "file/x.json", "/proc/x.json", "link/x", "/dev/null")),
         (("evaluate", "run", "--out"), ("file", "full/notes.json", "clip.npy")),  # those of somebody else
         (("prepare", "videos"), ("file", "file/x", "link", "/proc/x")),
@@ -132,6 +133,7 @@ def test_commands_say_so_before_they_work(
 
     for work in (
         "trivd.commands.predict.write_futures",
+        "trivd.commands.compare.open_columns",
         "trivd.commands.prepare.write_store",
         "trivd.commands.evaluate.evaluate_model",
         "trivd.evaluation.networks.weights.library.read_weights",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from trivd.commands.compare import Compare
 from trivd.commands.evaluate import Evaluate
 from trivd.commands.predict import Predict
 from trivd.commands.prepare import Prepare
@@ -61,6 +62,7 @@ def _parse(arguments: list[str]) -> Any:
     commands: Any = (
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Predict, tyro.conf.subcommand("predict")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[Report, tyro.conf.subcommand("report")]

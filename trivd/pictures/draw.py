@@ -79,7 +79,7 @@ def sample_grid(rows: Sequence[tuple[str, Pixels]], conditioning: int, scale: in
         draw.rectangle((left, top + header - GAP - BAR, left + step_x - GAP - 1, top + header - GAP - 1), fill=color)
         for row, (label, video) in enumerate(rows):
             y = top + header + row * step_y
-            picture.paste(Image.fromarray(enlarge(_rgb(video[frame]), scale)), (left, y))
+            picture.paste(Image.fromarray(enlarge(rgb(video[frame]), scale)), (left, y))
             if position % columns == 0:
                 draw.text((margin - 2 * GAP, y + step_y // 2), label, fill=INK, font=font, anchor="rm")
     return np.asarray(picture)
@@ -154,7 +154,7 @@ def flow_arrows(frame: Pixels, flow: Tensor, every: int = 4, scale: int = 8) -> 
         for row, column in np.ndindex(*vectors.shape[1:]):
             head = (scale * every * (column + 0.5), scale * every * (row + 0.5))
             _draw_arrow(draw, head, vectors[:, row, column].tolist(), stroke, color)
-    picture = Image.fromarray(enlarge(_rgb(frame), scale)).convert("RGBA")
+    picture = Image.fromarray(enlarge(rgb(frame), scale)).convert("RGBA")
     picture.alpha_composite(overlay.resize((width, height), Image.Resampling.BOX))
     return np.asarray(picture.convert("RGB"))
 
@@ -167,7 +167,7 @@ def enlarge(frames: Pixels, factor: int) -> Pixels:
 def encode_png(image: Pixels) -> bytes:
     """An image (H, W, C) as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(_rgb(image)).save(buffer, format="PNG")
+    Image.fromarray(rgb(image)).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -177,7 +177,7 @@ def encode_gif(video: Pixels, fps: float, scale: int = 1) -> bytes:
     One palette of 256 colours serves all frames, without dithering: what does not change does not flicker. A frame that
     repeats the one before is written too, so that as many can be read.
     """
-    column = Image.fromarray(_rgb(video).reshape(-1, video.shape[2], 3))  # all frames as one image: one palette
+    column = Image.fromarray(rgb(video).reshape(-1, video.shape[2], 3))  # all frames as one image: one palette
     quantized = column.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     indices = enlarge(np.asarray(quantized).reshape(*video.shape[:3], 1), scale)[..., 0]  # (T, scale * H, scale * W)
     colors = np.array(quantized.getpalette(), np.uint8).reshape(-1, 3)
@@ -203,7 +203,7 @@ def encode_mp4(video: Pixels, fps: float) -> bytes:
     sizes only: an odd one repeats its last row or column.
     """
     factor = math.ceil(VIEWABLE / min(video.shape[1:3]))
-    frames = enlarge(_rgb(video), factor)
+    frames = enlarge(rgb(video), factor)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     h264 = "libx264" in av.codecs_available
     buffer = io.BytesIO()
@@ -236,7 +236,7 @@ def save_mp4(path: Path | str, video: Pixels, fps: float) -> None:
     write_atomically(path, encode_mp4(video, fps))
 
 
-def _rgb(frames: Pixels) -> Pixels:
+def rgb(frames: Pixels) -> Pixels:
     """Frames (..., H, W, 3), from grey or colour."""
     return np.broadcast_to(frames, (*frames.shape[:-1], 3))
 

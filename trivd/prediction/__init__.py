@@ -1,1 +1,1 @@
-"""From a trained model to futures, their files, and a run's page."""
+"""From trained models to futures, their files, comparisons side by side, Figure 3, and a run's page."""

@@ -11,7 +11,7 @@ import pytest
 from video_files import numbered_frames, write_video
 
 from trivd.config import Config, DataConfig, ModelConfig, to_dict
-from trivd.data.clips import open_clips
+from trivd.data.clips import Clip, open_clips
 from trivd.data.datasets.folder import find_videos
 from trivd.data.datasets.layouts import find
 from trivd.data.formats.decode import UnreadableVideo
@@ -19,6 +19,8 @@ from trivd.data.listing import ListingSource
 from trivd.data.store.prepare import write_store
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
+from trivd.prediction.columns import Column
+from trivd.prediction.comparison import write_comparison
 from trivd.prediction.futures import write_futures
 from trivd.prediction.predictor import Predictor
 from trivd.prediction.sampling import Sampling
@@ -77,6 +79,7 @@ OWN_FOLDERS = {
     "store": "a store made by `trivd prepare`",
     "half": "a store made by",
     "drawn": "a folder of predictions",
+    "compared": "a folder of comparisons",
     "venv": "a Python environment",
 }
 
@@ -99,6 +102,8 @@ def made_folders(tmp_path_factory: pytest.TempPathFactory, tiny_config: Any, mak
     (root / "half" / "plan.json").write_bytes((root / "store" / "plan.json").read_bytes())
     predictor = Predictor(generator, {"data": "", "step": 0, "config": to_dict(config)})
     list(write_futures(predictor, base / "clip" / "clip.npy", root / "drawn", Sampling(), npz=True))
+    column, clips = Column("model", predictor, None), {0: Clip(np.zeros((5, 32, 32, 3), np.uint8), 0)}
+    list(write_comparison([column], clips, root / "compared", about=[]))
     (root / "venv").mkdir()
     (root / "venv" / "pyvenv.cfg").touch()
     return root

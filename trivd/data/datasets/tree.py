@@ -1,8 +1,8 @@
 """The contents of folders, without the files of the system, of tools and of trivd; each is read once, on first use.
 
 Left out silently: names that begin with a dot, and those of `TOOL_NAMES`. Left out with a line in the report: folders
-that trivd writes (runs, models, stores, predictions) and Python environments, recognised by their contents; folders
-that cannot be read; links that lead back to a folder above them.
+that trivd writes (runs, models, stores, predictions, comparisons) and Python environments, recognised by their
+contents; folders that cannot be read; links that lead back to a folder above them.
 """
 
 import os
@@ -73,6 +73,8 @@ def what_made(folder: Path, names: Collection[str]) -> str | None:
         return "a store made by `trivd prepare`"
     if "grid.png" in names and "sample-1.mp4" in names and "sample-1.gif" in names:
         return "a folder of predictions"
+    if "comparison.html" in names and any(name.startswith("clip-") and name.endswith(".mp4") for name in names):
+        return "a folder of comparisons"
     return "a Python environment" if "pyvenv.cfg" in names else None
 
 
