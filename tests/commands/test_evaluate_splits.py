@@ -1,17 +1,22 @@
-"""`trivd evaluate` on a split that is asked for, with training clips of other data, and of copies without a model."""
+"""`trivd evaluate`: splits, training clips of other data, copies without a model, and models saved with statistics."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from run_checks import Command
 from video_files import write_video
 
 from trivd.config import DataConfig
+from trivd.data.clips import open_clips
 from trivd.data.store.prepare import write_store
+from trivd.evaluation.standing import refresh_standing_statistics
+from trivd.prediction.predictor import Predictor
 
 FEW = ("--features", "none", "--clips", "3", "--best-of-clips", "2")
 FEW_STATISTICS = ("--standing-batches", "1", "--standing-batch-size", "2")
@@ -195,3 +200,33 @@ def test_what_does_not_belong_to_copies(evaluate: Command, tmp_path: Path) -> No
     ):
         status, _, err = evaluate("copy", *words)
         assert (status, message in err.replace("\n", " ")) == (2, True), err
+
+
+def test_a_model_is_saved_with_the_statistics_of_its_evaluation(
+    evaluate: Command, trivd_command: Command, copied: Path, tmp_path: Path
+) -> None:
+    """Its predictions with that truncation, then, are those that were scored."""
+    clip = tmp_path / "clip.npy"
+    np.save(clip, np.random.default_rng(0).integers(256, size=(2, 32, 32, 3), dtype=np.uint8))
+    words = (copied, *FEW, "--truncation", "0.8", "--save-model", tmp_path / "saved")
+    assert evaluate(*words)[0] == 0
+    original, saved = Predictor.from_pretrained(copied), Predictor.from_pretrained(tmp_path / "saved")
+    assert (original.statistics_truncation, saved.statistics_truncation) == (None, 0.8)
+    train = open_clips("moving-digits", "train", original.trained_with.data, original.config)
+    settings = replace(original.trained_with.evaluation, truncation=0.8)
+    refresh_standing_statistics(original.generator, train, settings, original.dtype)
+    for (name, expected), buffer in zip(original.generator.named_buffers(), saved.generator.buffers(), strict=True):
+        torch.testing.assert_close(buffer, expected, rtol=1e-3, atol=1e-4, msg=name)
+
+    def said(model: Path, *options: object) -> bool:
+        status, out, err = trivd_command("predict", clip, "--model", model, "--samples", "1", *options)
+        assert (status, err) == (0, "")
+        return "the model's standing statistics were collected" in out.replace("\n", " ")
+
+    truncated = ("--truncation", "0.8", "--out")
+    assert not said(copied, "--out", "1")
+    assert said(copied, *truncated, "2")
+    assert not said(tmp_path / "saved", *truncated, "3")
+    assert said(tmp_path / "saved", "--out", "4")
+    status, _, err = evaluate(*words)
+    assert (status, "saved is not empty; choose another folder for the model" in err.replace("\n", " ")) == (2, True)

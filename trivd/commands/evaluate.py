@@ -28,13 +28,21 @@ from trivd.prediction.predictor import Predictor
 from trivd.runtime.console import say
 from trivd.runtime.distributed import process_group, rank
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.files import write_atomically
+from trivd.runtime.files import check_output_folder, write_atomically
 from trivd.runtime.hardware import choose_device
 from trivd.training.output import lasting_output
 from trivd.training.stops import interrupted_by_signals
 
 COPY = "copy"  # instead of a model
-MODEL_SETTINGS = ("runs", "truncation", "standing_data", "standing_batches", "standing_batch_size", "motion_levels")
+MODEL_SETTINGS = (
+    "runs",
+    "truncation",
+    "standing_data",
+    "standing_batches",
+    "standing_batch_size",
+    "motion_levels",
+    "save_model",
+)
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
@@ -82,6 +90,8 @@ class Evaluate:
     standing_batch_size: int | None = None
     motion_levels: MotionLevels | None = None
     """Levels that the motion field combines: all, how many of the finest, or resolutions; each is scored alone too."""
+    save_model: Path | None = None
+    """Folder for the model with these standing statistics: `trivd predict --truncation` then uses those that fit."""
     limits: VideoLimits = DEFAULT_LIMITS
     device: str = "auto"
     out: Path | None = None
@@ -92,6 +102,8 @@ class Evaluate:
         out = self._report_file()
         picture, tables = _beside(out)
         check_report(out, (picture, tables))
+        if self.save_model is not None:
+            check_output_folder(self.save_model, "choose another folder for the model", empty=True)
         device = choose_device(self.device, "--device")
         with lasting_output(console):
             try:
@@ -140,7 +152,7 @@ class Evaluate:
         standing = None
         if self.standing_data is not None:
             standing = OtherData(self.standing_data, replace(trained_with.data, limits=self.limits))
-        return evaluate_model(
+        evaluation = evaluate_model(
             TrainedModel(predictor.generator, predictor.history, predictor.dtype),
             config,
             data,
@@ -151,6 +163,9 @@ class Evaluate:
             standing=standing,
             progress=progress,
         )
+        if self.save_model is not None and rank() == 0:
+            predictor.with_statistics_of(config.evaluation).save_pretrained(self.save_model)
+        return evaluation
 
     def _copies(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         if self.source is None:

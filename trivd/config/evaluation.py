@@ -17,7 +17,7 @@ class EvaluationConfig:
     samples: int = 100  # futures of each of these
     runs: int = 1  # evaluations with seeds of their own, whose mean and standard deviation are reported
     batch_size: int = 32  # futures drawn at once
-    truncation: float | None = None  # z's entries beyond it are drawn again; 0: z = 0
+    truncation: float | None = None  # z's entries beyond it are drawn again, for standing statistics too; 0: z = 0
     seed: int = 0
     features: Literal["auto", "i3d", "moving-digits", "none"] = "auto"  # auto: by the data; I3D if it was imported
     i3d_weights: str | None = None  # file; none: what `trivd weights import` left

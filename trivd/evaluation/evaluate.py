@@ -60,7 +60,7 @@ def evaluate_model(
     """Score a trained generator on a data set.
 
     Args:
-        model: on `device`; its standing statistics are replaced.
+        model: on `device`; its standing statistics are replaced by those of the last run.
         config: how clips are cut, and the settings of the evaluation.
         data: path or name of the data set.
         name: of the data set, for the protocol.
@@ -80,7 +80,9 @@ def evaluate_model(
         train = open_clips(standing.path, "train", standing.config, config.model)
     subject = model_subject(model, train, settings, None if standing is None else standing.path)
     network = choose_network(settings, held_out.clips, device)
-    return evaluate(subject, held_out, settings, network, device=device, report=report, progress=progress)
+    evaluation = evaluate(subject, held_out, settings, network, device=device, report=report, progress=progress)
+    subject.forecaster.prepare(settings.runs - 1)  # all batches of that run may have been there
+    return evaluation
 
 
 def evaluate_copies(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivd.config import DEFAULT_LIMITS, Config, MotionLevels, VideoLimits, chosen_levels, from_dict
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits, chosen_levels, from_dict
 from trivd.data.formats.decode import probe, read_frames
 from trivd.data.formats.frames import FrameConverter
 from trivd.data.source import span_of
@@ -83,6 +83,23 @@ class Predictor:
             TrivdError: there is no such model, or its files are damaged.
         """
         return cls(*load_generator(find_model(name), choose_device(device, "device")))
+
+    @property
+    def statistics_truncation(self) -> float | None:
+        """The truncation of z at which the model's standing statistics were collected.
+
+        Raises:
+            TrivdError: see `trained_with`.
+        """
+        return self.trained_with.evaluation.truncation
+
+    def with_statistics_of(self, settings: EvaluationConfig) -> "Predictor":
+        """This model, whose standing statistics were collected anew as `settings` says; its history then says so."""
+        names = ("truncation", "standing_batches", "standing_batch_size")
+        collected = {name: getattr(settings, name) for name in names}
+        config = self.history["config"]
+        history = self.history | {"config": config | {"evaluation": config["evaluation"] | collected}}
+        return Predictor(self.generator, history)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors.
@@ -164,7 +181,8 @@ class Predictor:
         Args:
             past: frames, see `draw`; or the path of a clip, whose last frames are given as `trivd predict` gives them.
             samples: how many futures.
-            truncation: of z: 0.8 is moderate (D.1), 0 draws the one future of z = 0, None all of N(0, I).
+            truncation: of z: 0.8 is moderate (D.1), 0 draws the one future of z = 0, None all of N(0, I). The standing
+                statistics remain those of `statistics_truncation`.
             seed: of z; None draws other futures each time.
             frames: of each future; None for the model's T. Longer ones continue from their own last C frames.
             label: class, for models with classes.

@@ -215,7 +215,7 @@ class Session:
                 generator = averaged_generator(trainer, self.splits["train"])
                 if samples and rank() == 0:
                     path = run.samples / f"step-{trainer.step:08d}.png"
-                    save_samples(path, generator, self.scores.clips["validation"], evaluation.seed, trainer.dtype)
+                    save_samples(path, generator, self.scores.clips["validation"], evaluation, trainer.dtype)
                 if score:
                     values = self.scores(generator, trainer.dtype)
         except Exception:

@@ -112,8 +112,10 @@ class SplitScores:
 
 
 @torch.no_grad()
-def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: int, dtype: torch.dtype) -> None:
-    """Write a PNG of a few fixed clips: the truth, and below it samples of the future."""
+def save_samples(
+    path: Path, generator: Generator, dataset: ClipDataset, settings: EvaluationConfig, dtype: torch.dtype
+) -> None:
+    """Write a PNG of a few fixed clips: the truth, and below it samples of the future, z as `settings` says."""
     batch = evaluation_batch(dataset, evaluation_numbers(dataset, GRID_CLIPS))
     given = generator.config.conditioning_frames
     device = next(generator.parameters()).device
@@ -121,12 +123,11 @@ def save_samples(path: Path, generator: Generator, dataset: ClipDataset, seed: i
     rows = []
     futures = []
     for sample in range(GRID_SAMPLES):
-        z = torch.stack(
-            [
-                clip_latents(clip, GRID_SAMPLES, generator.config.latent_dim, seed, None)[sample]
-                for clip in range(len(video))
-            ]
-        )
+        draws = [
+            clip_latents(clip, GRID_SAMPLES, generator.config.latent_dim, settings.seed, settings.truncation)
+            for clip in range(len(video))
+        ]
+        z = torch.stack([samples[sample] for samples in draws])
         with autocast(device, dtype):
             futures.append(to_uint8(generator(video[:, :given], z.to(device), batch.labels.to(device)).video))
     for clip, truth in enumerate(batch.video.numpy()):
