@@ -122,6 +122,7 @@ class Loaded:
     classes: tuple[str, ...] = ()
 
     def __init__(self, clips: ClipDataset, count: int) -> None:
+        self.fps = clips.fps
         self.summary: list[str] = []
         self._clips = [clips.evaluation_clip(number) for number in range(count)]
         self.evaluation_clips = count

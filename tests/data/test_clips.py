@@ -24,6 +24,7 @@ class MadeUp:
 
     split: Split = "train"
     classes = ("a", "b")
+    fps = None
     summary = ("made up",)
 
     def __init__(self, lengths: list[int], height: int, width: int) -> None:

@@ -28,6 +28,7 @@ class Numbers:
     """Clips that hold a random number, with their index as label."""
 
     classes = ()
+    fps = None
     summary = ()
 
     def __init__(self, length: int) -> None:

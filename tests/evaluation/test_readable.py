@@ -35,6 +35,7 @@ class Damaged:
         self._left = dict.fromkeys(damaged, readable)  # times that it can be read
         self.split = clips.split
         self.classes = clips.classes
+        self.fps = clips.fps
         self.summary = clips.summary
 
     def __len__(self) -> int:

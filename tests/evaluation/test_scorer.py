@@ -24,6 +24,7 @@ class Noise:
 
     split = "validation"
     classes = ("a", "b", "c")
+    fps = None
     summary = ("noise",)
 
     def __init__(self) -> None:

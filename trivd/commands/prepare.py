@@ -28,6 +28,8 @@ class Prepare:
     resolution: int = ModelConfig.resolution
     """Pixels of the shorter side."""
     image_channels: Literal[1, 3] = 3
+    fps: float | None = DataConfig.fps
+    """Rate at which videos are read, each frame the nearest in time; their own frames if not given."""
     layout: Layout = DataConfig.layout
     """How SRC is arranged; auto recognises each."""
     validation_share: float = DataConfig.validation_share
@@ -41,6 +43,7 @@ class Prepare:
 
     def run(self, console: Console) -> int:
         data = DataConfig(
+            fps=self.fps,
             layout=self.layout,
             validation_share=self.validation_share,
             ucf101_fold=self.ucf101_fold,

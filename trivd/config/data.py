@@ -7,6 +7,7 @@ from trivd.config.checks import at_least, at_most, check_literals, one_of, requi
 
 Layout = Literal["auto", "folder", "kinetics600", "ucf101", "bair"]
 MOST_DIGITS = 100
+LOWEST_FPS, HIGHEST_FPS = 0.01, 1000.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ DEFAULT_LIMITS = VideoLimits()
 class DataConfig:
     """The data, and the clips that are cut from it (4.1, E.2)."""
 
-    stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video
+    fps: float | None = None  # rate at which videos are read, each frame the nearest in time; none: their own frames
+    stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video (at data.fps, if set)
     layout: Layout = "auto"  # how the data's folder is arranged; auto recognises each
     validation_share: float = 0.1  # where no video is held out: by a hash of each path; of one video, its end
     balanced_split: bool = False  # train on the first 70% of train alone, hold out its rest with the test videos (C.1)
@@ -49,6 +51,10 @@ class DataConfig:
         at_most(MOST_DIGITS, "data", self, "digits")
         at_least(0, "data", self, "workers")
         one_of((1, 2, 3), "data", self, "ucf101_fold")
+        require(
+            self.fps is None or LOWEST_FPS <= self.fps <= HIGHEST_FPS,
+            f"data.fps is {self.fps}; it must lie between {LOWEST_FPS:g} and {HIGHEST_FPS:g} frames a second, or none.",
+        )
         require(
             self.evaluation_step is None or self.evaluation_step >= 1,
             f"data.evaluation_step is {self.evaluation_step}; it must be at least 1, or none.",

@@ -32,6 +32,7 @@ class ClipDataset(Protocol):
 
     split: Split
     classes: tuple[str, ...]  # names; empty when the data carry no labels
+    fps: float | None  # rate of all videos; None: each has its own, or none
     summary: list[str]  # what was found, one line each, for the user
 
     def __len__(self) -> int:
@@ -69,6 +70,7 @@ class VideoClips:
         self.resolution = resolution
         self.split = source.split
         self.classes = source.classes
+        self.fps = source.fps
         self.summary = source.summary
         self.span = span_of(frames, stride)
         # Number of the first window of each video, and after the last one the number of all windows.
@@ -117,6 +119,7 @@ class WrappedClips:
         self._clips = clips
         self.split = clips.split
         self.classes = clips.classes
+        self.fps = clips.fps
         self.summary = clips.summary
 
     def __len__(self) -> int:
@@ -155,6 +158,7 @@ class DigitClips:
         self.digits = digits
         self.split = digits.split
         self.classes = digits.classes
+        self.fps: float | None = None  # drawn frames have no times
         self.summary = [f"{MOVING_DIGITS}, {digits.split}: {len(digits):,} clips, {len(self.classes)} classes"]
 
     def __len__(self) -> int:
@@ -219,17 +223,17 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, 
     source: VideoSource
     if is_store(root):
         source = StoreSource(root, split, span, data.balanced_split, data.validation_share, exact=exact)
-        _check_store(source, model)
+        _check_store(source, data, model)
     else:
         source = ListingSource(find(root, data), split, model.resolution, model.image_channels, span, exact=exact)
     return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 
-def _check_store(source: StoreSource, model: ModelConfig) -> None:
-    """Refuse a store of frames that the model does not take.
+def _check_store(source: StoreSource, data: DataConfig, model: ModelConfig) -> None:
+    """Refuse a store of frames that the model does not take, or of another rate than the one asked for.
 
     Raises:
-        TrivdError: the resolution or the channels differ.
+        TrivdError: the resolution, the channels or the rate differ.
     """
     for name, stored, wanted in (
         ("resolution", source.resolution, model.resolution),
@@ -240,3 +244,9 @@ def _check_store(source: StoreSource, model: ModelConfig) -> None:
                 f"{source.root} was prepared with {name} {stored} but the model has {wanted}; "
                 f"set --model.{name} {stored} or prepare the videos again."
             )
+    if data.fps is not None and data.fps != source.fps:
+        made = "with the videos' own frames" if source.fps is None else f"at {source.fps:g} frames a second"
+        raise TrivdError(
+            f"{source.root} was prepared {made} but data.fps is {data.fps:g}; prepare the videos again with --fps "
+            f"{data.fps:g}, or set data.fps to none."
+        )

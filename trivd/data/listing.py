@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from trivd.data.formats.decode import UnreadableVideo, Video, VideoInfo, first_frames
-from trivd.data.scan_report import ScanReport, Skipped
+from trivd.data.scan_report import ScanReport, Skipped, rate_notes
 from trivd.data.splits import Segment, Split, divide, existing_split
 from trivd.data.threads import in_threads
 from trivd.runtime.errors import TrivdError
@@ -40,6 +40,7 @@ class Listing:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]  # for the user, one line each
     validation_share: float | None = None  # share held out by a hash; None if the data say what is held out
+    fps: float | None = None  # rate at which its videos are read; None: their own frames
 
     def labels(self, entries: list[Entry]) -> list[int]:
         """Class number of each entry; 0 without classes."""
@@ -86,12 +87,15 @@ class ListingSource:
                 segments, note = divide(listing.root, names, lengths, span, listing.validation_share)
                 notes = (*notes, note)
         segments = [segment for segment in segments if segment.split == self.split]
-        if count := sum(not used[segment.video][1].seekable for segment in segments):
+        infos = [used[segment.video][1] for segment in segments]
+        notes = (*notes, *rate_notes(infos, listing.fps))
+        if count := sum(not info.seekable for info in infos):
             notes = (
                 *notes,
                 f"{count:,} videos are read from their beginning for each clip: they cannot be entered at keyframes",
             )
         entries = [used[segment.video][0] for segment in segments]
+        self.fps = listing.fps if any(info.rate is not None for info in infos) else None
         self.classes = listing.classes
         self.names = [entry.name for entry in entries]
         self.labels = listing.labels(entries)

@@ -1,8 +1,12 @@
 """The report of a scan: what a data set holds, and what was skipped, in lines for the user."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from trivd.data.formats.frames import VideoInfo
+
+REPEATS = 0.995  # share of the wanted rate below which a video's own is called lower
 LISTED = 20  # skipped files, and classes, that are named individually
 
 
@@ -52,3 +56,19 @@ class ScanReport:
         total = [f"skipped {len(self.skipped):,}: {self.reasons}"] if self.skipped else []
         lines = [sums, *self.notes, *map(str, skipped), *more, *total]
         return [line.replace("\n", "\N{SYMBOL FOR NEWLINE}") for line in lines]  # names may hold some
+
+
+def rate_notes(videos: Sequence[VideoInfo], fps: float | None) -> tuple[str, ...]:
+    """Lines about the rate at which videos are read, and those that do not have it; none without a rate."""
+    if fps is None:
+        return ()
+    rates = [info.rate for info in videos if info.rate is not None]
+    counted = {
+        f"have fewer than {fps:g} frames a second; frames are repeated": sum(rate < REPEATS * fps for rate in rates),
+        "have no usable time stamps; their frames are evenly spaced, at the rate of the header": sum(
+            info.evenly for info in videos
+        ),
+        "have no times (images, arrays or records); their frames are taken as they are": len(videos) - len(rates),
+    }
+    notes = [f"{count:,} videos {text}" for text, count in counted.items() if count]
+    return (f"read at {fps:g} frames a second", *notes) if rates else tuple(notes)

@@ -12,6 +12,7 @@ class VideoSource(Protocol):
 
     split: Split
     classes: tuple[str, ...]  # names; empty when the videos carry no labels
+    fps: float | None  # rate that the videos have or are read at; None: each has its own
     summary: list[str]  # what was found, one line each, for the user
 
     @property

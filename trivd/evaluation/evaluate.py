@@ -254,6 +254,7 @@ def _protocol(
         best_of_clips=min(settings.best_of_clips, clips.evaluation_clips),
         resolution=height,
         stride=held_out.stride,
+        fps=clips.fps,
         conditioning_frames=subject.conditioning_frames,
         predicted_frames=predicted,
         compared_frames=frames if settings.count_conditioning else predicted,

@@ -37,7 +37,7 @@ class Protocol:
     clips: int  # with one future each
     best_of_clips: int  # with several futures each
     resolution: int  # pixels
-    stride: int  # between the frames of a clip, in frames of the video
+    stride: int  # between the frames of a clip, in frames of the video (at `fps`, if set)
     conditioning_frames: int
     predicted_frames: int  # these count in frame scores
     compared_frames: int  # these count in the Fréchet distance
@@ -49,13 +49,15 @@ class Protocol:
     features: str  # network of the Fréchet distance and inception score; "" without
     inception_splits: int
     subject: str  # whose futures
+    fps: float | None = None  # rate at which videos were read; None: their own frames, or of the time before it was set
     unreadable: int = 0  # clips left out because they cannot be read
 
     def __str__(self) -> str:
         truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation:g}"
         included = "given ones included" if self.compared_frames > self.predicted_frames else "given ones left out"
+        rate = "" if self.fps is None else f" at {self.fps:g} frames a second"
         parts = [
-            f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}",
+            f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}{rate}",
             f"{self.conditioning_frames} frames given, {self.predicted_frames} predicted and counted in frame scores",
             f"frame scores of {self.best_of_clips} clips x {self.samples} sample{'s' if self.samples > 1 else ''}",
             f"sharpness and motion magnitude of {self.clips} clips x 1 sample",

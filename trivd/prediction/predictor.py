@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits, chosen_levels, from_dict
-from trivd.data.formats.decode import probe, read_frames
+from trivd.data.formats.decode import VideoFile, first_frames
 from trivd.data.formats.frames import FrameConverter
 from trivd.data.source import span_of
 from trivd.evaluation.scorer import clip_latents
@@ -131,20 +131,21 @@ class Predictor:
     ) -> tuple[Pixels, Pixels]:
         """The given frames (C, R, R, channels) of a clip, and those of the `frames` that follow which it has.
 
-        They keep the stride that the model was trained with.
+        They keep the rate and the stride that the model was trained with.
 
         Args:
             clip: a video, a folder of images, or an array.
-            start: number of the first given frame; None: the last C frames of the clip, so that none is left for truth.
+            start: number of the first given frame, at that rate; None: the last C frames of the clip, so that none is
+                left for truth.
             frames: how many frames follow at most.
             limits: of what the clip may ask of the machine.
 
         Raises:
             TrivdError: the clip cannot be read, or is too short.
         """
-        info = probe(clip, limits)
-        config = self.config
-        stride = self.trained_with.data.stride
+        config, data = self.config, self.trained_with.data
+        stride, video_file = data.stride, VideoFile(clip, limits, data.fps)
+        info = video_file.probe()
         span = span_of(config.conditioning_frames, stride)
         if info.frames < span:
             raise TrivdError(f"{clip} has {info.frames} frames; the model needs {span} to start from.")
@@ -155,14 +156,13 @@ class Predictor:
             )
         count = min(config.conditioning_frames + frames, (info.frames - 1 - first) // stride + 1)
         video = self.fit(
-            read_frames(
-                clip,
+            first_frames(
+                video_file,
                 first,
                 count,
                 stride,
                 short_side=config.resolution,
                 channels=config.image_channels,
-                limits=limits,
             )
         )
         return video[: config.conditioning_frames], video[config.conditioning_frames :]

@@ -14,7 +14,8 @@ from trivd.data.datasets.folder import find_videos
 from trivd.data.datasets.kinetics import find_kinetics, is_kinetics
 from trivd.data.datasets.tree import Folder
 from trivd.data.datasets.ucf101 import find_ucf101, is_ucf101
-from trivd.data.listing import Listing
+from trivd.data.formats.decode import VideoFile
+from trivd.data.listing import Entry, Listing
 from trivd.data.splits import balanced_splits
 from trivd.runtime.errors import TrivdError
 
@@ -24,8 +25,8 @@ RECOGNISED: dict[Layout, Callable[[Path], bool]] = {"bair": is_bair, "ucf101": i
 def find(root: Path, data: DataConfig) -> Listing:
     """List the videos of a data set in the layout `data.layout`, without opening them.
 
-    A single video file is a data set of one video. With `data.balanced_split`, training keeps the first 70% of its
-    videos, and all others are test videos (C.1).
+    A single video file is a data set of one video. With `data.fps`, video files are read at that rate. With
+    `data.balanced_split`, training keeps the first 70% of its videos, and all others are test videos (C.1).
 
     Raises:
         TrivdError: there is no such folder, trivd wrote it, or it does not fit the layout; the message says why.
@@ -47,13 +48,20 @@ def find(root: Path, data: DataConfig) -> Listing:
                 found = find_videos(root, data.validation_share, data.limits)
     except OSError as error:
         raise TrivdError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    found = replace(found, notes=(f"layout {layout}", *found.notes))
+    found = replace(found, notes=(f"layout {layout}", *found.notes), fps=data.fps)
+    if data.fps is not None:
+        found = replace(found, entries=tuple(_at_rate(entry, data.fps) for entry in found.entries))
     return _balance(found) if data.balanced_split else found
 
 
 def recognise(root: Path) -> Layout:
     """The layout of a folder: BAIR's by its record files, UCF-101's and Kinetics' by their lists, else "folder"."""
     return next((layout for layout, fits in RECOGNISED.items() if fits(root)), "folder")
+
+
+def _at_rate(entry: Entry, fps: float) -> Entry:
+    """An entry whose video is read at a rate; records have no times."""
+    return replace(entry, video=replace(entry.video, fps=fps)) if isinstance(entry.video, VideoFile) else entry
 
 
 def _balance(found: Listing) -> Listing:

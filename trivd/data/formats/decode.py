@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,8 @@ from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.datasets.tree import is_hidden
 from trivd.data.formats import images as pictures
 from trivd.data.formats import video as video_reader
-from trivd.data.formats.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo
+from trivd.data.formats.frame_times import FrameTimes
+from trivd.data.formats.frames import Frame, FrameConverter, UnreadableVideo, VideoInfo, check_resampled
 
 __all__ = ["UnreadableVideo", "Video", "VideoFile", "VideoInfo", "first_frames", "is_video", "probe", "read_frames"]
 
@@ -74,18 +75,34 @@ class Video(Protocol):
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video in a file, or in a folder of numbered images, of its own."""
+    """A video in a file, or in a folder of numbered images, of its own.
+
+    With `fps`, it is read as if it had that rate, see `trivd.data.formats.frame_times`; folders of images and arrays,
+    which have no times, are read as they are.
+    """
 
     path: Path
     limits: VideoLimits = DEFAULT_LIMITS
+    fps: float | None = None  # frames a second; None: its own frames
 
     def probe(self) -> VideoInfo:
-        """See `probe`."""
-        return probe(self.path, self.limits)
+        """See `probe`; with `fps`, the frames are those at that rate."""
+        info = probe(self.path, self.limits)
+        if self.fps is None or (times := self._times()) is None:
+            return info
+        count = times.count(self.fps)
+        check_resampled(self.path, count, self.fps, self.limits)
+        return replace(info, frames=count, rate=times.rate, evenly=times.evenly)
 
     def frames(self, start: int, stride: int, convert: FrameConverter) -> Iterator[Frame]:
         """See `Video.frames`."""
+        if self.fps is not None and (times := self._times()) is not None:
+            return video_reader.frames_at(self.path, times.nearest(self.fps, start, stride), convert, self.limits)
         return _reader(self.path).frames(self.path, start, stride, convert, self.limits)
+
+    def _times(self) -> FrameTimes | None:
+        """The times of the frames; None for a video that has none."""
+        return video_reader.times(self.path, self.limits) if _reader(self.path) is _CONTAINER else None
 
 
 def first_frames(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivd.data.formats.containers import OpenVideo
+from trivd.data.formats.frame_times import FrameTimes
 from trivd.data.formats.frames import UnreadableVideo
 
 
@@ -35,6 +36,7 @@ class FrameIndex:
     width: int
     marks: NDArray[np.int64]  # what identifies each frame: its time stamp, or a checksum of its pixels
     by_content: bool  # whether the marks are checksums
+    times: FrameTimes | None  # None: the file has neither time stamps nor a rate
     entry_points: list[EntryPoint] = field(default_factory=list)  # sorted; those that turn out inexact are removed
     seekable: bool = True  # False: there are keyframes, but decoding from them is not exact
 

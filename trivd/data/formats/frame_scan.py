@@ -7,6 +7,7 @@ everywhere else the whole file is decoded once.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from trivd.data.formats.boxes import kept_share
 from trivd.data.formats.containers import OpenVideo
 from trivd.data.formats.frame_index import EntryPoint, FrameIndex, checksum
+from trivd.data.formats.frame_times import FrameTimes, frame_times
 from trivd.data.formats.frames import UnreadableVideo, check_frame, check_length
 
 COMPLETE = 0.98  # least share of its promised length at which a cut file counts as whole
@@ -45,7 +47,8 @@ class FrameScan:
         keys: list[tuple[int, int]] = []  # presentation time, and time to seek to
         decoded: list[int | None] = []
         last = None  # decoding time of the packet before
-        latest = group = BEFORE_ALL  # presentation times of the latest packet, and of the last keyframe
+        latest = group = final = BEFORE_ALL  # presentation times: latest packet, last keyframe, latest shown packet
+        duration = 0  # of the latest shown packet
         by_display = any(name in self.video.container.format.name for name in SOUGHT_BY_DISPLAY)
         for packet in self.video.packets():
             if packet.is_corrupt:
@@ -64,6 +67,8 @@ class FrameScan:
                 self._note(packet)
                 if self._is_shown(packet):
                     shown.append(packet.pts)
+                    if packet.pts > final:
+                        final, duration = packet.pts, packet.duration or 0
                     check_length(self.video.path, len(shown), self.video.limits)
                     if packet.is_keyframe:
                         keys.append((packet.pts, packet.pts if by_display or packet.dts is None else packet.dts))
@@ -74,7 +79,7 @@ class FrameScan:
             return None
         marks = np.array(shown, np.int64)
         entry_points = [EntryPoint(int(np.searchsorted(marks, pts)), timestamp) for pts, timestamp in keys]
-        return self._index(marks, False, entry_points)
+        return self._index(marks, self._times(marks, duration), False, entry_points)
 
     def by_content(self) -> FrameIndex:
         """The index by the contents of all frames.
@@ -84,6 +89,8 @@ class FrameScan:
         """
         self.video.stream.codec_context.copy_opaque = True  # a frame then carries what its packet was marked with
         marks: list[int] = []
+        stamps: list[int | None] = []
+        duration = 0  # of the last frame
         entry_points: list[EntryPoint] = []
         for packet in self.video.packets():
             if packet.size:
@@ -94,8 +101,10 @@ class FrameScan:
                 if frame.key_frame and isinstance(frame.opaque, int) and marks:
                     entry_points.append(EntryPoint(len(marks), frame.opaque))
                 marks.append(checksum(frame))
+                stamps.append(frame.pts)
+                duration = frame.duration or 0
                 check_length(self.video.path, len(marks), self.video.limits)
-        return self._index(np.array(marks, np.int64), True, entry_points)
+        return self._index(np.array(marks, np.int64), self._times(stamps, duration), True, entry_points)
 
     def _note(self, packet: Packet[VideoStream]) -> None:
         self.packets += 1
@@ -112,7 +121,13 @@ class FrameScan:
         self.first = self.first or next(iter(frames), None)
         return frames
 
-    def _index(self, marks: NDArray[np.int64], by_content: bool, entry_points: list[EntryPoint]) -> FrameIndex:
+    def _times(self, stamps: Sequence[int | None] | NDArray[np.int64], duration: int) -> FrameTimes | None:
+        stream = self.video.stream
+        return frame_times(stamps, duration, stream.time_base, stream.guessed_rate) if len(stamps) else None
+
+    def _index(
+        self, marks: NDArray[np.int64], times: FrameTimes | None, by_content: bool, entry_points: list[EntryPoint]
+    ) -> FrameIndex:
         path = self.video.path
         if self.first is None or not len(marks):
             reason = "truncated" if self.video.stream.frames else "empty"
@@ -120,7 +135,7 @@ class FrameScan:
         self._check_whole(len(marks))
         height, width = self.video.geometry(self.first).shown(self.first.height, self.first.width)
         check_frame(path, height, width, self.video.limits)
-        return FrameIndex(height, width, marks, by_content, sorted(entry_points))
+        return FrameIndex(height, width, marks, by_content, times, sorted(entry_points))
 
     def _check_whole(self, frames: int) -> None:
         """Raise UnreadableVideo for a file that was cut and has lost frames, not only an index at its end."""

@@ -27,6 +27,8 @@ class VideoInfo:
     height: int
     width: int
     seekable: bool = True  # False: only reading from the beginning gives the right frames
+    rate: float | None = None  # frames a second of its own, where it is read at another rate; None: as it is
+    evenly: bool = False  # whether that rate is the header's, since time stamps are missing or cannot be right
 
 
 class UnreadableVideo(TrivdError):  # noqa: N818
@@ -73,6 +75,12 @@ def check_length(path: Path, frames: int, limits: VideoLimits) -> None:
     """Raise OverLimit if a video has too many frames."""
     if frames > limits.max_video_frames:
         raise OverLimit(path, "over limits.max_video_frames", f"more than {limits.max_video_frames:,} frames")
+
+
+def check_resampled(path: Path, frames: int, fps: float, limits: VideoLimits) -> None:
+    """Raise OverLimit if a video has too many frames at a rate: its time stamps may name any times."""
+    if frames > limits.max_video_frames:
+        raise OverLimit(path, "over limits.max_video_frames", f"its time stamps span {frames / fps:,.0f} s")
 
 
 def check_bytes(path: Path, size: int, limits: VideoLimits) -> None:

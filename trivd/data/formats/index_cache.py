@@ -9,7 +9,7 @@ from trivd.data.formats.containers import opened
 from trivd.data.formats.frame_index import FrameIndex, frames_from
 from trivd.data.formats.frame_scan import FrameScan
 
-CACHED_FRAMES = 1 << 23  # in all indexes that a process keeps: about 64 MB
+CACHED_FRAMES = 1 << 23  # in all indexes that a process keeps: 64 MB, or 128 MB if all were decoded
 # Formats that store a time stamp with each packet, and codecs whose packets are one frame each.
 STAMPED_FORMATS = ("mp4", "matroska", "mpegts", "flv")
 STAMPED_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "prores", "dnxhd", "mjpeg", "ffv1", "rawvideo"})

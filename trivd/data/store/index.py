@@ -58,6 +58,7 @@ class StoreIndex:
     classes: tuple[str, ...]
     shards: tuple[int, ...]  # size of each in bytes
     videos: tuple[StoredVideo, ...]  # in the order of the shards
+    fps: float | None = None  # rate at which they were read; None: their own frames
     reader: int = READER  # version of the readers that decoded them
 
 
@@ -146,6 +147,7 @@ def write_index(root: Path, index: StoreIndex) -> None:
         "reader": index.reader,
         "resolution": index.resolution,
         "channels": index.channels,
+        "fps": index.fps,
         "classes": index.classes,
         "shards": index.shards,
         "videos": columns(index.videos),
@@ -174,10 +176,12 @@ def read_index(root: Path) -> StoreIndex:
             tuple(values["classes"]),
             tuple(values["shards"]),
             tuple(from_columns(values["videos"])),
+            values.get("fps"),
             values.get("reader", FIRST_READER),
         )
         numbers = (index.resolution, index.channels, index.reader, *index.shards)
         _check_type(int, "resolution, channels, reader and shards", numbers)
+        _check_type(float, "fps", [] if index.fps is None else [index.fps])
         _check_type(str, "classes", index.classes)
         _check_videos(index)
     except FileNotFoundError as error:
@@ -197,6 +201,8 @@ def read_index(root: Path) -> StoreIndex:
 
 def _check_videos(index: StoreIndex) -> None:
     """Raise ValueError, TypeError or IndexError if the entries contradict each other."""
+    if index.fps is not None and not index.fps > 0:
+        raise ValueError(f"fps is {index.fps}")
     filled = [0] * len(index.shards)
     shard = 0
     for video in index.videos:

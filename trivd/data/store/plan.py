@@ -21,7 +21,8 @@ from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import read_json, write_atomically
 
 PROBES = "probes"
-LISTING_SETTINGS = ("layout", "validation_share", "ucf101_fold", "bair_camera")  # of DataConfig: what decides a listing
+# Of DataConfig: what decides a listing, and the frames of its videos.
+LISTING_SETTINGS = ("fps", "layout", "validation_share", "ucf101_fold", "bair_camera")
 TEMPORARY = re.compile(r"\.?(\d{5,}|plan|index)\.(u8|json)\.\d+\.tmp")  # names of our files while they are written
 
 

@@ -23,7 +23,7 @@ from trivd.data.datasets import layouts
 from trivd.data.formats.decode import VideoInfo
 from trivd.data.listing import Entry, Listing, nothing_usable, probe_all
 from trivd.data.processes import Job, RankShare, Result, Workers
-from trivd.data.scan_report import ScanReport, Skipped
+from trivd.data.scan_report import ScanReport, Skipped, rate_notes
 from trivd.data.store.index import (
     INDEX,
     LARGEST_INDEX,
@@ -64,7 +64,7 @@ def write_store(
         destination: the store's folder, new or from an earlier call with the same settings.
         resolution: short side of the stored frames in pixels.
         channels: 3 (RGB) or 1 (grey).
-        data: settings that the listing and its splits depend on.
+        data: settings that the listing and its splits depend on, and the rate at which videos are read.
         workers: number of decoding processes; 0 or 1 decodes in this one, None takes all cores of the machine, which
             the processes that torchrun started there share.
         progress: console for the size and progress bars; None shows nothing.
@@ -139,7 +139,7 @@ class _Preparation:
                 "check the disk and repeat the command to write them again."
             )
         barrier()
-        return self.finish(jobs, before, unreadable, seconds) if self.share.rank == 0 else None
+        return self.finish(jobs, before, probes, seconds) if self.share.rank == 0 else None
 
     def each(self, title: str, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
         """Results of all jobs in the order in which they came, with a progress bar."""
@@ -182,7 +182,11 @@ class _Preparation:
             say(self.console, f"Decoding {videos:,} videos into {size / 1e6:,.1f} MB ({by_split})")
 
     def finish(
-        self, jobs: list[ShardJob], before: list[ShardIndex | None], unreadable: list[Skipped], seconds: float
+        self,
+        jobs: list[ShardJob],
+        before: list[ShardIndex | None],
+        probes: list[VideoInfo | Skipped],
+        seconds: float,
     ) -> ScanReport:
         """Write the index; `before` says which shards an earlier call finished, the others took `seconds`."""
         shards = []
@@ -193,10 +197,12 @@ class _Preparation:
                 raise TrivdError(f"{path} is missing; all processes must share {self.root}. Repeat the command.")
             shards.append(shard)
         videos = tuple(itertools.chain.from_iterable(shard.videos for shard in shards))
-        skipped = [*unreadable, *itertools.chain.from_iterable(shard.skipped for shard in shards)]
+        skipped = [seen for seen in probes if isinstance(seen, Skipped)]
+        skipped += itertools.chain.from_iterable(shard.skipped for shard in shards)
         sizes = tuple(shard.bytes for shard in shards)
         lengths = [video.frames for shard, old in zip(shards, before, strict=True) if not old for video in shard.videos]
-        notes = [f"{sum(sizes) / 1e6:,.1f} MB at {self.resolution} pixels in {len(sizes):,} shards; all sums verified"]
+        notes = list(rate_notes([seen for seen in probes if isinstance(seen, VideoInfo)], self.listing.fps))
+        notes += [f"{sum(sizes) / 1e6:,.1f} MB at {self.resolution} pixels in {len(sizes):,} shards; all sums verified"]
         if lengths:
             notes.append(
                 f"decoded {len(lengths):,} videos, {sum(lengths):,} frames in {seconds:,.1f} s: "
@@ -205,7 +211,8 @@ class _Preparation:
         report = self.report(tuple(video.frames for video in videos), skipped, tuple(notes))
         if not videos:
             raise nothing_usable(self.listing.root, "all", report)
-        write_index(self.root, StoreIndex(self.resolution, self.channels, self.listing.classes, sizes, videos))
+        classes, fps = self.listing.classes, self.listing.fps
+        write_index(self.root, StoreIndex(self.resolution, self.channels, classes, sizes, videos, fps))
         return report
 
     def report(self, lengths: tuple[int, ...], skipped: list[Skipped], notes: tuple[str, ...]) -> ScanReport:

@@ -62,6 +62,7 @@ class StoreSource:
         index = read_index(root)
         self.resolution = index.resolution
         self.channels = index.channels
+        self.fps = index.fps
         self.classes = index.classes
         splits = [video.split for video in index.videos]
         if balanced:
@@ -76,6 +77,8 @@ class StoreSource:
             names, lengths = [video.name for video in used], [video.frames for video in used]
             segments, note = divide(root, names, lengths, span, validation_share)
             segments, notes = [segment for segment in segments if segment.split == self.split], (note,)
+        if index.fps is not None:
+            notes = (*notes, f"prepared at {index.fps:g} frames a second")
         if index.reader < READER:
             notes = (*notes, older_reader(root))
         self._videos = [used[segment.video] for segment in segments]

@@ -40,6 +40,7 @@ class PredictionFiles:
 
     split: Split = "test"
     classes: tuple[str, ...] = ()
+    fps: float | None = None  # the files are compared frame by frame
 
     def __init__(self, predictions: Path, truth: Path, given: int, limits: VideoLimits = DEFAULT_LIMITS) -> None:
         self.given = given
