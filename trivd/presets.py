@@ -44,6 +44,8 @@ TABLE2_UNITS: tuple[Unit, ...] = ("conv_lstm", "conv_gru", "k_traj_gru", "tsru_c
 CONV_LSTM_ACTIVATIONS: dict[Literal["relu", "tanh"], float] = {"relu": 51.8, "tanh": 62.7}
 HEADS: dict[Literal["mixed_projection", "projection"], float] = {"mixed_projection": 55.0, "projection": 64.2}
 
+KINETICS = DataConfig(fps=25.0)  # 4.1; files have 24 to 60 frames a second
+
 BAIR = Config(
     model=ModelConfig(conditioning_frames=1, predicted_frames=15, discriminator_channels=92),
     training=TrainingConfig(generator_lr=2e-5, discriminator_lr=3e-5),
@@ -90,6 +92,7 @@ PRESETS: dict[str, Preset] = {
             Config(
                 model=ModelConfig(unit="conv_gru"),
                 discriminator=DiscriminatorConfig(decomposition=decomposition),
+                data=KINETICS,
                 training=TrainingConfig(steps=steps),
             ),
         )
@@ -101,6 +104,7 @@ PRESETS: dict[str, Preset] = {
             Config(
                 model=ModelConfig(unit=unit),
                 discriminator=DiscriminatorConfig(decomposition="faster"),
+                data=KINETICS,
                 training=TrainingConfig(steps=500_000),
             ),
         )
@@ -112,6 +116,7 @@ PRESETS: dict[str, Preset] = {
             Config(
                 model=ModelConfig(unit="conv_lstm", activation=activation),
                 discriminator=DiscriminatorConfig(decomposition="faster"),
+                data=KINETICS,
                 training=TrainingConfig(steps=180_000),
             ),
         )
@@ -123,6 +128,7 @@ PRESETS: dict[str, Preset] = {
             Config(
                 model=ModelConfig(unit="conv_gru"),
                 discriminator=DiscriminatorConfig(decomposition="dvd_gan_fp", head=head),
+                data=KINETICS,
                 training=TrainingConfig(steps=700_000),
             ),
         )
@@ -132,6 +138,7 @@ PRESETS: dict[str, Preset] = {
         "Table 3, TrIVD-GAN-FP on Kinetics-600: FVD 25.74 in the paper",
         Config(
             model=ModelConfig(generator_channels=120, discriminator_channels=120),
+            data=KINETICS,
             training=TrainingConfig(steps=700_000),
         ),
     ),
@@ -148,11 +155,12 @@ PRESETS: dict[str, Preset] = {
         Config(
             model=ModelConfig(unit="conv_gru"),
             discriminator=DiscriminatorConfig(decomposition="dvd_gan_fp"),
+            data=KINETICS,
         ),
     ),
     "kinetics600-trivd_gan_fp": Preset(
         "TrIVD-GAN-FP, ch 48, on Kinetics-600: FVD 95.8 on UCF-101 in the paper (C.2)",
-        Config(),
+        Config(data=KINETICS),
     ),
     "ucf101": Preset(
         "UCF-101, FVD 55.2 in the paper (C.2)",

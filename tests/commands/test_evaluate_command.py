@@ -143,7 +143,9 @@ def test_every_setting_of_an_evaluation_is_an_option() -> None:
 
 
 SPOILT = Config(
-    data=DataConfig(stride=3, balanced_split=True, ucf101_fold=2, evaluation_step=3, bair_camera="image_main"),
+    data=DataConfig(
+        fps=12.5, stride=3, balanced_split=True, ucf101_fold=2, evaluation_step=3, bair_camera="image_main"
+    ),
     evaluation=EvaluationConfig(
         runs=3, truncation=0.8, seed=7, count_conditioning=False, inception_splits=2, standing_batches=8, batch_size=4
     ),
@@ -173,6 +175,7 @@ def test_protocols_are_the_papers(
     assert (evaluation.standing_batches, evaluation.standing_batch_size) == (100, 256)
     assert (evaluation.truncation, evaluation.count_conditioning, evaluation.inception_splits) == (None, True, 1)
     assert (data.stride, data.ucf101_fold, data.bair_camera) == (1, 1, "image_aux1")
+    assert data.fps == (25 if layout == "kinetics600" else None)  # 4.1
     assert data.balanced_split == (name == "bair-balanced")
     assert (evaluation.features, evaluation.batch_size, config.model) == ("i3d", 4, model)
     if data.balanced_split:

@@ -54,8 +54,8 @@ OWN = [  # name, frames, rate; None: no time
     ("b12.mkv", 12, Fraction(25, 2)),
     ("c50.avi", 40, 50),
     ("d50.h264", 40, 50),
-    ("f", 9, None),
     ("e.npy", 10, None),
+    ("f", 9, None),
 ]
 
 

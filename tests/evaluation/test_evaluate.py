@@ -96,6 +96,9 @@ def test_the_protocol_names_what_figures_depend_on(evaluation: Evaluation, make_
     for part in ("no truncation", "3 frames compared (given ones left out)", "1 run from", "in 4 splits"):
         assert part in str(plain)
     assert "inception" not in str(dataclasses.replace(plain, features=""))
+    resampled = dataclasses.replace(plain, fps=25.0)
+    assert "32 pixels, stride 1 at 25 frames a second; 2 frames given" in str(resampled)
+    assert "a second" not in line
 
 
 def test_figures_are_those_of_each_run(evaluation: Evaluation, config: Config, make_generator: MakeGenerator) -> None:
@@ -268,7 +271,10 @@ def test_a_report_of_somebody_that_lies_is_refused(report: Path, tmp_path: Path,
 def test_the_file_gives_back_the_evaluation(evaluation: Evaluation, report: Path, tmp_path: Path) -> None:
     assert read_evaluation(report) == evaluation
     assert json.loads(report.read_text())["protocol_line"] == str(evaluation.protocol)
-    damaged = tmp_path / "damaged.json"
+    damaged, older = tmp_path / "damaged.json", tmp_path / "older.json"
+    older.write_text(report.read_text().replace('    "fps": null,\n', ""))
+    assert older.stat().st_size < report.stat().st_size
+    assert read_evaluation(older) == evaluation
     for text in ("", "[]", "{}", report.read_text().replace('"figures"', '"numbers"')):
         damaged.write_text(text)
         with pytest.raises(TrivdError, match=r"damaged\.json is not a report of this version"):

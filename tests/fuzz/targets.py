@@ -28,7 +28,7 @@ from video_files import numbered_frames, write_video  # noqa: E402
 from benchmarks.suites.step import make_step  # noqa: E402
 from trivd.config import Config, DataConfig, DiscriminatorConfig, ModelConfig, from_dict, to_dict  # noqa: E402
 from trivd.data.datasets.layouts import find  # noqa: E402
-from trivd.data.formats.decode import first_frames, probe, read_frames  # noqa: E402
+from trivd.data.formats.decode import VideoFile, first_frames, probe, read_frames  # noqa: E402
 from trivd.data.formats.tfrecord import parse_example  # noqa: E402
 from trivd.data.store.index import read_shard_index  # noqa: E402
 from trivd.data.store.prepare import write_store  # noqa: E402
@@ -72,7 +72,17 @@ class Target:
 
 def _look(video: Path) -> None:
     frames = probe(video).frames
-    read_frames(video, min(3, frames - 1), 2, 1, short_side=16, channels=3)
+    _each(
+        [
+            partial(read_frames, video, min(3, frames - 1), 2, 1, short_side=16, channels=3),
+            partial(_look_at_rate, video),
+        ]
+    )
+
+
+def _look_at_rate(path: Path) -> None:
+    video = VideoFile(path, fps=12.5)
+    first_frames(video, video.probe().frames - 1, 1, 1, short_side=16, channels=3)
 
 
 def _video(suffix: str) -> Target:

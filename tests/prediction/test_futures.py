@@ -1,6 +1,7 @@
 """The files of a prediction, read back: what was given, what was drawn, and the truth where the clip has it."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rated_videos import numbers, write_at
 
 from trivd.config import Config, MotionLevels, to_dict
 from trivd.data.formats.decode import probe, read_frames
@@ -32,8 +34,10 @@ def numbered(count: int = 12, size: int = 32) -> Pixels:
     )
 
 
-def make(tiny_config: MakeConfig, make_generator: MakeGenerator, stride: int = 1, **model: Any) -> Predictor:
-    config = to_dict(tiny_config(data={"stride": stride}, model=model))
+def make(
+    tiny_config: MakeConfig, make_generator: MakeGenerator, stride: int = 1, fps: float | None = None, **model: Any
+) -> Predictor:
+    config = to_dict(tiny_config(data={"stride": stride, "fps": fps}, model=model))
     predictor = Predictor(make_generator(**model), {"data": "", "step": 0, "config": config})
     predictor.dtype = torch.float32
     return predictor
@@ -74,6 +78,17 @@ def test_the_stride_of_the_training_is_kept(tiny_config: MakeConfig, make_genera
     past, future = predictor.read(clip, 1, 3)
     assert np.array_equal(past, numbered()[[1, 4]])
     assert np.array_equal(future, numbered()[[7, 10]])
+
+
+def test_the_rate_of_the_training_is_kept(
+    tiny_config: MakeConfig, make_generator: MakeGenerator, tmp_path: Path
+) -> None:
+    clip = write_at(tmp_path / "clip.mp4", 24, Fraction(50))
+    predictor = make(tiny_config, make_generator, fps=25.0, stride=2)
+    past, future = predictor.read(clip, 4, 3)
+    assert numbers(np.concatenate([past, future])) == [8, 12, 16, 20]
+    with pytest.raises(TrivdError, match="0 to 9"):
+        predictor.read(clip, 10, 3)
 
 
 @pytest.mark.parametrize("start", [-1, 11, 100])

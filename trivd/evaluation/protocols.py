@@ -29,7 +29,7 @@ def _kinetics600(about: str, split: Split, runs: int = 1) -> NamedProtocol:
         f"{about}; 50,000 clips is our choice",
         conditioning_frames=5,
         predicted_frames=11,
-        data=DataConfig(layout="kinetics600", stride=1),
+        data=DataConfig(fps=25.0, layout="kinetics600", stride=1),  # 25 frames a second: 4.1
         evaluation=EvaluationConfig(clips=50_000, features="i3d", runs=runs),
         split=split,
     )

@@ -7,7 +7,6 @@ everywhere else the whole file is decoded once.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -121,7 +120,7 @@ class FrameScan:
         self.first = self.first or next(iter(frames), None)
         return frames
 
-    def _times(self, stamps: Sequence[int | None] | NDArray[np.int64], duration: int) -> FrameTimes | None:
+    def _times(self, stamps: list[int | None] | NDArray[np.int64], duration: int) -> FrameTimes | None:
         stream = self.video.stream
         return frame_times(stamps, duration, stream.time_base, stream.guessed_rate) if len(stamps) else None
 

@@ -5,7 +5,7 @@ whose time is nearest, of two that are equally near the earlier one. The video e
 as many frames as fit before, rounded to the nearest number. All of it is exact, since times are whole numbers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -59,7 +59,7 @@ def exact_rate(fps: float) -> Fraction:
 
 
 def frame_times(
-    stamps: Sequence[int | None] | NDArray[np.int64], last: int, unit: Fraction | None, rate: Fraction | None
+    stamps: list[int | None] | NDArray[np.int64], last: int, unit: Fraction | None, rate: Fraction | None
 ) -> FrameTimes | None:
     """The times of frames by their time stamps; evenly spaced if some are missing, equal or out of order.
 
@@ -67,7 +67,8 @@ def frame_times(
     these are put in order.
 
     Args:
-        stamps: of all frames, at least one, in the order in which they are shown.
+        stamps: of all frames, at least one, in the order in which they are shown: a list of what a decoder gives, or an
+            array that is known to ascend.
         last: duration of the last frame; 0 if it is not known, and then the median of the others is taken.
         unit: of the stamps, in seconds.
         rate: frames a second, as the header says.
@@ -75,8 +76,8 @@ def frame_times(
     Returns:
         the times; None if there are neither time stamps nor a rate.
     """
-    ordered = None if unit is None or unit <= 0 else _in_order(stamps)
-    if unit is None or ordered is None:
+    ordered = _in_order(stamps) if isinstance(stamps, list) else stamps
+    if unit is None or unit <= 0 or ordered is None:
         return FrameTimes(np.arange(len(stamps)), 1 / rate, 1, evenly=True) if rate else None
     if last <= 0 and len(ordered) > 1:
         steps = np.diff(ordered.astype(np.uint64))  # of 64 bits, as the stamps may be any numbers
@@ -86,11 +87,11 @@ def frame_times(
     return FrameTimes(ordered, unit, max(1, last))
 
 
-def _in_order(stamps: Sequence[int | None] | NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _in_order(stamps: list[int | None]) -> NDArray[np.int64] | None:
     """The stamps in ascending order; None if one is missing, if two are equal, or if they are far out of order."""
-    if not isinstance(stamps, np.ndarray) and None in stamps:
+    if None in stamps:
         return None
-    given = np.asarray(stamps, np.int64)
+    given = np.array(stamps, np.int64)
     order = np.argsort(given, kind="stable")
     ordered = given[order]
     is_local = np.abs(order - np.arange(len(order))).max() <= MOST_REORDERED
