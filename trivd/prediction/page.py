@@ -143,7 +143,8 @@ def _scores(evaluation: Evaluation) -> Section:
     plot = Picture(
         "Scores by predicted frame", to_svg(frame_curves(evaluation.titled_curves)).encode(), "image/svg+xml"
     )
-    return Section("Scores on held-out clips", " ".join(evaluation.warnings), [*tables(evaluation), plot])
+    clips = "training" if evaluation.protocol.split == "train" else "held-out"
+    return Section(f"Scores on {clips} clips", " ".join(evaluation.warnings), [*tables(evaluation), plot])
 
 
 def _training(run: Run, rows: list[dict[str, float]]) -> Section:
