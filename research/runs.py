@@ -12,6 +12,7 @@ from benchmarks.measuring import circumstances
 from research.grids import Cell, Grid
 from research.records import find_run, run_file
 from trivd.config import Config, changes_from_defaults, from_dict, override, to_dict
+from trivd.config.upgrade import VERSION, upgrade
 from trivd.data.clips import MOVING_DIGITS
 from trivd.evaluation.evaluate import evaluate_model
 from trivd.evaluation.outcome import Evaluation, read_evaluation
@@ -83,7 +84,8 @@ class Task:
         if found is None:
             return False
         file, values = found
-        if from_dict(Config, values["config"], str(file)) != self.config or values["data"] != Path(self.data).name:
+        config = upgrade(values["config"], values.get("version", 1))
+        if from_dict(Config, config, str(file)) != self.config or values["data"] != Path(self.data).name:
             raise TrivdError(f"{file} is of other settings; choose another --results, or move it away.")
         return True
 
@@ -123,6 +125,7 @@ def run_task(task: Task, runs: Path, results: Path, console: Console) -> bool:
         "seconds": predictor.history["seconds"],
         "weights": weights_hash(predictor.generator),
         **circumstances(predictor.device),
+        "version": VERSION,
         "config": to_dict(config),
         "evaluations": evaluations,
         "scores": [row for row in rows if any(name.startswith("score/") for name in row)],

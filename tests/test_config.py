@@ -140,7 +140,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "bair_camera": ["front"],
     },
     "training": {
-        **{key: [0, -1] for key in ["steps", "batch_size", "accumulation", "discriminator_updates"]},
+        **{key: [0, -1] for key in ["steps", "batch_size", "microbatch", "discriminator_updates"]},
         **{key: [0] for key in ["log_every", "sample_every", "evaluate_every", "checkpoint_every"]},
         **{key: [0.0, -0.0001] for key in ["generator_lr", "discriminator_lr", "epsilon"]},
         **{key: [-0.1] for key in ["orthogonality", "reconstruction"]},

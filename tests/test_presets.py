@@ -127,7 +127,7 @@ def test_paper_presets_carry_the_papers_numbers(name: str) -> None:
     assert chosen(config.discriminator, discriminator) == discriminator
     assert chosen(config.training, training) == training
     assert chosen(config.training, RECIPE) == RECIPE
-    assert config.training.batch_size * config.training.accumulation == 512
+    assert (config.training.batch_size, config.training.microbatch) == (512, None)
     assert config.data.fps == (None if name in ("bair", "ucf101") else 25)  # 4.1
     assert config.model.latent_dim == config.model.embedding_dim == 128
     assert config.model.recurrent_resolutions == (8, 16, 32)

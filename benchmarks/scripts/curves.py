@@ -30,6 +30,7 @@ from trivd.pictures.plots import BASELINE_COLOR, COLORS, to_png
 from trivd.presets import preset as preset_config
 from trivd.runtime.files import write_atomically
 from trivd.runtime.hardware import choose_device, choose_precision, dtype_name, set_up_program
+from trivd.training.division import divide
 from trivd.training.step import Losses, Trainer
 
 PLAIN = "plain float32"
@@ -72,12 +73,13 @@ def plain_trainer(config: Config, device: torch.device) -> PlainTrainer:
 def train(name: str, trainer: PlainTrainer | Trainer, config: Config, steps: int) -> Curve:
     """The losses of `steps` steps on the batches that `trivd train` would take."""
     recipe = config.training
+    passes, clips = divide(recipe, processes=1)
     dataset = open_clips("moving-digits", "train", config.data, config.model)
-    stream = TrainingStream(dataset, recipe.batch_size, recipe.seed, start=0, workers=config.data.workers)
+    stream = TrainingStream(dataset, clips, recipe.seed, start=0, workers=config.data.workers)
     rows: Curve = []
     with closing(iter(stream)) as batches:
         for _ in track(range(steps), name):
-            updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+            updates = [list(islice(batches, passes)) for _ in range(recipe.discriminator_updates)]
             losses: Losses = trainer.train_step(updates)
             rows.append({loss: value.item() for loss, value in losses.items()})
     return rows

@@ -24,6 +24,7 @@ from trivd.runtime.console import say
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 from trivd.training.checkpoint import load_latest
+from trivd.training.division import divide
 from trivd.training.run import Run
 from trivd.training.step import Trainer
 
@@ -45,9 +46,10 @@ def main(run: tyro.conf.Positional[Path], json: Path, turns: int = 5) -> None:
     if progress is None:
         raise TrivdError(f"There is no checkpoint in {run}; choose a run that has one.")
     dataset, recipe = open_clips(data, "train", config.data, config.model), config.training
-    stream = TrainingStream(dataset, recipe.batch_size, recipe.seed, progress.samples, config.data.workers)
+    passes, clips = divide(recipe, processes=1)
+    stream = TrainingStream(dataset, clips, recipe.seed, progress.samples, config.data.workers)
     with closing(iter(stream)) as batches:
-        updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+        updates = [list(islice(batches, passes)) for _ in range(recipe.discriminator_updates)]
     seconds = take_turns({name: _step(trainer, updates, name == FLUSHED) for name in (FLUSHED, FULL)}, turns)
     quotient = ratios(seconds, (FULL, FLUSHED))
     facts = {"step": progress.step, "seconds": seconds, "ratios": quotient}

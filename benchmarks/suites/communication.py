@@ -3,7 +3,7 @@
     torchrun --nproc-per-node=2 -m trivd benchmark communication
 
 In turn, each process makes a training step with the others, and one of the same size by itself. What passes between
-them is counted: gradients by the weights' size, all else (batch statistics, losses) call by call.
+them is counted: gradients by the weights' size, all else (batch statistics, mixed pairs, losses) call by call.
 """
 
 from collections.abc import Iterator, Sequence
@@ -74,7 +74,8 @@ class Communication(Suite):
         dtype = choose_precision(config.training.precision, device)
         with alone():
             by_itself = make_step(Trainer(config, device, dtype))
-        trainer = Trainer(config, device, dtype)
+        whole = {"training": {"batch_size": world_size() * config.training.batch_size}}
+        trainer = Trainer(override(config, whole, "trivd benchmark communication"), device, dtype)
         together = make_step(trainer)
 
         def step_alone() -> None:
@@ -103,7 +104,7 @@ class Communication(Suite):
         }
 
     def config(self, case: Case) -> Config:
-        """The configuration of a row's training."""
+        """The configuration of a row's training by one process."""
         config = preset(str(case["preset"]))
         if case["preset"] == SMALL_PRESET:
             return config
@@ -119,13 +120,17 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """The bytes of each all-reduce of statistics; gradients are not among them."""
+    """The bytes that each call sends for statistics and mixed pairs; gradients are not among them."""
     calls: list[int] = []
-    original = dist.all_reduce
+    reduce, gather = dist.all_reduce, dist.all_gather
 
-    def count(tensor: Tensor) -> None:
+    def all_reduce(tensor: Tensor) -> None:
         calls.append(tensor.nbytes)
-        original(tensor)
+        reduce(tensor)
 
-    with patch.object(dist, "all_reduce", count):
+    def all_gather(parts: list[Tensor], tensor: Tensor) -> None:
+        calls.append(tensor.nbytes)
+        gather(parts, tensor)
+
+    with patch.multiple(dist, all_reduce=all_reduce, all_gather=all_gather):
         yield calls

@@ -18,7 +18,9 @@ from reference.step import Trainer as PlainTrainer
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
 from trivd.presets import TABLE2_UNITS, preset
+from trivd.runtime.distributed import world_size
 from trivd.runtime.hardware import choose_precision, dtype_name, set_up_program
+from trivd.training.division import divide
 from trivd.training.plan import make_plan
 from trivd.training.step import Trainer
 
@@ -180,14 +182,15 @@ class Step(Suite):
 def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
     """A training step on random clips in memory already: loading does not count, as in the paper (4.2)."""
     config, model = trainer.config, trainer.config.model
-    shape = (config.training.batch_size, model.frames, model.resolution, model.resolution, model.image_channels)
+    passes, clips = divide(config.training, world_size())
+    shape = (clips, model.frames, model.resolution, model.resolution, model.image_channels)
     rng = torch.Generator().manual_seed(0)
 
     def batch() -> Batch:
         video = torch.randint(256, shape, dtype=torch.uint8, generator=rng)
         return Batch(video, torch.zeros(len(video), dtype=torch.int64))
 
-    updates = [[batch()] for _ in range(config.training.discriminator_updates)]
+    updates = [[batch() for _ in range(passes)] for _ in range(config.training.discriminator_updates)]
     return lambda: trainer.train_step(updates)
 
 

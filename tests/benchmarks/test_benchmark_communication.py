@@ -35,7 +35,11 @@ def test_two_processes_are_measured(tmp_path: Path) -> None:
     assert row["gradient_bytes"] == updates * sizes[0] + sizes[1]
     norms = [module for module in generator.modules() if isinstance(module, FrameNormReLU)]
     # Each normalisation when futures are drawn, once per update, and on the way back; and the losses of each update.
-    assert row["statistics_calls"] == len(norms) * (updates + 2) + updates + 1
+    expected = len(norms) * (updates + 2) + updates + 1
+    # Each discriminator's mixed pairs and their gradients: of true and drawn clips, and of those of the G update.
+    expected += len(discriminators) * (4 * updates + 2)
+    assert row["statistics_calls"] == expected
+    assert row["batch_size"] == config.training.batch_size
     assert row["processes"] == 2
     assert row["share"] == pytest.approx(1 - row["seconds"]["alone"] / row["seconds"]["together"])
 

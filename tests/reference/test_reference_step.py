@@ -11,6 +11,7 @@ from reference.layers import load, plain_names
 from reference.step import Trainer as PlainTrainer
 from trivd.config import Config
 from trivd.data.loader import Batch
+from trivd.training.division import divide
 from trivd.training.step import Trainer, update_rng
 
 CPU = torch.device("cpu")
@@ -28,13 +29,14 @@ def trainers(config: Config) -> tuple[Trainer, PlainTrainer]:
 
 def batches(config: Config, count: int) -> list[list[Batch]]:
     rng, model = torch.Generator().manual_seed(7), config.model
-    shape = (config.training.batch_size, model.frames, model.resolution, model.resolution, model.image_channels)
+    passes, clips = divide(config.training, processes=1)
+    shape = (clips, model.frames, model.resolution, model.resolution, model.image_channels)
 
     def batch() -> Batch:
         video = torch.randint(256, shape, dtype=torch.uint8, generator=rng)
         return Batch(video, torch.randint(max(1, model.classes), (len(video),), generator=rng))
 
-    return [[batch() for _ in range(config.training.accumulation)] for _ in range(count)]
+    return [[batch() for _ in range(passes)] for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def batches(config: Config, count: int) -> list[list[Batch]]:
     [
         ("tsru_p", {"discriminator": {"decomposition": "stronger"}}),
         ("conv_gru", {"discriminator": {"decomposition": "faster", "head": "projection"}, "model": {"classes": 3}}),
-        ("tsru_p", {"training": {"accumulation": 2, "reconstruction_samples": 2} | HALVED}),
+        ("tsru_p", {"training": {"batch_size": 4, "microbatch": 2, "reconstruction_samples": 2} | HALVED}),
     ],
 )
 def test_a_step_is_ours(tiny_config: MakeConfig, unit: str, changes: dict[str, Any]) -> None:

@@ -256,11 +256,11 @@ def test_prepare_on_a_full_disk(videos: Path, small_disk: Path, trivd_command: C
 def test_out_of_memory_names_settings_that_fit(
     tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config(training={"batch_size": 16, "accumulation": 3})
+    config = tiny_config(training={"batch_size": 48, "microbatch": 16})
     plan = faults.make_plan(config)
     monkeypatch.setattr(faults, "memory_bytes", lambda device: plan.state_bytes + plan.activation_bytes // 3)
     sentence = faults.smaller_steps(config, torch.device("cpu"))
-    assert "--training.batch-size 4 --training.accumulation 12" in sentence  # a half does not fit, a quarter does
+    assert "--training.microbatch 4 " in sentence  # a share of 6 does not fit
     assert "--training.checkpoint-activations" in sentence
 
 
@@ -276,5 +276,5 @@ def test_memory_that_runs_out_is_said(tmp_path: Path) -> None:
     finished = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True)
     assert finished.returncode == 2, finished.stderr
     assert "Out of memory; there is no checkpoint" in finished.stderr
-    assert re.search(r"--training.batch-size (32|16|8) --training.accumulation [248] ", finished.stderr)
+    assert re.search(r"--training.microbatch (32|16|8) ", finished.stderr)
     assert "Traceback" not in finished.stderr

@@ -31,7 +31,7 @@ def command(steps: int, out: Path) -> list[str]:
         "--model.recurrent-resolutions": 8,
         "--discriminator.frames": 2,
         "--training.steps": steps,
-        "--training.batch-size": 2,
+        "--training.batch-size": 4,
         "--training.precision": "float32",
         "--training.patience": PATIENCE,
         "--training.checkpoint-every": 1,
@@ -185,7 +185,6 @@ def test_processes_that_do_not_see_the_same_folder_are_refused(tmp_path: Path, t
         "main([*sys.argv[1:-1], sys.argv[-1] + os.environ['RANK']])"
     )
     options = command(1, tmp_path / "run0")[2:]
-    options[options.index("--training.batch-size") + 1] = "4"  # as two processes share it
     assert trivd_command(*options)[0] == 0
     with launched(TWO, [str(script), *command(2, tmp_path / "run")[2:]], said) as process:
         assert process.wait(2 * SLACK) == 1, said.read_text()
@@ -208,6 +207,6 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(tmp_path: Path) -> None:
             wait_until(lambda: (run.checkpoints / "step-00000002").exists(), "two steps")
             end(second)
             assert first.wait(3 * SLACK) == 0, said.read_text()
-    assert "Global batch: 4 clips = 2 x 2 processes x 1 passes." in said.read_text()
+    assert "Global batch: 4 clips = 2 x 1 x 2 (processes x passes x clips)." in said.read_text()
     assert re.search(r"Resuming .* from step \d+\.", said.read_text())
     assert json.loads((run.checkpoints / "step-00000030" / "progress.json").read_text())["samples"] == 30 * 4 * 2

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.models.discriminators import Discriminators
+from trivd.runtime.errors import TrivdError
 from trivd.training.plan import make_plan
 from trivd.training.step import Trainer
 
@@ -22,7 +23,8 @@ from trivd.training.step import Trainer
             "model": {"classes": 10, "unit": "conv_lstm"},
             "discriminator": {"decomposition": "mocogan_k8"},
             "training": {
-                "accumulation": 2,
+                "batch_size": 4,
+                "microbatch": 2,
                 "discriminator_updates": 3,
                 "reconstruction": 30.0,
                 "reconstruction_samples": 3,
@@ -35,10 +37,10 @@ def test_the_plan_counts_a_real_step(tiny_config: Callable[..., Config], changes
     config = tiny_config(**(changes | {"model": wide | changes.get("model", {})}))
     recipe = config.training
     trainer = Trainer(config, torch.device("cpu"), torch.float32)
-    videos = torch.randint(256, (recipe.batch_size, 5, 32, 32, 3), dtype=torch.uint8)
-    batch = Batch(videos, torch.zeros(recipe.batch_size, dtype=torch.int64))
+    videos = torch.randint(256, (2, 5, 32, 32, 3), dtype=torch.uint8)
+    batch = Batch(videos, torch.zeros(2, dtype=torch.int64))
     with FlopCounterMode(display=False) as counter:
-        trainer.train_step([[batch] * recipe.accumulation] * recipe.discriminator_updates)
+        trainer.train_step([[batch] * (recipe.batch_size // 2)] * recipe.discriminator_updates)
     plan = make_plan(config)
     assert plan.discriminator_flops + plan.generator_flops == pytest.approx(counter.get_total_flops(), rel=0.001)
 
@@ -53,6 +55,13 @@ def test_the_plan_counts_a_real_step(tiny_config: Callable[..., Config], changes
     assert plan.state_bytes == 4 * (4 * (weights + sum(counts.values())) + weights)
     assert plan.activation_bytes > 0
     assert plan.discriminator_pixels == trainer.discriminators.pixels(config.model)
+
+
+def test_the_costs_are_those_of_each_process(tiny_config: Callable[..., Config]) -> None:
+    shared, alone = (tiny_config(training={"batch_size": clips, "microbatch": 2}) for clips in (8, 4))
+    assert make_plan(shared, 2) == make_plan(alone)
+    with pytest.raises(TrivdError, match="3 processes cannot share the 8 clips"):
+        make_plan(shared, 3)
 
 
 def test_pixels_of_the_discriminators_by_hand(tiny_config: Callable[..., Config]) -> None:

@@ -56,7 +56,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "discriminator": {"decomposition": "dvd_gan_fp", "head": "projection"},
         "data": {"workers": 1, "digits_clips": 5},  # epochs end in the middle of a batch
         "training": {
-            "accumulation": 2,
+            "batch_size": 4,
+            "microbatch": 2,
             "discriminator_updates": 1,
             "reconstruction": 30.0,
             "reconstruction_samples": 2,

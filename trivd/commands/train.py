@@ -9,7 +9,7 @@ from rich.console import Console
 
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import Config, DataConfig, DiscriminatorConfig, EvaluationConfig, ModelConfig, TrainingConfig
-from trivd.presets import preset
+from trivd.runtime.distributed import started_processes
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import ANOTHER_OUT, is_utf8
 from trivd.training.loop import train
@@ -38,11 +38,9 @@ class Train:
     def run(self, console: Console) -> int:
         config = Config(self.model, self.discriminator, self.data, self.training, self.evaluation)
         if self.dry_run:
-            print_plan(config, console)
+            print_plan(config, started_processes(), console)
             return DONE
         folder = self.out or Path("runs") / f"{Path(self.source).name}-{self.preset or 'default'}"
         if not is_utf8(folder):
             raise TrivdError(f"{folder} is not UTF-8, which TensorBoard's files need; {ANOTHER_OUT}.")
-        recipe = preset(self.preset).training
-        preset_batch = recipe.batch_size * recipe.accumulation if self.preset else None
-        return DONE if train(config, self.source, Run(folder), console, preset_batch) else STOPPED
+        return DONE if train(config, self.source, Run(folder), console) else STOPPED

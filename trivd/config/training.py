@@ -16,8 +16,8 @@ class TrainingConfig:
     """The recipe (4.1, E.1, E.2)."""
 
     steps: int = 1_000_000  # generator updates
-    batch_size: int = 512  # clips per process and forward pass
-    accumulation: int = 1  # forward passes per update; the global batch is batch_size x accumulation
+    batch_size: int = 512  # clips of an update, over all processes and accumulated passes
+    microbatch: int | None = None  # most clips that a process takes at once; none: its whole share
     discriminator_updates: int = 2  # per generator update
     generator_lr: float = 1e-4
     discriminator_lr: float = 5e-4
@@ -43,11 +43,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_literals("training", self)
-        at_least(1, "training", self, "steps", "batch_size", "accumulation", "discriminator_updates", "patience")
+        at_least(1, "training", self, "steps", "batch_size", "discriminator_updates", "patience")
         at_least(1, "training", self, "reconstruction_samples")
         at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
         at_least(0, "training", self, "ema_start", "seed")
+        if self.microbatch is not None:
+            at_least(1, "training", self, "microbatch")
         for name in ("generator_lr", "discriminator_lr", "epsilon"):
             require(
                 0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."

@@ -20,5 +20,38 @@ def upgrade(config: dict[str, Any], version: int) -> dict[str, Any]:
     """All settings of a run that version `version` saved, section -> setting -> value."""
     if version > 1:
         return config
-    discriminator = {"temporal_pooling": False} | config.get("discriminator", {})
-    return config | {"model": upgrade_model(config.get("model", {}), version), "discriminator": discriminator}
+    return config | {
+        "model": upgrade_model(config.get("model", {}), version),
+        "discriminator": {"temporal_pooling": False} | config.get("discriminator", {}),
+        "training": _upgrade_training(config.get("training", {})),
+    }
+
+
+def _upgrade_training(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had the clips of a pass as the batch size, and the number of passes as `accumulation`."""
+    clips, passes = recipe.get("batch_size"), recipe.get("accumulation")
+    if type(clips) is not int or type(passes) is not int:
+        return recipe  # which is refused, if it has settings of that kind at all
+    others = {name: value for name, value in recipe.items() if name != "accumulation"}
+    return others | {"batch_size": clips * passes, "microbatch": None if passes == 1 else clips}
+
+
+def upgrade_run(values: dict[str, Any]) -> dict[str, Any]:
+    """The description of a run, with its configuration.
+
+    Version 1 had the clips of a process as the batch size, and the number of processes beside it.
+
+    Raises:
+        AttributeError, KeyError, TypeError: it is not of a run.
+    """
+    version, saved = values.get("version", 1), values["config"]
+    config = upgrade(saved, version)
+    values = {"listing": {}} | values | {"config": config}
+    if version > 1:
+        return values
+    recipe, processes = config["training"], values.get("processes", 1)
+    if type(recipe["batch_size"]) is not int or type(processes) is not int:
+        raise TypeError
+    recipe = recipe | {"batch_size": recipe["batch_size"] * processes}
+    passes = saved["training"].get("accumulation", 1)
+    return values | {"config": config | {"training": recipe}, "passes": passes}

@@ -11,7 +11,7 @@ from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear
 from trivd.models.spectral_norm import normalized
 from trivd.ops.precision import exact_dtype, full_precision
-from trivd.runtime.distributed import rank_rows, world_size
+from trivd.runtime.distributed import gather_batch, rank_rows, world_size
 
 Head = Literal["mixed_projection", "projection"]
 View = Literal["frames", "small_frames", "clip", "small_clip", "crop"]
@@ -47,12 +47,13 @@ class Scores(NamedTuple):
 def combine(scores: Scores, head: Head) -> Tensor:
     """The discriminator's outputs o, over which a loss is averaged.
 
-    mixed_projection: o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t'] (Eq 15), shape (B, B, T).
+    mixed_projection: o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t'] (Eq 15), shape (B, N B, T): b is a sample
+    of this process, b' one of all N processes, since B of Eq 15 is the batch size (E.1).
     projection: one output per sample (B,), the sum over time of both (Miyato and Koyama 2018).
     """
     joint = scores.joint.sum(dim=1)
     if head == "mixed_projection":
-        return scores.video[:, None, :] + joint[None, :, None]
+        return scores.video[:, None, :] + gather_batch(joint)[None, :, None]
     return scores.video.sum(dim=1) + joint
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -91,6 +91,39 @@ def all_reduce_mean(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def gather_batch(rows: Tensor) -> Tensor:
+    """The rows of all ranks, in order, on each of them; differentiable.
+
+    The gradient of a rank's rows is the sum over the ranks' gradients, as if the ranks' losses were added up.
+
+    Args:
+        rows: (B, ...), of the same shape on all ranks.
+
+    Returns:
+        (ranks * B, ...).
+    """
+    if world_size() == 1:
+        return rows
+    gathered: Tensor = _GatherBatch.apply(rows)
+    return gathered
+
+
+class _GatherBatch(torch.autograd.Function):
+    """The collective operations of `gather_batch`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]
 
 
 def broadcast_from_rank_0(value: Value) -> Value:

@@ -10,9 +10,10 @@ from trivd.config import Config, override
 from trivd.data.loader import Batch
 from trivd.data.processes import WorkerLostError
 from trivd.evaluation.readable import MOST_NAMED
-from trivd.runtime.distributed import all_gather, is_peer_failure, lost_peer, rank
+from trivd.runtime.distributed import all_gather, is_peer_failure, lost_peer, rank, world_size
 from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.hardware import memory_bytes
+from trivd.training.division import divide
 from trivd.training.plan import make_plan
 from trivd.training.step import NonFiniteLossError
 
@@ -87,18 +88,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 def smaller_steps(config: Config, device: torch.device) -> str:
     """Settings with the same global batch that fit into the device's memory, by the estimates of `--dry-run`."""
     recipe, available = config.training, memory_bytes(device)
-    plan = make_plan(config)
-    batch_size, accumulation = recipe.batch_size, recipe.accumulation
-    needed = estimated = plan.state_bytes + plan.activation_bytes
-    while batch_size % 2 == 0 and (batch_size == recipe.batch_size or needed > available):
-        batch_size, accumulation = batch_size // 2, 2 * accumulation
-        needed = plan.state_bytes + plan.activation_bytes * batch_size // recipe.batch_size
+    plan, (passes, clips) = make_plan(config, world_size()), divide(recipe, world_size())
+    estimated = plan.state_bytes + plan.activation_bytes
+    smaller = {
+        size: plan.state_bytes + plan.activation_bytes * size // clips
+        for size in range(clips - 1, 0, -1)
+        if passes * clips % size == 0
+    }
     ways = []
-    if batch_size < recipe.batch_size:
-        options = f"--training.batch-size {batch_size} --training.accumulation {accumulation}"
-        ways.append(f"with {options} and another --out it takes about {_gib(needed)}")
+    if smaller:
+        size = next((size for size, needed in smaller.items() if needed <= available), 1)
+        ways.append(f"with --training.microbatch {size} and another --out it takes about {_gib(smaller[size])}")
     if not recipe.checkpoint_activations:
-        lean = make_plan(override(config, {"training": {"checkpoint_activations": True}}, "training"))
+        lean = make_plan(override(config, {"training": {"checkpoint_activations": True}}, "training"), world_size())
         ways.append(
             f"with --training.checkpoint-activations, also for a run that has begun, about "
             f"{_gib(lean.state_bytes + lean.activation_bytes)}"

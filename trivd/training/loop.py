@@ -5,12 +5,13 @@ from contextlib import ExitStack
 import torch
 from rich.console import Console
 
-from trivd.config import Config, TrainingConfig
+from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.runtime.console import say
 from trivd.runtime.distributed import barrier, broadcast_from_rank_0, process_group, rank, world_size
 from trivd.runtime.hardware import choose_device, choose_precision, dtype_name
 from trivd.training.checkpoint import Progress, load_latest
+from trivd.training.division import Division, divide
 from trivd.training.faults import faults_explained
 from trivd.training.fingerprint import full_name, list_videos
 from trivd.training.log import NoLog, TrainingLog
@@ -29,7 +30,7 @@ def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
     }
 
 
-def train(config: Config, data: str, run: Run, console: Console, preset_batch: int | None = None) -> bool:
+def train(config: Config, data: str, run: Run, console: Console) -> bool:
     """Train to `config.training.steps`, resuming from the newest checkpoint in the run's folder.
 
     Args:
@@ -37,7 +38,6 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
         data: "moving-digits", a folder of videos, or a store.
         run: its folder is made if there is none.
         console: for messages.
-        preset_batch: global batch that the preset was made for, if there is one; a different one is mentioned.
 
     Returns:
         whether the run is complete; False after a signal to stop, with everything saved.
@@ -54,6 +54,7 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
         ExitStack() as stack,
     ):
         said = console if rank() == 0 else Console(quiet=True)
+        passes = 1
         try:
             with stop.interrupting():
                 if rank() == 0:
@@ -63,26 +64,26 @@ def train(config: Config, data: str, run: Run, console: Console, preset_batch: i
                     listing = list_videos(data, splits)
                     if sentence := run.check_data(data, listing):
                         say(said, sentence, "yellow")
-                    config = stack.enter_context(run.opened(config, data, listing))
-                config = broadcast_from_rank_0(config)
-                _say_batch(config.training, preset_batch, said)
+                    passes = stack.enter_context(run.opened(config, data, listing))
+                config, passes = broadcast_from_rank_0((config, passes))
+                division = divide(config.training, world_size(), passes)
+                _say_division(division, passes, said)
                 with faults_explained(config, device, lambda: f"what {run.folder} holds is kept"):
-                    session = _session(config, data, run, splits, console=said, device=device)
+                    session = _session(config, data, run, splits, division=division, console=said, device=device)
         except Stopped:
             say(said, f"Stopped before the first step; what {run.folder} holds is kept. Repeat the command to resume.")
             return False
         return _train(session, said, stop)
 
 
-def _say_batch(recipe: TrainingConfig, preset_batch: int | None, console: Console) -> None:
-    """Print the global batch if processes share it, or if it is not the preset's."""
-    batch = recipe.batch_size * world_size() * recipe.accumulation
-    text = (
-        f"Global batch: {batch} clips = {recipe.batch_size} x {world_size()} processes x {recipe.accumulation} passes."
-    )
-    if preset_batch not in (None, batch):
-        say(console, f"{text} The preset was made for {preset_batch}.", "yellow")
-    elif world_size() > 1:
+def _say_division(division: Division, passes: int, console: Console) -> None:
+    """Print how the clips of an update are divided, if they are; `passes` is what the run began with."""
+    text = f"Global batch: {division.text(world_size())}."
+    if division.passes != passes:
+        share = division.passes * division.clips
+        way = f", and --training.microbatch {share // passes} would keep them" if share % passes == 0 else ""
+        say(console, f"{text} The run began with {passes} passes{way}; batch statistics now see fewer clips.", "yellow")
+    elif world_size() > 1 or passes > 1:
         say(console, text)
 
 
@@ -105,7 +106,14 @@ def _train(session: Session, console: Console, stop: StopRequest) -> bool:
 
 
 def _session(
-    config: Config, data: str, run: Run, splits: dict[str, ClipDataset], *, console: Console, device: torch.device
+    config: Config,
+    data: str,
+    run: Run,
+    splits: dict[str, ClipDataset],
+    *,
+    division: Division,
+    console: Console,
+    device: torch.device,
 ) -> Session:
     """A session that starts from the newest checkpoint of the run, or from step 0."""
     dtype = choose_precision(config.training.precision, device)
@@ -121,4 +129,4 @@ def _session(
         say(console, f"Starting {run.folder} on {device} in {dtype_name(dtype)}.")
     else:
         say(console, f"Resuming {run.folder} from step {progress.step}.")
-    return Session(data, run, trainer, splits, progress)
+    return Session(data, run, trainer, splits, progress, division=division)

@@ -15,6 +15,7 @@ from trivd.models.blocks import ResidualBlock, recompute_blocks
 from trivd.models.discriminators import Discriminators, combine
 from trivd.models.generator import Generator
 from trivd.runtime.console import show_table
+from trivd.training.division import divide
 from trivd.training.losses import orthogonality_penalty
 
 BYTES = 4  # of a float32
@@ -22,7 +23,7 @@ BYTES = 4  # of a float32
 
 @dataclass(frozen=True)
 class Plan:
-    """Costs of one training step of one process."""
+    """Costs of one training step, for each process."""
 
     generator_parameters: int  # with the encoder
     discriminator_parameters: dict[str, int]
@@ -33,9 +34,18 @@ class Plan:
     discriminator_pixels: int  # per video and update
 
 
-def make_plan(config: Config) -> Plan:
-    """Trace a step on the meta device, where tensors have shapes but no values: it takes seconds and no memory."""
+def make_plan(config: Config, processes: int = 1) -> Plan:
+    """Trace a step on the meta device, where tensors have shapes but no values: it takes seconds and no memory.
+
+    Args:
+        config: of the run.
+        processes: number of processes that share the step.
+
+    Raises:
+        TrivdError: they cannot share the batch equally.
+    """
     model, recipe = config.model, config.training
+    division = divide(recipe, processes)
     with torch.device("meta"):
         generator, discriminators = Generator(model), Discriminators(config.discriminator, model)
         if recipe.checkpoint_activations:
@@ -48,9 +58,9 @@ def make_plan(config: Config) -> Plan:
 
         def draw(copies: int) -> Tensor:
             """`copies` samples of each clip, whose frames are encoded once."""
-            clips = recipe.batch_size * copies
+            clips = division.clips * copies
             z, labels = torch.empty(clips, model.latent_dim), torch.zeros(clips, dtype=torch.int64)
-            states = generator.encoder(video(recipe.batch_size)[:, : model.conditioning_frames])
+            states = generator.encoder(video(division.clips)[:, : model.conditioning_frames])
             return generator.decode({r: s.repeat(copies, 1, 1, 1) for r, s in states.items()}, z, labels).video
 
         def judge(videos: Tensor) -> Tensor:
@@ -64,7 +74,7 @@ def make_plan(config: Config) -> Plan:
         def discriminator_update() -> None:
             with torch.no_grad():
                 draw(1)
-            judge(video(2 * recipe.batch_size)).backward()
+            judge(video(2 * division.clips)).backward()
 
         def generator_update() -> None:
             fake = draw(recipe.reconstruction_samples)
@@ -79,17 +89,17 @@ def make_plan(config: Config) -> Plan:
     return Plan(
         generator_parameters=_count(generator),
         discriminator_parameters=parameters,
-        discriminator_flops=discriminator_flops * recipe.accumulation,
-        generator_flops=counter.get_total_flops() * recipe.accumulation,
+        discriminator_flops=discriminator_flops * division.passes,
+        generator_flops=counter.get_total_flops() * division.passes,
         state_bytes=BYTES * (5 * _count(generator) + 4 * sum(parameters.values())),
         activation_bytes=activations,
         discriminator_pixels=discriminators.pixels(model),
     )
 
 
-def print_plan(config: Config, console: Console) -> None:
-    """Print the costs of a step."""
-    plan, recipe = make_plan(config), config.training
+def print_plan(config: Config, processes: int, console: Console) -> None:
+    """Print the costs of a step for each of the processes."""
+    plan, recipe, division = make_plan(config, processes), config.training, divide(config.training, processes)
     rows = [
         ("parameters of G with E", f"{plan.generator_parameters / 1e6:,.2f} M"),
         *(
@@ -97,14 +107,15 @@ def print_plan(config: Config, console: Console) -> None:
             for view, count in plan.discriminator_parameters.items()
         ),
         ("pixels per video that the discriminators see", f"{plan.discriminator_pixels:,}"),
-        ("clips per update", f"{recipe.batch_size} x {recipe.accumulation} accumulated"),
+        ("global batch", division.text(processes)),
         (f"FLOPs of {recipe.discriminator_updates} D updates", f"{plan.discriminator_flops / 1e9:,.1f} G"),
         ("FLOPs of the G update", f"{plan.generator_flops / 1e9:,.1f} G"),
         ("FLOPs of a step", f"{(plan.discriminator_flops + plan.generator_flops) / 1e9:,.1f} G"),
         ("memory of weights, gradients, Adam, EMA", f"{plan.state_bytes / 2**30:,.2f} GiB"),
         ("memory of activations, at most (float32)", f"{plan.activation_bytes / 2**30:,.2f} GiB"),
     ]
-    show_table(console, ("of a step", "size"), rows, f"{config.model.unit}, {config.discriminator.decomposition}")
+    what = "of a step" if processes == 1 else "of a step, for each process"
+    show_table(console, (what, "size"), rows, f"{config.model.unit}, {config.discriminator.decomposition}")
 
 
 def _count(module: nn.Module) -> int:

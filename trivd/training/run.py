@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trivd.config import Config, from_dict, override, to_dict
+from trivd.config import Config, from_dict, to_dict
+from trivd.config.upgrade import VERSION, upgrade_run
 from trivd.models.pretrained import LARGEST_CONFIG
 from trivd.runtime.distributed import world_size
 from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.files import check_output_file, check_output_folder, read_json, write_atomically
+from trivd.training.division import divide
 from trivd.training.fingerprint import Listing, compare_data
 
 # Settings that may change when a run resumes; all others decide what it computes.
@@ -30,6 +32,7 @@ CHANGEABLE = {
     "data.unreadable_share",
 }
 
+MICROBATCH = "training.microbatch"  # may change too, if the number of passes stays
 LOCK_FILE = ".lock"
 
 
@@ -76,23 +79,20 @@ class Run(NamedTuple):
         """
         if not self.config_file.is_file():
             raise TrivdError(f"{self.folder} is not the folder of a run: it has no {self.config_file.name}.")
-        try:
-            values = read_json(self.config_file, LARGEST_CONFIG)
-            return from_dict(Config, values["config"], str(self.config_file)), str(values["data"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged() from error
+        values = self._values()
+        return from_dict(Config, values["config"], str(self.config_file)), str(values["data"])
 
     @property
-    def processes(self) -> int:
-        """Number of processes it was started on; call `read` first.
+    def passes(self) -> int:
+        """Number of passes of an update that it began with, see `trivd.training.division`; call `read` first.
 
         Raises:
             TrivdError: the file does not say it.
         """
-        processes = read_json(self.config_file, LARGEST_CONFIG).get("processes", 1)
-        if type(processes) is not int or processes < 1:
+        passes = self._values()["passes"]
+        if type(passes) is not int or passes < 1:
             raise self._damaged()
-        return processes
+        return passes
 
     @property
     def listing(self) -> Listing:
@@ -101,10 +101,22 @@ class Run(NamedTuple):
         Raises:
             TrivdError: the file does not say it.
         """
-        listing = read_json(self.config_file, LARGEST_CONFIG).get("listing", {})
+        listing = self._values()["listing"]
         if not isinstance(listing, dict):
             raise self._damaged()
         return listing
+
+    def _values(self) -> dict[str, Any]:
+        """What its file of settings says, as this version would.
+
+        Raises:
+            TrivdError: the file is damaged.
+        """
+        try:
+            values = upgrade_run(read_json(self.config_file, LARGEST_CONFIG))
+            return {name: values[name] for name in ("config", "data", "passes", "listing")}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged() from error
 
     def _damaged(self) -> TrivdError:
         return TrivdError(f"{self.config_file} is damaged; restore it, or choose another --out.")
@@ -113,10 +125,11 @@ class Run(NamedTuple):
         """Refuse a folder in which a run with these settings can neither start nor resume; nothing is changed.
 
         Raises:
-            TrivdError: it holds another run, or files that are not a run's, or cannot be written.
+            TrivdError: it holds another run, or files that are not a run's, or cannot be written; or the processes
+                cannot share the batch equally.
         """
         check_output_folder(self.folder)
-        self._batches(config)
+        self._passes(config)
         for folder in (self.checkpoints, self.samples, self.tensorboard, self.best, self.last):
             check_output_folder(folder)
         check_output_file(self.log_file)
@@ -142,36 +155,31 @@ class Run(NamedTuple):
         except TrivdError as error:
             raise TrivdError(f"The run in {self.folder} {error}") from error
 
-    def _batches(self, config: Config) -> tuple[Config, int, int]:
-        """The settings to write, on how many processes the run began, and the batch of each process now.
+    def _passes(self, config: Config) -> int:
+        """Number of passes of an update that the run began with, or begins with now.
 
         Raises:
-            TrivdError: the folder holds another run, or files that are not a run's.
+            TrivdError: the folder holds another run, or files that are not a run's; or the processes cannot share the
+                batch equally.
         """
-        if self.config_file.is_file():
-            saved, _ = self.read()
-            processes, whole = self.processes, saved.training.batch_size * self.processes
-            if whole % world_size():
-                raise TrivdError(
-                    f"{self.folder} trains on batches of {whole} clips over all processes, which {world_size()} "
-                    "processes cannot share equally; start another number."
-                )
-            shared = whole // world_size()
-            if config.training.batch_size == shared:  # as if the command were that of the start
-                config = override(config, {"training": {"batch_size": saved.training.batch_size}}, "run")
-            changed = [key for key in differences(saved, config) if key not in CHANGEABLE]
-            if changed:
-                raise TrivdError(
-                    f"{self.folder} holds a run with other settings: {', '.join(changed)}; repeat its command to go "
-                    "on with it, or choose another --out."
-                )
-            return config, processes, shared
-        if self.folder.exists() and set(self.folder.iterdir()) - {self.folder / LOCK_FILE, *self._half_settings}:
-            raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
-        return config, world_size(), config.training.batch_size
+        if not self.config_file.is_file():
+            if self.folder.exists() and set(self.folder.iterdir()) - {self.folder / LOCK_FILE, *self._half_settings}:
+                raise TrivdError(f"{self.folder} is not empty and holds no run; choose another --out.")
+            return divide(config.training, world_size()).passes
+        (saved, _), passes = self.read(), self.passes
+        changed = {key: value for key, value in differences(saved, config).items() if key not in CHANGEABLE}
+        if not changed.keys() - {MICROBATCH} and (
+            divide(config.training, world_size(), passes).passes == passes or not changed
+        ):
+            return passes
+        said = ", ".join(f"{key} (there {value})" for key, value in changed.items())
+        raise TrivdError(
+            f"{self.folder} holds a run with other settings: {said}; repeat its command to go on with it, or choose "
+            "another --out."
+        )
 
     @contextmanager
-    def opened(self, config: Config, data: str, listing: Listing | None = None) -> Iterator[Config]:
+    def opened(self, config: Config, data: str, listing: Listing | None = None) -> Iterator[int]:
         """Start a run in the folder, or resume the same run; within, no other process can train there.
 
         Args:
@@ -180,18 +188,17 @@ class Run(NamedTuple):
             listing: its contents; None for data that is made on the fly.
 
         Yields:
-            the settings to train with: a run that was started on another number of processes keeps its global batch,
-            so the batch of each process changes.
+            number of passes of an update that the run began with.
 
         Raises:
             TrivdError: see `check`; or another process trains there.
         """
-        config, processes, shared = self._batches(config)
-        values = {"config": to_dict(config), "data": data, "processes": processes, "listing": listing or {}}
+        passes = self._passes(config)
+        values = {"version": VERSION, "config": to_dict(config), "data": data, "passes": passes}
         with self._locked():
             self._remove_leftovers()
-            write_atomically(self.config_file, json.dumps(values, indent=2).encode())
-            yield override(config, {"training": {"batch_size": shared}}, "run")
+            write_atomically(self.config_file, json.dumps(values | {"listing": listing or {}}, indent=2).encode())
+            yield passes
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -243,7 +250,9 @@ class Run(NamedTuple):
         return [rows[key] for key in sorted(rows)]
 
 
-def differences(first: Config, second: Config) -> list[str]:
-    """Names (section.setting) of the settings in which two configurations differ."""
+def differences(first: Config, second: Config) -> dict[str, Any]:
+    """Settings (section.setting) in which two configurations differ, with their values in the first."""
     a, b = to_dict(first), to_dict(second)
-    return [f"{section}.{name}" for section in a for name, value in a[section].items() if b[section][name] != value]
+    return {
+        f"{section}.{name}": value for section in a for name, value in a[section].items() if b[section][name] != value
+    }

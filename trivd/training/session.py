@@ -11,6 +11,7 @@ from trivd.data.loader import Batch, TrainingStream
 from trivd.models.generator import Generator
 from trivd.runtime.distributed import any_process, rank, world_size
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
+from trivd.training.division import Division
 from trivd.training.faults import UnreadableClips
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.run import Run
@@ -32,10 +33,18 @@ class Session:
         trainer: at the step of `progress`.
         splits: the clips of each split.
         progress: how far the run has come.
+        division: the parts of an update's batch.
     """
 
     def __init__(
-        self, data: str, run: Run, trainer: Trainer, splits: dict[str, ClipDataset], progress: Progress
+        self,
+        data: str,
+        run: Run,
+        trainer: Trainer,
+        splits: dict[str, ClipDataset],
+        progress: Progress,
+        *,
+        division: Division,
     ) -> None:
         config = trainer.config
         self.config = config
@@ -43,6 +52,7 @@ class Session:
         self.run = run
         self.trainer = trainer
         self.splits = splits
+        self.division = division
         self.samples = progress.samples
         self.before = progress.seconds
         self.scores = SplitScores(
@@ -77,7 +87,7 @@ class Session:
         recipe = self.config.training
         stream = TrainingStream(
             self.splits["train"],
-            recipe.batch_size,
+            self.division.clips,
             recipe.seed,
             self.samples,
             self.config.data.workers,
@@ -125,7 +135,7 @@ class Session:
         recipe, started = self.config.training, time.monotonic()
         try:
             with stop.interrupting():
-                updates = [list(islice(batches, recipe.accumulation)) for _ in range(recipe.discriminator_updates)]
+                updates = [list(islice(batches, self.division.passes)) for _ in range(recipe.discriminator_updates)]
                 self.unreadable.update([batch for batches in updates for batch in batches])
         except Stopped:
             return None
@@ -147,7 +157,7 @@ class Session:
     def step(self, updates: list[list[Batch]], log: TrainingLog | NoLog) -> None:
         """Run one training step, and write its row to the log if one is due."""
         recipe, started = self.config.training, time.monotonic()
-        clips = recipe.discriminator_updates * recipe.accumulation * recipe.batch_size * world_size()
+        clips = recipe.discriminator_updates * recipe.batch_size
         self.samples += clips
         losses = self.trainer.train_step(updates)
         self.pace.append(self.waits[-1] + time.monotonic() - started)
