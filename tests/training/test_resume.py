@@ -212,7 +212,8 @@ def test_other_settings_are_refused_by_name(
 ) -> None:
     ((section, settings),) = changes.items()
     (setting,) = settings
-    with pytest.raises(TrivdError, match=rf"holds a run with other settings: {section}\.{setting};"):
+    there = getattr(getattr(tiny_config(), section), setting)
+    with pytest.raises(TrivdError, match=rf"holds a run with other settings: {section}\.{setting} \(there {there}\);"):
         run_to(copied, tiny_config(**changes))
     assert Run(copied).read()[0] == tiny_config()
 

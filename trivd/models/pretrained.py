@@ -87,7 +87,7 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, dict[
         if not all(isinstance(history[name], kind) for name, kind in kinds.items()):
             raise TypeError
         model, history["config"] = upgrade_model(model, version), upgrade(history["config"], version)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrivdError(f"{config_file} is not the description of a trivd model.") from error
     if version not in range(1, VERSION + 1):
         raise TrivdError(f"{config_file} has format version {version}, which needs a newer trivd than this.")
