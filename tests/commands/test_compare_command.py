@@ -27,6 +27,8 @@ def test_random_clips_of_the_data_set(trivd_command: Command) -> None:
     assert (status, err) == (0, "")
     folder = Path("comparisons/moving-digits")
     assert "2 random clips of moving-digits, validation split, which has 10,000." in out
+    assert "drawn at truncation 0, but the standing statistics of run were collected without truncation" in out
+    assert out.count("standing statistics") == 1  # not of the column without truncation
     hint = "trivd compare run:0 run:none moving-digits --split validation --seed 3 --clips NUMBER ..."
     assert hint in out
     assert hint in (folder / "comparison.html").read_text()

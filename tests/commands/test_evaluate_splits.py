@@ -221,7 +221,7 @@ def test_a_model_is_saved_with_the_statistics_of_its_evaluation(
     def said(model: Path, *options: object) -> bool:
         status, out, err = trivd_command("predict", clip, "--model", model, "--samples", "1", *options)
         assert (status, err) == (0, "")
-        return "the model's standing statistics were collected" in out.replace("\n", " ")
+        return "the standing statistics of the model were collected" in out.replace("\n", " ")
 
     truncated = ("--truncation", "0.8", "--out")
     assert not said(copied, "--out", "1")

@@ -169,6 +169,7 @@ def test_labels_tell_models_apart(make_column: Callable[..., Column]) -> None:
         ({"conditioning_frames": 3}, {}, "3 -> 4 frames"),
         ({"image_channels": 1}, {}, "in 1 channel;"),
         ({}, {"stride": 2}, "frames, 2 apart"),
+        ({}, {"fps": 25.0}, "frames, 1 apart at 25 frames a second"),
     ],
 )
 def test_models_of_other_clips_are_refused(

@@ -59,6 +59,7 @@ class Compare:
             f"{len(clips)} {'named' if self.clips else 'random'} clip{'s' if len(clips) > 1 else ''} of {data}, "
             f"{held_out.split} split, which has {held_out.evaluation_clips:,}.",
             f"To keep some of them: {shlex.join(again)} --clips NUMBER ...",
+            *(note for column in columns for note in column.predictor.statistics_note(column.truncation, column.name)),
             *(f"Left out: {sentence}" for sentence in unreadable),
         ]
         for line in about:

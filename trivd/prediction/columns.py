@@ -127,8 +127,9 @@ def _short(name: str) -> str:
 def _clips_of(column: Column) -> str:
     """The clips that a model predicts, in words."""
     model = column.predictor.config
-    stride = column.predictor.trained_with.data.stride
+    data = column.predictor.trained_with.data
+    rate = "" if data.fps is None else f" at {data.fps:g} frames a second"
     return (
-        f"{model.conditioning_frames} -> {model.predicted_frames} frames, {stride} apart, of {model.resolution} pixels "
-        f"in {model.image_channels} channel{'s' if model.image_channels > 1 else ''}"
+        f"{model.conditioning_frames} -> {model.predicted_frames} frames, {data.stride} apart{rate}, of "
+        f"{model.resolution} pixels in {model.image_channels} channel{'s' if model.image_channels > 1 else ''}"
     )

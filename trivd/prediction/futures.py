@@ -26,10 +26,6 @@ from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 
 
-def _truncated(truncation: float | None) -> str:
-    return "without truncation" if truncation is None else f"at truncation {truncation:g}"
-
-
 def write_futures(
     predictor: Predictor,
     clip: Path,
@@ -69,11 +65,7 @@ def write_futures(
     count = config.predicted_frames if sampling.frames is None else sampling.frames
     if count < 1:
         raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")
-    if sampling.truncation != predictor.statistics_truncation:
-        yield (
-            f"z is drawn {_truncated(sampling.truncation)}, but the model's standing statistics were collected "
-            f"{_truncated(predictor.statistics_truncation)}; `trivd evaluate --save-model` writes a model with others."
-        )
+    yield from predictor.statistics_note(sampling.truncation, "the model")
     past, truth = predictor.read(clip, start, count, limits)
     levels = predictor.motion_levels if motion is None else chosen_levels(motion, config.recurrent_resolutions)
     futures = predictor.draw(past, sampling, levels)

@@ -93,6 +93,21 @@ class Predictor:
         """
         return self.trained_with.evaluation.truncation
 
+    def statistics_note(self, truncation: float | None, name: str) -> list[str]:
+        """A sentence if z is drawn at another truncation than the standing statistics were collected at.
+
+        Args:
+            truncation: of z.
+            name: of the model.
+        """
+        collected = self.statistics_truncation
+        if truncation == collected:
+            return []
+        return [
+            f"z is drawn {_at(truncation)}, but the standing statistics of {name} were collected {_at(collected)}; "
+            "`trivd evaluate --save-model` writes a model with others."
+        ]
+
     def with_statistics_of(self, settings: EvaluationConfig) -> "Predictor":
         """This model, whose standing statistics were collected anew as `settings` says; its history then says so."""
         names = ("truncation", "standing_batches", "standing_batch_size")
@@ -227,3 +242,7 @@ class Predictor:
             seen = torch.cat([seen, video], dim=1)[:, -given:]
         video = to_uint8(torch.cat(videos, dim=1)[:, :frames])
         return Futures(video, torch.cat(flows)[:frames].cpu() if motion is not None else None)
+
+
+def _at(truncation: float | None) -> str:
+    return "without truncation" if truncation is None else f"at truncation {truncation:g}"
