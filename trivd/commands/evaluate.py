@@ -51,8 +51,8 @@ class Evaluate:
     """Score a model, or any predictions in files, against copying the last frame; repeat the command to resume."""
 
     model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
-    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub; or "copy", which
-    scores copies of the last given frame without any model, to check DATA and I3D before training."""
+    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub;
+    "copy" scores copies of the last given frame without any model, to check DATA and I3D before training."""
     source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
     """Data set whose clips count; if not given, the one the model was trained on."""
     protocol: ProtocolName | None = None

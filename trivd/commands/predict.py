@@ -26,8 +26,8 @@ class Predict:
     samples: int = 4
     """How many futures."""
     truncation: float | None = None
-    """Draw z's entries beyond it again: 0.8 is moderate, 0 gives the one future of z = 0. The standing statistics are
-    still those that were saved with the model, mostly without truncation; see `trivd evaluate --save-model`."""
+    """Draw z's entries beyond it again: 0.8 is moderate, 0 gives the one future of z = 0; the model's standing
+    statistics stay as saved (`trivd evaluate --save-model` writes others)."""
     seed: int = 0
     frames: int | None = None
     """Frames of each future; beyond the model's own number it continues from its own frames."""
