@@ -1,5 +1,6 @@
 """Clips and stores of videos that are read at one rate (`data.fps`), whatever their own."""
 
+import io
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -11,12 +12,15 @@ from PIL import Image
 from prepare_checks import make
 from rated_videos import nearest_of_constant, numbers, write_at
 from record_files import write_bair
+from rich.console import Console
 from video_files import numbered_frames
 
 from trivd.config import DataConfig, ModelConfig, from_dict, to_dict
 from trivd.data.clips import VideoClips, open_clips
+from trivd.data.datasets.layouts import OWN_RATES
 from trivd.data.formats.decode import read_frames
 from trivd.data.splits import Split
+from trivd.data.store.prepare import write_store
 from trivd.data.store.source import StoreSource
 from trivd.runtime.errors import TrivdError
 
@@ -102,6 +106,25 @@ def test_the_summary_says_at_which_rate_videos_are_read(mixed: Path) -> None:
     assert opened(mixed, DATA).fps is None
 
 
+def test_kinetics_without_a_rate_is_not_the_papers(tmp_path: Path) -> None:
+    names = [f"AAAAAAAAAA{n}_00000{n}_00001{n}" for n in range(2)]
+    rows = "".join(
+        f"run,{name[:11]},{n},{n + 10},{split}\n"
+        for n, (name, split) in enumerate(zip(names, ("train", "test"), strict=True))
+    )
+    for name in names:
+        write_at(tmp_path / "k600" / "train" / f"{name}.mp4", 20, Fraction(30))
+    (tmp_path / "k600" / "train.csv").write_text(f"label,youtube_id,time_start,time_end,split\n{rows}")
+    for data, says in ((DATA, True), (AT_25, False)):
+        console = Console(file=io.StringIO(), width=200)
+        destination = tmp_path / f"{data.fps}"
+        write_store(tmp_path / "k600", destination, resolution=32, channels=3, data=data, workers=0, progress=console)
+        said = console.file.getvalue()  # type: ignore[attr-defined]
+        assert (f"no --fps: {OWN_RATES}" in said) == says
+        assert ("Decoding 2 videos at 25 frames a second into" in said) != says
+        assert (OWN_RATES in opened(tmp_path / "k600", data).summary) == says
+
+
 def test_data_without_times_have_no_rate(tmp_path: Path) -> None:
     write_bair(tmp_path, {"train/traj_0_to_1.tfrecords": [0, 1], "test/traj_0_to_0.tfrecords": [2]}, frames=9)
     own, asked = opened(tmp_path, DATA), opened(tmp_path)
@@ -150,7 +173,7 @@ def test_a_store_of_another_rate_is_refused(mixed: Path, tmp_path: Path) -> None
     with pytest.raises(
         TrivdError,
         match=r"own was prepared with the videos' own frames but data\.fps is 25; prepare the videos again with "
-        r"--fps 25, or set data\.fps to none\.",
+        r"--fps 25, or drop data\.fps \(--data\.fps None\)\.",
     ):
         opened(tmp_path / "own")
     with pytest.raises(TrivdError, match=r"store was prepared at 12\.5 frames a second but data\.fps is 25; prepare"):

@@ -89,6 +89,13 @@ def test_the_rate_of_the_training_is_kept(
     assert numbers(np.concatenate([past, future])) == [8, 12, 16, 20]
     with pytest.raises(TrivdError, match="0 to 9"):
         predictor.read(clip, 10, 3)
+    assert f"{clip}: 50 frames a second, read at 25 as in training." in write(predictor, clip, tmp_path / "out")
+    np.save(tmp_path / "clip.npy", numbered())
+    said = write(predictor, tmp_path / "clip.npy", tmp_path / "other")
+    assert any(
+        line.endswith("clip.npy has no times; its frames are taken as if there were 25 a second, as in training.")
+        for line in said
+    )
 
 
 @pytest.mark.parametrize("start", [-1, 11, 100])

@@ -31,7 +31,7 @@ DEFAULT_LIMITS = VideoLimits()
 class DataConfig:
     """The data, and the clips that are cut from it (4.1, E.2)."""
 
-    fps: float | None = None  # rate at which videos are read, each frame the nearest in time; none: their own frames
+    fps: float | None = None  # rate at which videos are read, each frame the nearest in time; None: their own frames
     stride: int = 1  # distance between neighbouring frames of a clip, in frames of the video (at data.fps, if set)
     layout: Layout = "auto"  # how the data's folder is arranged; auto recognises each
     validation_share: float = 0.1  # where no video is held out: by a hash of each path; of one video, its end
@@ -53,7 +53,7 @@ class DataConfig:
         one_of((1, 2, 3), "data", self, "ucf101_fold")
         require(
             self.fps is None or LOWEST_FPS <= self.fps <= HIGHEST_FPS,
-            f"data.fps is {self.fps}; it must lie between {LOWEST_FPS:g} and {HIGHEST_FPS:g} frames a second, or none.",
+            f"data.fps is {self.fps}; it must lie between {LOWEST_FPS:g} and {HIGHEST_FPS:g}, or be None.",
         )
         require(
             self.evaluation_step is None or self.evaluation_step >= 1,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trivd.config import DEFAULT_LIMITS, MotionLevels, VideoLimits, chosen_levels, level_names
-from trivd.data.formats.decode import probe
+from trivd.data.formats.decode import VideoFile
 from trivd.evaluation.predictions.folders import FUTURES_FILE, GRID_FILE
 from trivd.pictures.draw import (
     FPS,
@@ -55,13 +55,17 @@ def write_futures(
     Raises:
         TrivdError: the clip cannot be read, is too short, or an argument is out of range.
     """
-    config = predictor.config
-    info = probe(clip, limits)
+    config, fps = predictor.config, predictor.trained_with.data.fps
+    info = VideoFile(clip, limits, fps).probe()
     if (info.height, info.width) != (config.resolution, config.resolution):
         yield (
             f"{clip}: {info.width} x {info.height} pixels, resized and centre-cropped to the model's "
             f"{config.resolution} x {config.resolution}."
         )
+    if fps is not None and info.rate is None:
+        yield f"{clip} has no times; its frames are taken as if there were {fps:g} a second, as in training."
+    elif fps is not None and f"{info.rate:.4g}" != f"{fps:.4g}":
+        yield f"{clip}: {info.rate:.4g} frames a second, read at {fps:g} as in training."
     count = config.predicted_frames if sampling.frames is None else sampling.frames
     if count < 1:
         raise TrivdError(f"Cannot draw futures of {count} frames; --frames must be at least 1.")

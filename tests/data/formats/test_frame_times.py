@@ -252,5 +252,5 @@ def test_the_start_of_absurd_times_is_found_without_overflow() -> None:
 
 @pytest.mark.parametrize("fps", [0, -25, 0.001, 2000, math.inf, math.nan])
 def test_rates_that_are_none_are_refused(fps: float) -> None:
-    with pytest.raises(TrivdError, match=r"data\.fps is .*between 0\.01 and 1000 frames a second, or none"):
+    with pytest.raises(TrivdError, match=r"data\.fps is .*between 0\.01 and 1000, or be None"):
         DataConfig(fps=fps)

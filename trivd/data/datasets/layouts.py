@@ -19,6 +19,7 @@ from trivd.data.listing import Entry, Listing
 from trivd.data.splits import balanced_splits
 from trivd.runtime.errors import TrivdError
 
+OWN_RATES = "every video keeps its own frames; the paper's Kinetics-600 has 25 frames a second (fps 25)"
 RECOGNISED: dict[Layout, Callable[[Path], bool]] = {"bair": is_bair, "ucf101": is_ucf101, "kinetics600": is_kinetics}
 
 
@@ -49,6 +50,8 @@ def find(root: Path, data: DataConfig) -> Listing:
     except OSError as error:
         raise TrivdError(f"{error.filename} cannot be read: {error.strerror}.") from error
     found = replace(found, notes=(f"layout {layout}", *found.notes), fps=data.fps)
+    if layout == "kinetics600" and data.fps is None:
+        found = replace(found, notes=(*found.notes, OWN_RATES))
     if data.fps is not None:
         found = replace(found, entries=tuple(_at_rate(entry, data.fps) for entry in found.entries))
     return _balance(found) if data.balanced_split else found

@@ -179,7 +179,10 @@ class _Preparation:
         if self.console is not None:
             videos = sum(len(job.entries) for job in jobs)
             by_split = ", ".join(f"{split} {part / 1e6:,.1f} MB" for split, part in splits.items())
-            say(self.console, f"Decoding {videos:,} videos into {size / 1e6:,.1f} MB ({by_split})")
+            rate = "" if self.listing.fps is None else f" at {self.listing.fps:g} frames a second"
+            say(self.console, f"Decoding {videos:,} videos{rate} into {size / 1e6:,.1f} MB ({by_split})")
+            if layouts.OWN_RATES in self.listing.notes:  # said before hours are spent, too
+                say(self.console, f"no --fps: {layouts.OWN_RATES}")
 
     def finish(
         self,
