@@ -45,10 +45,14 @@ def score(
     report: Path,
     network: FeatureNetwork | None = None,
     steps: list[str] | None = None,
+    standing: str | None = None,
 ) -> Evaluation:
     history = {"data": DATA, "step": 77, "config": to_dict(config)}
     train, held_out = splits(config)
     subject = model_subject(TrainedModel(generator, history, torch.float32), train, config.evaluation)
+
+    if standing is not None:
+        subject = dataclasses.replace(subject, standing_statistics=standing)
 
     def progress(what: str, done: int, total: int) -> None:
         if steps is not None:
@@ -250,6 +254,23 @@ def test_batches_that_came_with_a_model_are_not_taken(
         save_file({name: column + 1 for name, column in load_file(file).items()}, file)
     shutil.copytree(theirs.parent, ours.parent)
     assert score(config, make_generator(), ours, Means()) == evaluation
+
+
+def test_batches_with_statistics_of_another_truncation_are_not_taken(
+    evaluation: Evaluation,
+    config: Config,
+    make_generator: MakeGenerator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as those of earlier versions, which never truncated z while they collected statistics."""
+    report = tmp_path / "report.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialResults, "remove", lambda self: None)
+        score(config, make_generator(), report, Means(), standing="standing statistics 2 x 2")
+    for file in tmp_path.glob(".report.json.*.partial/*"):
+        save_file({name: column + 1 for name, column in load_file(file).items()}, file)
+    assert score(config, make_generator(), report, Means()) == evaluation
 
 
 @pytest.mark.parametrize(
