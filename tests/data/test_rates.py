@@ -150,7 +150,7 @@ def test_videos_may_be_too_short_at_that_rate(tmp_path: Path) -> None:
 
 
 def test_a_store_holds_the_frames_at_that_rate(mixed: Path, tmp_path: Path) -> None:
-    report = make(mixed, tmp_path / "store", fps=25.0)
+    report = make(mixed, tmp_path / "store", fps=25)
     assert "2 videos have fewer than 25 frames a second; frames are repeated" in report.notes
     for split in ("train", "validation"):
         folder, store, unasked = (
@@ -173,7 +173,7 @@ def test_a_store_of_another_rate_is_refused(mixed: Path, tmp_path: Path) -> None
     with pytest.raises(
         TrivdError,
         match=r"own was prepared with the videos' own frames but data\.fps is 25; prepare the videos again with "
-        r"--fps 25, or drop data\.fps \(--data\.fps None\)\.",
+        r"--fps 25, or drop data\.fps \(trivd train --data\.fps None\)\.",
     ):
         opened(tmp_path / "own")
     with pytest.raises(TrivdError, match=r"store was prepared at 12\.5 frames a second but data\.fps is 25; prepare"):

@@ -248,5 +248,5 @@ def _check_store(source: StoreSource, data: DataConfig, model: ModelConfig) -> N
         made = "with the videos' own frames" if source.fps is None else f"at {source.fps:g} frames a second"
         raise TrivdError(
             f"{source.root} was prepared {made} but data.fps is {data.fps:g}; prepare the videos again with --fps "
-            f"{data.fps:g}, or drop data.fps (--data.fps None)."
+            f"{data.fps:g}, or drop data.fps (trivd train --data.fps None)."
         )

@@ -147,7 +147,7 @@ def write_index(root: Path, index: StoreIndex) -> None:
         "reader": index.reader,
         "resolution": index.resolution,
         "channels": index.channels,
-        "fps": index.fps,
+        "fps": None if index.fps is None else float(index.fps),
         "classes": index.classes,
         "shards": index.shards,
         "videos": columns(index.videos),
