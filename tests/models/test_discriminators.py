@@ -302,6 +302,18 @@ def test_time_is_halved_in_both_3d_blocks(frames: int, channels: int) -> None:
         assert [score.shape for score in discriminator(video, labels)] == [(2, expected)] * 2
 
 
+@pytest.mark.parametrize(
+    ("given_frames", "predicted", "changes", "short"),
+    [(1, 2, {}, True), (1, 3, {}, False), (1, 2, {"temporal_pooling": False}, False)],
+)
+def test_clips_too_short_to_be_halved_twice_are_named(
+    given_frames: int, predicted: int, changes: dict[str, bool], short: bool, tiny_model: ModelFactory
+) -> None:
+    model = tiny_model(conditioning_frames=given_frames, predicted_frames=predicted)
+    sentence = Discriminators(DiscriminatorConfig(frames=2, **changes), model).short_clips(model)
+    assert ("Clips of 3 frames are too short" in sentence) == short == bool(sentence)
+
+
 def test_samples_are_judged_alone_and_labels_touch_the_joint_score_only() -> None:
     discriminator = scramble(Discriminator(1, 2, 3, temporal=True), torch.float32)
     video = torch.rand(3, 4, 1, 16, 16)

@@ -176,6 +176,16 @@ class Discriminators(nn.ModuleDict):
             copies=copies,
         )
 
+    def short_clips(self, model: ModelConfig) -> str:
+        """A sentence for the user if the model's clips are too short to be halved by every 3D block, else ""."""
+        sees_clips = any("frames" not in view for view in self.views)
+        if not (self.config.temporal_pooling and sees_clips) or model.frames >= 2**TEMPORAL_BLOCKS:
+            return ""
+        return (
+            f"Clips of {model.frames} frames are too short to halve their time {TEMPORAL_BLOCKS} times; discriminators "
+            "of clips keep one time step. Longer clips, or --discriminator.no-temporal-pooling, give more."
+        )
+
     def pixels(self, model: ModelConfig) -> int:
         """Pixels per video that the discriminators process (3.1)."""
         video = torch.empty(1, model.frames, 1, model.resolution, model.resolution)

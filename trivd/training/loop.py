@@ -121,6 +121,8 @@ def _session(
     for split, dataset in splits.items():
         for line in dataset.summary:
             say(console, f"{split}: {line}")
+    if sentence := trainer.discriminators.short_clips(config.model):
+        say(console, sentence, "yellow")
     progress, damaged = load_latest(run.checkpoints, trainer)
     for line in damaged:
         say(console, line, "yellow")
