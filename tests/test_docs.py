@@ -142,7 +142,7 @@ def test_every_setting_exists(page: Path) -> None:
         for section, name in re.findall(r"(?<![\w./])(?:--)?(\w+)\.([a-z][\w.-]*\w)", text):
             if section in SECTIONS and f"{section}.{name}" not in NO_SETTINGS:
                 settings = DataConfig().limits if section == "limits" else getattr(config, section)
-                attrgetter(name.replace("-", "_"))(settings)
+                attrgetter(name.replace("-", "_").removeprefix("no_"))(settings)  # --section.no-name is false
 
 
 @pages
