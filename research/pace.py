@@ -1,6 +1,8 @@
-"""The time that a step of each cell takes: it sets equal training times (Table 1) and tells what a grid costs."""
+"""The time that a step of each cell takes: it sets equal training times (Table 1) and tells what a comparison costs."""
 
 import json
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from rich.console import Console
 
 from benchmarks.measuring import circumstances, finisher, take_turns
 from benchmarks.suites.step import make_step, measure_memory
-from research.grids import Grid
+from research.comparison import Comparison
 from research.records import PACE_FILE, read_pace
-from trivd.runtime.console import say, show_table
+from trivd.config import Changes, Config
+from trivd.runtime.console import say
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 from trivd.runtime.hardware import choose_device, choose_precision
@@ -24,7 +27,7 @@ TURNS, STEPS = 5, 4  # steps of the cells alternate, so that another load of the
 
 @dataclass(frozen=True)
 class Pace:
-    """Duration and memory of one cell's training step, with the data in memory already (E.3).
+    """Duration and memory of one cell's training step, without waiting for data (E.3).
 
     Args:
         seconds: duration of a step.
@@ -40,25 +43,26 @@ class Pace:
         return [f"{1e3 * self.seconds:.0f}", "" if self.peak_bytes is None else f"{self.peak_bytes / 2**30:.2f}"]
 
 
-def paces(grid: Grid, name: str, results: Path, console: Console) -> dict[str, Pace]:
-    """The pace of each cell by its label; it is measured once and then kept, so that all runs of a grid agree.
+def paces(comparison: Comparison, settings: Changes, results: Path, console: Console) -> dict[str, Pace]:
+    """The pace of each cell by its label; it is measured once and then kept, so that all runs agree.
 
     Args:
-        grid: the grid whose cells are measured in turn.
-        name: the grid's name.
+        comparison: its cells are measured in turn.
+        settings: settings of the user.
         results: folder of the results, in which the pace is kept.
         console: where progress is printed.
 
     Raises:
         TrivdError: the file of the pace holds something else.
     """
+    name = comparison.records
     found = known_paces(results, name)
     if not found:
-        say(console, f"Measuring the pace of {len(grid.cells)} cells.")
-        measured = json.dumps(_measure(grid), indent=2) + "\n"
+        say(console, f"Measuring the pace of {len(comparison.cells)} cells.")
+        measured = json.dumps(_measure(comparison, settings), indent=2) + "\n"
         write_atomically(results / name / PACE_FILE, measured.encode())
         found = known_paces(results, name)
-    missing = [cell.label for cell in grid.cells if cell.label not in found]
+    missing = [cell.label for cell in comparison.cells if cell.label not in found]
     if missing:
         raise TrivdError(f"{results / name} does not hold the pace of {', '.join(missing)}; choose another --results.")
     return found
@@ -81,8 +85,8 @@ def known_paces(results: Path, name: str) -> dict[str, Pace]:
         ) from error
 
 
-def _measure(grid: Grid) -> dict[str, Any]:
-    configs = {cell.label: grid.config(cell, 0, None) for cell in grid.cells}
+def _measure(comparison: Comparison, settings: Changes) -> dict[str, Any]:
+    configs = {cell.label: cell.config(0, None, settings) for cell in comparison.cells}
     first = next(iter(configs.values())).training
     device = choose_device(first.device, "training.device")
     dtype = choose_precision(first.precision, device)
@@ -97,22 +101,33 @@ def _measure(grid: Grid) -> dict[str, Any]:
     return {**circumstances(device), "cells": cells}
 
 
-def steps_of(grid: Grid, pace: Pace) -> int | None:
-    """Steps that fit into the grid's training time; None where the preset sets them."""
-    return None if grid.seconds is None else max(1, int(grid.seconds / pace.seconds))
+def logged_pace(rows: Sequence[Mapping[str, float]], config: Config, peak_bytes: int | None) -> Pace | None:
+    """The pace of a training by its log, without the time spent waiting for clips; None if it logged none.
+
+    Args:
+        rows: of the log.
+        config: of the training.
+        peak_bytes: highest memory of a process, where it is known.
+    """
+    recipe = config.training
+    images = recipe.discriminator_updates * recipe.batch_size * config.model.frames  # of a step
+    seconds = [
+        images / row["speed/images_per_second"] * (1 - row["speed/wait_share"])
+        for row in rows
+        if "speed/images_per_second" in row
+    ]
+    return Pace(statistics.median(seconds), peak_bytes) if seconds else None
 
 
-def print_costs(grid: Grid, found: dict[str, Pace], jobs: int, console: Console) -> None:
-    """Print the time and memory that training takes, before it is started."""
-    rows, hours = [], []
-    for cell in grid.cells:
-        pace = found[cell.label]
-        steps = grid.config(cell, 0, steps_of(grid, pace)).training.steps
-        hours.append(grid.seeds * steps * pace.seconds / 3600)
-        rows.append((cell.label, *pace.cells, f"{steps:,}", str(grid.seeds), f"{hours[-1]:.2f}"))
-    show_table(console, ("cell", "ms per step", "GiB", "steps", "seeds", "hours"), rows, grid.about)
-    jobs_said = f"{jobs} job{'s' if jobs > 1 else ''}"
-    say(console, f"In all about {sum(hours) / jobs:.1f} hours of training with {jobs_said} at a time.")
+def mean_pace(paces: Sequence[Pace]) -> Pace:
+    """The mean duration and the highest memory of several."""
+    known = [pace.peak_bytes for pace in paces if pace.peak_bytes is not None]
+    return Pace(statistics.fmean(pace.seconds for pace in paces), max(known, default=None))
+
+
+def steps_of(comparison: Comparison, pace: Pace) -> int | None:
+    """Steps that fit into the comparison's training time; None where the presets set them."""
+    return None if comparison.seconds is None else max(1, int(comparison.seconds / pace.seconds))
 
 
 def threads_each(jobs: int) -> int:

@@ -1,27 +1,27 @@
-"""Records of a grid's runs: a file per run while they are trained, later one file for all of them."""
+"""Records of a comparison's runs: a file per run as it ends, and one file for all of them."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.grids import Grid, file_name
+from research.comparison import Comparison, file_name
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 
-PACE_FILE = "pace.json"  # beside the files of a grid's runs
+PACE_FILE = "pace.json"  # beside the files of a comparison's runs
 WAY_OUT = "move it away, or choose another --results"
 
 Result = dict[str, Any]  # of a run: circumstances, configuration, evaluations, and rows of the training log
 
 
 def run_file(folder: Path, name: str, label: str, seed: int) -> Path:
-    """The JSON file that a run of the grid `name` writes as it ends."""
+    """The JSON file that a run of the comparison `name` writes as it ends."""
     return folder / name / f"{file_name(label)}-seed{seed}.json"
 
 
 def collection_file(folder: Path, name: str) -> Path:
-    """The JSON file that holds all runs of the grid `name`."""
+    """The JSON file that holds all runs of the comparison `name`."""
     return folder / f"{name}.json"
 
 
@@ -38,7 +38,7 @@ def read_run(file: Path) -> Result:
 
 
 def read_collection(folder: Path, name: str) -> dict[str, Any]:
-    """The collected runs of a grid and the pace of its cells: {"pace": ..., "runs": [...]}; no runs without a file.
+    """The collected runs of a comparison and its cells' pace: {"pace": ..., "runs": [...]}; no runs without a file.
 
     Raises:
         TrivdError: the file holds something else.
@@ -50,7 +50,7 @@ def read_collection(folder: Path, name: str) -> dict[str, Any]:
         values = json.loads(file.read_text())
         return {"pace": values["pace"], "runs": [_checked(run) for run in values["runs"]]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrivdError(f"{file} does not hold the runs of a grid; {WAY_OUT}.") from error
+        raise TrivdError(f"{file} does not hold the runs of a comparison; {WAY_OUT}.") from error
 
 
 def find_run(folder: Path, name: str, label: str, seed: int) -> tuple[Path, Result] | None:
@@ -64,28 +64,28 @@ def find_run(folder: Path, name: str, label: str, seed: int) -> tuple[Path, Resu
     return None
 
 
-def read_runs(folder: Path, name: str, grid: Grid) -> list[Result]:
-    """The finished runs of a grid, in the order of its cells and by seed; a run's own file precedes the collection.
+def read_runs(folder: Path, comparison: Comparison) -> list[Result]:
+    """The finished runs of a comparison, by cell and seed; a run's own file precedes the collection.
 
     Raises:
         TrivdError: a file holds something else.
     """
-    order = [cell.label for cell in grid.cells]
+    name, order = comparison.records, [cell.label for cell in comparison.cells]
     collected = read_collection(folder, name)["runs"]
     alone = [read_run(file) for file in sorted((folder / name).glob("*-seed*.json"))]
     found = {(values["cell"], values["seed"]): values for values in (*collected, *alone) if values["cell"] in order}
     return sorted(found.values(), key=lambda values: (order.index(values["cell"]), values["seed"]))
 
 
-def collect(folder: Path, name: str, grid: Grid) -> Path | None:
-    """Write the runs of a grid and its pace to one file, a run per line; None if there are none.
+def collect(folder: Path, comparison: Comparison) -> Path | None:
+    """Write the runs of a comparison and its pace to one file, a run per line; None if there are none.
 
     The files of the runs stay where they are. The same runs give the same bytes.
 
     Raises:
         TrivdError: a file holds something else.
     """
-    runs = read_runs(folder, name, grid)
+    name, runs = comparison.records, read_runs(folder, comparison)
     if not runs:
         return None
     lines = ",\n".join(_compact(run) for run in runs)
@@ -96,7 +96,7 @@ def collect(folder: Path, name: str, grid: Grid) -> Path | None:
 
 
 def read_pace(folder: Path, name: str) -> Any:
-    """Measured pace of a grid's cells, from its own file or the collection; None if nothing was measured.
+    """Measured pace of a comparison's cells, from its own file or the collection; None if nothing was measured.
 
     Raises:
         TrivdError: a file holds something else.

@@ -1,4 +1,4 @@
-"""Means and standard deviations over the runs of a grid, and whether they confirm the paper's orderings."""
+"""Means and standard deviations over the runs of a comparison, and whether they confirm the paper's orderings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import dacite
 
-from research.grids import Grid
+from research.comparison import Comparison, Paper
 from trivd.evaluation.outcome import Evaluation, Figure, Spread
 from trivd.runtime.errors import TrivdError
 
 MOTION = "end-point error [px]"
-DISTANCE = "FVD"  # how the names of Fréchet distances begin
+DISTANCE = "FVD"  # in the paper, and how the names of Fréchet distances begin
 # 97.5% quantiles of Student's t with 1, 2, ... degrees of freedom.
 STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
@@ -26,20 +26,21 @@ Verdict = Literal["holds", "reversed", "not resolved"]
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of a cell, scored by one of the grid's evaluations.
+    """The runs of a cell, scored by one of its evaluations.
 
     Args:
         cell: label of the cell.
         evaluation: name of the evaluation.
-        paper: the paper's FVD; None where it gives none.
-        figures: the evaluation's figures by name, each over the runs.
+        paper: the paper's figures.
+        figures: the evaluation's figures by name, each over the training seeds, or, of one seed, over the runs of its
+            evaluation.
         steps: training steps of the runs.
         evaluations: the evaluations themselves, one per seed.
     """
 
     cell: str
     evaluation: str
-    paper: float | None
+    paper: Paper
     figures: Mapping[str, Figure]
     steps: Spread
     evaluations: Sequence[Evaluation]
@@ -48,6 +49,11 @@ class Row:
     def label(self) -> str:
         """Name of the row in tables and plots."""
         return f"{self.cell}, {self.evaluation}" if self.evaluation else self.cell
+
+    def over_seeds(self, name: str) -> Spread:
+        """A figure over the training seeds alone, whose scatter decides on orderings."""
+        figure = self.figures[name].model
+        return figure if len(self.evaluations) > 1 else Spread.of([figure.mean])
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Ordering:
         second: label of the worse cell.
         paper: the second's FVD less the first's, above 0.
         difference: the same difference of our figure, above 0 where the second is worse.
-        margin: margin of the difference at 95% confidence; None where no cell has two runs.
+        margin: margin of the difference at 95% confidence; None where no cell has two seeds.
     """
 
     first: str
@@ -76,16 +82,16 @@ class Ordering:
         return "holds" if self.difference > 0 else "reversed"
 
 
-def rows(grid: Grid, results: Sequence[Mapping[str, Any]]) -> list[Row]:
+def rows(comparison: Comparison, results: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row for each cell and evaluation that has a result.
 
     Raises:
         TrivdError: a result is not of this version.
     """
     found = []
-    for cell in grid.cells:
+    for cell in comparison.cells:
         own = [values for values in results if values["cell"] == cell.label]
-        for name in grid.evaluations if own else ():
+        for name in cell.scorings if own else ():
             evaluations = [_evaluation(values, name) for values in own]
             steps = Spread.of([float(values["steps"]) for values in own])
             found.append(Row(cell.label, name, cell.paper, _figures(evaluations), steps, evaluations))
@@ -102,11 +108,11 @@ def orderings(table: Sequence[Row], figure: str) -> list[Ordering]:
         table: rows of one evaluation.
         figure: name of our figure that stands for the paper's FVD; lower or higher values of it may be better.
     """
-    known = [(row.paper, row) for row in table if row.paper is not None and figure in row.figures]
-    deviation, freedom = pooled_deviation([row.figures[figure].model for _, row in known])
+    known = [(row.paper[DISTANCE].value, row) for row in table if DISTANCE in row.paper and figure in row.figures]
+    deviation, freedom = pooled_deviation([row.over_seeds(figure) for _, row in known])
     pairs = []
     for (a, first), (b, second) in combinations(sorted(known, key=lambda pair: pair[0]), 2):
-        ours, theirs = first.figures[figure].model, second.figures[figure].model
+        ours, theirs = first.over_seeds(figure), second.over_seeds(figure)
         sign = -1 if first.figures[figure].better == "higher" else 1
         difference = sign * (theirs.mean - ours.mean)
         margin = None
@@ -167,7 +173,7 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
             name,
             figure.better,
             figure.digits,
-            Spread.of([run[name].model.mean for run in by_run]),
+            Spread.of([run[name].model.mean for run in by_run]) if len(by_run) > 1 else figure.model,
             figure.copy,
             figure.truth,
         )

@@ -71,7 +71,7 @@ def test_an_installed_package_alone_says_so(tmp_path: Path) -> None:
 
 
 def test_the_repository_has_both(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, word in (("benchmark", "warp"), ("replicate", "collect")):
+    for command, word in (("benchmark", "warp"), ("replicate", "table1")):
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0

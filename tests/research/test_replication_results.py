@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from research.grids import GRIDS, Cell, Grid
+from research.comparison import Cell, Comparison, Published, Scoring
+from research.outputs import fill_pages
+from research.paper import PAPER
 from research.plots import picture
 from research.records import collect, find_run, read_runs
 from research.results import MOTION, STUDENT, mean_curves, orderings, pooled_deviation, rows
-from research.tables import fill_pages
+from research.small import SMALL
+from research.tables import changed_settings, comparison_parts
 from trivd.evaluation.outcome import Spread
 from trivd.pictures.markdown import BEGIN, END
 from trivd.runtime.errors import TrivdError
@@ -24,11 +28,22 @@ from trivd.runtime.errors import TrivdError
 ROOT = Path(__file__).parents[2]
 PAGES, RESULTS = ROOT / "docs" / "results", ROOT / "benchmarks" / "results" / "replication"
 DISTANCE = "FVD (moving-digits)"
+UNITS = SMALL["table2"]
 VALUES = st.lists(st.floats(0, 1e3), min_size=2, max_size=9)
 
 
-def grid_of(**papers: float | None) -> Grid:
-    return Grid("a test", "quickstart", tuple(Cell(label, {}, paper) for label, paper in papers.items()), seeds=3)
+def comparison_of(**papers: float | None) -> Comparison:
+    cells = (
+        Cell(
+            label,
+            "quickstart",
+            "moving-digits",
+            {"": Scoring()},
+            paper={} if paper is None else {"FVD": Published(paper)},
+        )
+        for label, paper in papers.items()
+    )
+    return Comparison("a test", "test", "small", tuple(cells), seeds=3)
 
 
 def evaluation(distance: float, error: float | None = None, samples: int = 2) -> dict[str, Any]:
@@ -87,7 +102,7 @@ def test_quantiles_are_those_of_students_t() -> None:
 @pytest.mark.filterwarnings("ignore:Precision loss")
 @given(VALUES, VALUES)
 def test_a_verdict_is_that_of_students_test(good: list[float], bad: list[float]) -> None:
-    chosen = grid_of(good=10.0, bad=20.0)
+    chosen = comparison_of(good=10.0, bad=20.0)
     found = [result("good", seed, value) for seed, value in enumerate(good)]
     found += [result("bad", seed, value) for seed, value in enumerate(bad)]
     (pair,) = orderings(rows(chosen, found), DISTANCE)
@@ -107,23 +122,25 @@ def test_of_some_figures_more_is_better() -> None:
     for values in found:
         for figure in values["evaluations"][""]["figures"]:
             figure["better"] = "higher"
-    (pair,) = orderings(rows(grid_of(a=1.0, b=2.0), found), DISTANCE)
+    (pair,) = orderings(rows(comparison_of(a=1.0, b=2.0), found), DISTANCE)
     assert (pair.difference, pair.verdict) == (pytest.approx(0.2), "holds")
 
 
 def test_single_runs_resolve_nothing() -> None:
-    table = rows(grid_of(good=1.0, bad=2.0), [result("good", 0, 1.0), result("bad", 0, 5.0)])
+    table = rows(comparison_of(good=1.0, bad=2.0), [result("good", 0, 1.0), result("bad", 0, 5.0)])
     assert [pair.verdict for pair in orderings(table, DISTANCE)] == ["not resolved"]
 
 
 def test_pairs_are_those_the_paper_tells_apart_the_widest_first() -> None:
-    chosen = grid_of(a=3.0, b=1.0, c=2.5, d=None)
+    chosen = comparison_of(a=3.0, b=1.0, c=2.5, d=None)
     table = rows(chosen, [result(label, 0, 1.0) for label in "abcd"])
     assert [(pair.first, pair.second) for pair in orderings(table, DISTANCE)] == [("b", "a"), ("b", "c"), ("c", "a")]
 
 
 def test_rows_hold_figures_motion_and_mean_curves() -> None:
-    (row,) = rows(grid_of(a=None), [result("a", seed, value, value / 10) for seed, value in enumerate((1.0, 2.0, 6.0))])
+    (row,) = rows(
+        comparison_of(a=None), [result("a", seed, value, value / 10) for seed, value in enumerate((1.0, 2.0, 6.0))]
+    )
     spread = row.figures[DISTANCE].model
     assert (spread.mean, spread.std) == (3.0, pytest.approx(np.std([1, 2, 6], ddof=1)))
     assert row.figures[MOTION].model.mean == pytest.approx(0.3)
@@ -167,7 +184,7 @@ def test_the_document_gets_tables_orderings_and_a_picture(results: Path, page: P
     assert f"| tsru_p better than conv_gru | 5.7 | +2.00 ± {2.776 * 0.25 * math.sqrt(2 / 3):.2f}: holds |" in text
     assert "6 trainings on moving-digits, 3.0 hours in all, each on 2 threads of Abacus 7" in text
     assert "Of 6 trainings, 0 were flagged" in text
-    assert f"![{GRIDS['units'].about}](../results/units.svg)" in text
+    assert f"![{UNITS.about}](../results/units.svg)" in text
     assert text.endswith("after\n")
     assert written == [page, results / "units.svg"]
     before = [path.read_bytes() for path in written]
@@ -207,7 +224,7 @@ def test_collected_runs_give_the_same_bytes(results: Path, page: Path) -> None:
     files = fill_pages(results, page)
     before = [path.read_bytes() for path in files]
     assert "| 500 | 1.00 |" in page.read_text()
-    collected = collect(results, "units", GRIDS["units"])
+    collected = collect(results, UNITS)
     assert collected == results / "units.json"
     text = collected.read_text()
     alone = json.loads((results / "units" / "tsru_p-seed1.json").read_text())
@@ -217,22 +234,23 @@ def test_collected_runs_give_the_same_bytes(results: Path, page: Path) -> None:
     assert [path.read_bytes() for path in files] == before
     assert find_run(results, "units", "tsru_p", 1) == (collected, alone)
     assert find_run(results, "units", "tsru_p", 3) is None
-    collect(results, "units", GRIDS["units"])
+    collect(results, UNITS)
     assert collected.read_text() == text
     (results / "units" / "tsru_p-seed1.json").write_text(json.dumps(alone | {"steps": 77}))
-    assert [run["steps"] for run in read_runs(results, "units", GRIDS["units"]) if run["seed"] == 1] == [1234, 77]
-    assert collect(results, "head", GRIDS["head"]) is None
+    assert [run["steps"] for run in read_runs(results, UNITS) if run["seed"] == 1] == [1234, 77]
+    assert collect(results, SMALL["head"]) is None
 
 
 def test_a_picture_shows_cells_or_frames() -> None:
     """Many samples are shown by predicted frame: for several cells the best of ten, for one all that was counted."""
-    chosen = grid_of(a=None, b=None)
+    chosen = comparison_of(a=None, b=None)
     found = [result(cell, 0, 2.0) for cell in ("a", "b")]
-    assert [axis.get_title() for axis in picture(rows(chosen, found)).axes] == [DISTANCE]
+    assert [axis.get_title() for axis in picture(chosen, rows(chosen, found)).axes] == [DISTANCE]
+    curved = replace(chosen, curves=True)
     series = {"copy the last frame": [1.0, 2.0], "one sample": [3.0, 4.0], "best of 10": [5.0, 6.0]}
     for values in found:
         values["evaluations"][""] = evaluation(2.0, samples=100) | {"curves": {"psnr": series, "ssim": series}}
-    both, single = (picture(rows(chosen, some)) for some in (found, found[:1]))
+    both, single = (picture(curved, rows(curved, some)) for some in (found, found[:1]))
     for figure, names in ((both, ["copy the last frame", "a, best of 10", "b, best of 10"]), (single, list(series))):
         assert [[line.get_label() for line in axis.lines] for axis in figure.axes] == [names, names]
     assert list(both.axes[0].lines[1].get_ydata()) == [5.0, 6.0]
@@ -247,7 +265,7 @@ def test_a_picture_shows_cells_or_frames() -> None:
         ((), "has no Markdown page"),
     ],
 )
-def test_pages_without_one_place_for_each_grid_are_left_alone(
+def test_pages_without_one_place_for_each_comparison_are_left_alone(
     results: Path, tmp_path: Path, texts: tuple[str, ...], message: str
 ) -> None:
     folder = tmp_path / "pages"
@@ -263,18 +281,18 @@ def test_pages_without_one_place_for_each_grid_are_left_alone(
 def test_damaged_results_are_named(results: Path) -> None:
     (results / "units" / "tsru_c-seed0.json").write_text('{"config": ')
     with pytest.raises(TrivdError, match=r"tsru_c-seed0\.json is not the result of a run"):
-        read_runs(results, "units", GRIDS["units"])
+        read_runs(results, UNITS)
     (results / "head.json").write_text('{"runs": [{}], "pace": null}')
-    with pytest.raises(TrivdError, match=r"head\.json does not hold the runs of a grid"):
-        read_runs(results, "head", GRIDS["head"])
+    with pytest.raises(TrivdError, match=r"head\.json does not hold the runs of a comparison"):
+        read_runs(results, SMALL["head"])
     old = result("tsru_c", 0, 1.0)
     del old["evaluations"][""]["protocol"]["seed"]
     with pytest.raises(TrivdError, match="tsru_c with seed 0 is not of this version"):
-        rows(GRIDS["units"], [old])
+        rows(UNITS, [old])
 
 
-@pytest.mark.parametrize("name", [*GRIDS, "stability"])
-def test_the_documentation_has_a_place_for_every_grid(name: str) -> None:
+@pytest.mark.parametrize("name", [*(one.records for one in SMALL.values()), "stability"])
+def test_the_documentation_has_a_place_for_every_comparison(name: str) -> None:
     (page,) = (path for path in PAGES.rglob("*.md") if f"{BEGIN.format(f'replication {name}')}\n" in path.read_text())
     assert page.read_text().count(END.format(f"replication {name}")) == 1
 
@@ -286,3 +304,52 @@ def test_the_documentation_is_what_the_kept_results_give(tmp_path: Path) -> None
     fill_pages(tmp_path / RESULTS.relative_to(ROOT), tmp_path / "docs" / "results")
     for path in PAGES.rglob("*.md"):
         assert (tmp_path / "docs" / "results" / path.relative_to(PAGES)).read_text() == path.read_text()
+
+
+def paper_result(cell: str, distance: float, runs: list[float]) -> dict[str, Any]:
+    """A run at the paper's scale, whose evaluation has the runs given."""
+    values = result(cell, 0, distance) | {"processes": 8, "pace": {"seconds": 0.5, "peak_bytes": 3 * 2**30}}
+    values["hardware"] |= {"device": "Abacus 9"}
+    figures = values["evaluations"][""]["figures"]
+    spread = {"mean": distance, "std": float(np.std(runs, ddof=1)) if len(runs) > 1 else None, "runs": runs}
+    figures[0] |= {"name": "FVD", "model": spread}
+    figures.append(figures[0] | {"name": "IS", "better": "higher", "model": spread | {"mean": 11.25}})
+    values["evaluations"][""]["protocol"] |= {"runs": len(runs)}
+    return values
+
+
+def test_the_papers_figures_stand_before_ours() -> None:
+    chosen = PAPER["table1"]
+    found = [paper_result("faster", 47.0, [47.0]), paper_result("stronger", 40.0, [40.0])]
+    text = "\n".join(comparison_parts(chosen, found, {}))
+    header = "| cell | n | FVD in the paper | FVD | IS in the paper | IS | steps in the paper | steps |"
+    assert f"{header} ms per step in the paper | ms per step | GB in the paper | GiB |" in text
+    assert "| faster | 1 | 46.1 | 47.00 | 11.7 | 11.25 | 817,000 | 10 | 453 | 500 | 3.54 | 3.00 |" in text
+    assert "| copy the last frame |  | 330 | 4.50 |  | 4.50 |  |  |  |  |  |  |" in text
+    assert "| stronger better than faster | 6.8 | +7.00: not resolved |" in text
+    assert "each on 8 x Abacus 9, torch" in " ".join(text.split())
+    axes = picture(chosen, rows(chosen, found)).axes
+    assert [axis.get_title() for axis in axes] == ["FVD", "IS"]
+    (diamonds,) = (line for line in axes[0].lines if line.get_label() == "the paper")
+    assert list(diamonds.get_xdata()) == [46.1, 39.3]
+
+
+def test_runs_of_an_evaluation_give_a_deviation_but_no_verdict() -> None:
+    chosen = PAPER["table4"]
+    found = [
+        paper_result("original split", 110.0, [110.0]),
+        paper_result("balanced split", 32.0, [31.5, 32.0, 32.5]),
+    ]
+    text = "\n".join(comparison_parts(chosen, found, {}))
+    assert "| balanced split | 1 | 31.8 ± 0.2 | 32.00 ± 0.50 |" in text
+    assert "over training seeds, or, of a single seed, over the runs of its evaluation." in " ".join(text.split())
+    assert "| balanced split better than original split | 71.5 | +78.00: not resolved |" in text
+
+
+def test_changed_settings_are_named() -> None:
+    changed = result("conv_gru", 0, 1.0) | {"set": {"training": {"steps": 20}, "evaluation": {"clips": 40}}}
+    found = [result("tsru_p", 0, 1.0), changed]
+    assert changed_settings(UNITS, found[:1]) == []
+    said = "**Settings other than the {}: `evaluation.clips` 40, `training.steps` 20.**"
+    assert changed_settings(UNITS, found) == [said.format("comparison's")]
+    assert changed_settings(PAPER["table2"], found) == [said.format("paper's")]

@@ -1,11 +1,11 @@
-"""Runs of a tiny grid: done once, resumed after a stop, in this process and in others."""
+"""Runs of a tiny comparison: done once, resumed after a stop, in this process and in others."""
 
 import io
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from research import jobs
-from research.grids import GRIDS, Cell, Grid
+from research.comparison import Cell, Comparison, DataSet, Scoring
 from research.pace import Pace, paces, steps_of
 from research.records import collect, read_run
 from research.runs import Task, run_task
+from research.small import SMALL
 from trivd.commands.main import main
 from trivd.config import Config, to_dict
 from trivd.data.clips import MOVING_DIGITS
@@ -26,9 +27,11 @@ from trivd.presets import PRESETS, Preset
 from trivd.runtime.errors import TrivdError
 from trivd.training.run import Run
 
-NAME = "tiny"
+NAME = "motion"  # of the comparison whose place it takes
+RECORDS = "tiny"
+PATHS: dict[DataSet, str] = {"moving-digits": MOVING_DIGITS}
 ROOT = Path(__file__).parents[2]  # of the repository, in which research/ lies
-# `trivd` that knows the grid of this test, for other processes.
+# `trivd` that knows the comparison of this test, for other processes.
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -37,35 +40,42 @@ import torch
 from trivd.commands.main import main
 from trivd.config import Config, from_dict
 from trivd.presets import PRESETS, Preset
-from research.grids import GRIDS, Cell, Grid
+from research.comparison import Cell, Comparison, Scoring
+from research.small import SMALL
 
 torch.set_num_threads(1)
 PRESETS["tiny"] = Preset("a test", from_dict(Config, json.loads(Path(__file__).with_name("preset.json").read_text())))
-cells = tuple(Cell(unit, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p"))
-GRIDS["tiny"] = Grid("a test", "tiny", cells, 1, evaluations={"": {}})
+scorings = {"": Scoring(), "zero": Scoring(settings={"truncation": 0.0})}
+cells = tuple(
+    Cell(unit, "tiny", "moving-digits", scorings, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p")
+)
+SMALL["motion"] = Comparison("a test", "tiny", "small", cells, model="last")
 main(sys.argv[1:])
 """
 
 
 @pytest.fixture
-def tiny(tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Iterator[Grid]:
-    """A grid of two units and runs of four steps."""
-    monkeypatch.setitem(PRESETS, NAME, Preset("a test", tiny_config()))
-    cells = tuple(Cell(unit, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p"))
-    grid = Grid("a test", NAME, cells, seeds=1, evaluations={"": {}, "zero": {"truncation": 0.0}})
-    monkeypatch.setitem(GRIDS, NAME, grid)
-    return grid
+def tiny(tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Comparison:
+    """A comparison of two units in runs of four steps."""
+    monkeypatch.setitem(PRESETS, RECORDS, Preset("a test", tiny_config()))
+    scorings = {"": Scoring(), "zero": Scoring(settings={"truncation": 0.0})}
+    cells = tuple(
+        Cell(unit, RECORDS, MOVING_DIGITS, scorings, {"model": {"unit": unit}}) for unit in ("conv_gru", "tsru_p")
+    )
+    comparison = Comparison("a test", RECORDS, "small", cells, model="last")
+    monkeypatch.setitem(SMALL, NAME, comparison)
+    return comparison
 
 
-def task_of(grid: Grid, seed: int = 0) -> Task:
-    return Task(NAME, grid, grid.cells[1], seed, None, MOVING_DIGITS)
+def task_of(comparison: Comparison, cell: int = 1, seed: int = 0) -> Task:
+    return Task(comparison, comparison.cells[cell], seed, None, PATHS, {})
 
 
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=300)
 
 
-def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Grid, tmp_path: Path) -> None:
+def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Comparison, tmp_path: Path) -> None:
     task = task_of(tiny)
     assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())
     values = read_run(task.result(tmp_path / "results"))
@@ -89,12 +99,12 @@ def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Grid, tmp_path
     assert (task.run(tmp_path / "runs").last / "model.safetensors").stat().st_mtime_ns == trained
     again = json.loads(task.result(tmp_path / "results").read_text())
     assert again["evaluations"] == json.loads(kept)["evaluations"]
-    collect(tmp_path / "results", NAME, tiny)
+    collect(tmp_path / "results", tiny)
     task.result(tmp_path / "results").unlink()
     assert task.is_done(tmp_path / "results")  # the collection holds it
 
 
-def test_a_result_of_other_settings_is_never_replaced(tiny: Grid, tmp_path: Path) -> None:
+def test_a_result_of_other_settings_is_never_replaced(tiny: Comparison, tmp_path: Path) -> None:
     task = task_of(tiny)
     file = task.result(tmp_path)
     file.parent.mkdir()
@@ -109,21 +119,21 @@ def test_a_result_of_other_settings_is_never_replaced(tiny: Grid, tmp_path: Path
 
 def write_pace(results: Path) -> None:
     """Measuring it takes a process for each cell."""
-    (results / NAME).mkdir(parents=True)
+    (results / RECORDS).mkdir(parents=True)
     cells = {unit: {"seconds": 1.0, "peak_bytes": None} for unit in ("conv_gru", "tsru_p")}
-    (results / NAME / "pace.json").write_text(json.dumps({"cells": cells}))
+    (results / RECORDS / "pace.json").write_text(json.dumps({"cells": cells}))
 
 
 def write_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = folder / "trivd_with_tiny.py"
     script.write_text(f"ROOT = {str(ROOT)!r}\n{SCRIPT}")
-    (folder / "preset.json").write_text(json.dumps(to_dict(PRESETS[NAME].config)))
+    (folder / "preset.json").write_text(json.dumps(to_dict(PRESETS[RECORDS].config)))
     monkeypatch.setattr(jobs, "TRIVD", (sys.executable, str(script)))
     return script
 
 
 def test_several_at_a_time_and_one_after_the_other_are_the_same(
-    tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_script(tmp_path, monkeypatch)
     at_once, alone = tmp_path / "at once", tmp_path / "alone"
@@ -131,10 +141,10 @@ def test_several_at_a_time_and_one_after_the_other_are_the_same(
         write_pace(folder / "results")
         places = ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
         with pytest.raises(SystemExit) as stopped:
-            main(["replicate", "run", NAME, *places, *options])
+            main(["replicate", NAME, *places, *options])
         assert stopped.value.code == 0
-    for cell in tiny.cells:
-        task = Task(NAME, tiny, cell, 0, None, MOVING_DIGITS)
+    for cell in (0, 1):
+        task = task_of(tiny, cell)
         weights = [load_file(task.run(f / "runs").last / "model.safetensors") for f in (at_once, alone)]
         assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
         assert read_run(task.result(at_once / "results"))["steps"] == 4
@@ -142,14 +152,14 @@ def test_several_at_a_time_and_one_after_the_other_are_the_same(
 
 
 def test_a_stop_reaches_the_processes_which_save_all(
-    tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRESETS, NAME, Preset("a test", _longer(PRESETS[NAME].config)))
+    monkeypatch.setitem(PRESETS, RECORDS, Preset("a test", _longer(PRESETS[RECORDS].config)))
     script = write_script(tmp_path, monkeypatch)
     runs, results = tmp_path / "runs", tmp_path / "results"
     write_pace(results)
-    command = [sys.executable, str(script), "replicate", "run", NAME, "--runs", str(runs), "--results", str(results)]
-    # The parent of the two is made by the plain module, which does not know the grid: it is run in the script too.
+    command = [sys.executable, str(script), "replicate", NAME, "--runs", str(runs), "--results", str(results)]
+    # The parent is the plain module, which does not know the comparison: it is run in the script too.
     code = f"import runpy, sys; from research import jobs; jobs.TRIVD = (sys.executable, {str(script)!r}); "
     code += f"sys.argv = {[str(script), *command[2:], '--jobs', '2']!r}; runpy.run_path(sys.argv[0])"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -173,51 +183,59 @@ def _longer(config: Config) -> Config:
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_done(
-    tiny: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_script(tmp_path, monkeypatch)
     runs, results = tmp_path / "runs", tmp_path / "results"
-    task = Task(NAME, tiny, tiny.cells[0], 0, None, MOVING_DIGITS)
+    task = task_of(tiny, 0)
     task.run(runs).folder.mkdir(parents=True)
     (task.run(runs).folder / "another file").touch()
-    tasks = [Task(NAME, tiny, cell, 0, None, MOVING_DIGITS) for cell in tiny.cells]
+    tasks = [task_of(tiny, cell) for cell in (0, 1)]
     write_pace(results)
+
+    def words(task: Task) -> list[str]:
+        places = ["--runs", str(runs), "--results", str(results)]
+        return ["replicate", NAME, "--cells", task.cell.label, "--seeds", "1", *places]
+
     with pytest.raises(TrivdError, match=r"Some runs have failed: conv_gru with seed 0 .*tiny-conv_gru-seed0\.log"):
-        jobs.run_at_once(tasks, 2, runs, results, quiet())
+        jobs.run_at_once(tasks, 2, words, runs=runs, results=results, console=quiet())
     assert "is not empty and holds no run" in (runs / "logs" / "tiny-conv_gru-seed0.log").read_text()
     assert tasks[1].is_done(results)
 
 
-def test_paces_are_measured_once_and_set_equal_times(tiny: Grid, tmp_path: Path) -> None:
-    file = tmp_path / NAME / "pace.json"
-    found = paces(tiny, NAME, tmp_path, quiet())
+def test_paces_are_measured_once_and_set_equal_times(tiny: Comparison, tmp_path: Path) -> None:
+    file = tmp_path / RECORDS / "pace.json"
+    found = paces(tiny, {}, tmp_path, quiet())
     assert set(found) == {"conv_gru", "tsru_p"}
     assert all(pace.seconds > 0 and pace.peak_bytes for pace in found.values())
     before = file.read_bytes()
-    assert paces(tiny, NAME, tmp_path, quiet()) == found
+    assert paces(tiny, {}, tmp_path, quiet()) == found
     assert file.read_bytes() == before
     assert steps_of(tiny, Pace(0.5, None)) is None
-    timed = Grid("a test", NAME, tiny.cells, seeds=1, seconds=600)
+    timed = replace(tiny, seconds=600)
     assert steps_of(timed, Pace(0.7, None)) == 857
     assert steps_of(timed, Pace(900.0, None)) == 1
     for damage in ("[]", "{"):
         file.write_text(damage)
         with pytest.raises(TrivdError, match="does not hold the pace of runs"):
-            paces(tiny, NAME, tmp_path, quiet())
+            paces(tiny, {}, tmp_path, quiet())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("weizmann",), "The grid weizmann needs --data"),
-        (("units", "--jobs", "0"), "--jobs is 0; it must be at least 1"),
-        (("unit",), "There is no grid unit"),
+        (("weizmann",), "A folder of videos, or a store, is not named; give --data PATH."),
+        (("ucf101", "--data", "x"), "The folder of UCF-101 is not named; give --ucf101 PATH."),
+        (("table2", "--jobs", "0"), "--jobs is 0; it must be at least 1"),
+        (("table2", "--seeds", "0"), "--seeds is 0; it must be at least 1"),
+        (("table2", "--clips", "0"), "--clips belongs to figure3; leave it out for table2."),
+        (("table3", "--scale", "small"), "The comparison table3 has no scale small"),
     ],
 )
 def test_bad_options_get_one_sentence(
     arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["replicate", "run", *arguments])
+        main(["replicate", *arguments])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err

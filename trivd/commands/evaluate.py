@@ -108,7 +108,7 @@ class Evaluate:
         with lasting_output(console):
             try:
                 with interrupted_by_signals(), process_group(device, PATIENCE):
-                    with _progress(console if rank() == 0 else Console(quiet=True)) as progress:
+                    with progress_shown(console if rank() == 0 else Console(quiet=True)) as progress:
                         evaluation = self._evaluate(device, progress, out)
                     if rank() == 0:
                         self._write(evaluation, out, console)
@@ -240,7 +240,7 @@ def _beside(out: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
+def progress_shown(console: Console) -> Iterator[Progress]:
     """Progress as a bar for each part of an evaluation; without a terminal, as a line for each tenth of it."""
     with ProgressBar(console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}

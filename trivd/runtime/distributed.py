@@ -25,9 +25,14 @@ def started_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first_process() -> bool:
+    """Whether this is rank 0 of those that torchrun started, or the only one; known before they form a group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def process_group(device: torch.device, timeout: int) -> Iterator[None]:
-    """Context within which the processes that torchrun started form a process group.
+    """Context within which the processes that torchrun started form a process group; within one, it changes nothing.
 
     Args:
         device: device of the tensors that are exchanged.
@@ -36,7 +41,7 @@ def process_group(device: torch.device, timeout: int) -> Iterator[None]:
     Raises:
         TrivdError: another process has ended, or did not answer in time.
     """
-    if started_processes() == 1:
+    if started_processes() == 1 or dist.is_initialized():
         yield
         return
     try:
