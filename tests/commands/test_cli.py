@@ -334,7 +334,7 @@ def test_predict_from_the_start_and_for_longer(trivd_command: Command, run_folde
         (["--frames", "0"], ["0 frames"]),
         (["--samples", "0"], ["0 samples"]),
         (["--seed", "-1"], ["must not be negative"]),
-        (["--truncation", "-1"], ["must not be negative"]),
+        (["--truncation", "-1"], ["Truncation is -1.0"]),
         (["--label", "1"], ["Class 1 is unknown"]),
     ],
 )

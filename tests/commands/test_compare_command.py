@@ -26,10 +26,10 @@ def test_random_clips_of_the_data_set(trivd_command: Command) -> None:
     status, out, err = trivd_command("compare", *words, "--seed", "3")
     assert (status, err) == (0, "")
     folder = Path("comparisons/moving-digits")
-    assert "2 random clips of moving-digits, validation split, which has 10,000." in out
+    assert "2 random clips of moving-digits, validation split, which has 10,000: 2 -> 3 frames, 1 apart, of 32" in out
     assert "drawn at truncation 0, but the standing statistics of run were collected without truncation" in out
     assert out.count("standing statistics") == 1  # not of the column without truncation
-    hint = "trivd compare run:0 run:none moving-digits --split validation --seed 3 --clips NUMBER ..."
+    hint = "trivd compare run:0 run:none moving-digits --split validation --seed 3 --clips NUMBER ... --out FOLDER"
     assert hint in out
     assert hint in (folder / "comparison.html").read_text()
     for name in (*clip_files(folder), "overview.mp4"):
@@ -54,7 +54,7 @@ def test_videos_in_a_folder_and_their_splits(trivd_command: Command) -> None:
         save_mp4(Path("videos", split, "a.mp4"), rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8), 10.0)
     status, out, err = trivd_command("compare", "run:0.8", "videos", "--out", "out")
     assert (status, err) == (0, "")
-    assert "2 random clips of videos, test split, which has 2." in out
+    assert "2 random clips of videos, test split, which has 2: 2 -> 3 frames" in out
     assert clip_files(Path("out")) == ["clip-0.mp4", "clip-1.mp4"]
     status, out, _ = trivd_command("compare", "run", "videos", "--split", "train", "--out", "train")
     assert status == 0
@@ -66,16 +66,17 @@ def test_videos_in_a_folder_and_their_splits(trivd_command: Command) -> None:
     [
         ((), "Name at least one model, and last the clips"),
         (("moving-digits",), "Name at least one model, and last the clips"),
-        (("run:-1", "moving-digits"), "must not be negative"),
+        (("run:-1", "moving-digits"), "Truncation is -1.0"),
         (("run:inf", "moving-digits"), "Truncation is inf"),
         (("run:nan", "moving-digits"), "Truncation is nan"),
         (("run:later", "moving-digits"), "There is no model at run:later"),
         (("run", "nowhere"), "nowhere is not a folder of videos"),
         (("run", "run"), "not data to read videos from"),
         (("run", "moving-digits", "--seed", "-1"), "must not be negative"),
-        (("run", "moving-digits", "--count", "0"), "--count 0"),
-        (("run", "moving-digits", "--every", "0"), "--every 0"),
-        (("run", "moving-digits", "--clips"), "--clips"),
+        (("run", "moving-digits", "--count", "0"), "--count is 0; it must be at least 1."),
+        (("run", "moving-digits", "--every", "0"), "--every is 0; it must be at least 1."),
+        (("run", "moving-digits", "--every", "4"), "--every 4 would show none of the 3 predicted frames"),
+        (("run", "moving-digits", "--clips"), "--clips needs the number of at least one clip"),
         (("run", "moving-digits", "--clips", "1", "10000"), "--clips names 10000"),
         (("run", "moving-digits", "--split", "test"), "no test split"),
         (("run", "bundled", "moving-digits"), "There is no model at bundled"),

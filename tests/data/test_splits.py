@@ -113,6 +113,14 @@ def test_the_users_own_splits_are_never_divided(tmp_path: Path) -> None:
         open_clips(tmp_path, "validation", DATA, SMALL)
 
 
+def test_videos_that_are_all_too_short_are_not_called_training_videos(tmp_path: Path) -> None:
+    save(tmp_path / "a.npy", 4)
+    with pytest.raises(TrivdError) as refusal:
+        open_clips(tmp_path, "validation", DATA, SMALL)
+    assert "Skipped: 1 too short. Add videos of at least 5 frames" in str(refusal.value)
+    assert "train" not in str(refusal.value).removeprefix(str(tmp_path))
+
+
 def test_a_video_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(20))
     assert open_clips(path, "train", DATA, SMALL).evaluation_clip(0).video.shape == (5, 32, 32, 3)

@@ -19,7 +19,7 @@ from trivd.data.formats.decode import probe, read_frames
 from trivd.data.formats.frames import UnreadableVideo
 from trivd.evaluation.scorer import clip_latents
 from trivd.models.generator import Generator
-from trivd.models.pretrained import save_generator
+from trivd.models.pretrained import save_generator, weights_hash
 from trivd.pictures.draw import GAP
 from trivd.prediction.columns import Column, held_out_clips, labels, open_columns, split_name
 from trivd.prediction.comparison import named_clips, random_clips, write_comparison
@@ -78,7 +78,17 @@ def test_the_files_show_what_the_models_predict(
     embedded = [base64.b64decode(text) for text in re.findall(r'src="data:[^,]*,([^"]*)"', page)]
     files = ["overview.mp4", "clip-17.mp4", "clip-17.png", "clip-3.mp4", "clip-3.png"]
     assert embedded == [(tmp_path / name).read_bytes() for name in files]
-    for text in ("<li>Mine.</li>", "Clip 17", "Clip 3", "seed 4 + n, so all columns share its z", "conv_gru", "z = 0"):
+    hashes = {weights_hash(column.predictor.generator)[:12] for column in columns}
+    assert len(hashes) == 2
+    for text in (
+        *hashes,
+        "<li>Mine.</li>",
+        "Clip 17",
+        "Clip 3",
+        "seed 4 + n, so all columns share its z",
+        "conv_gru",
+        "z = 0",
+    ):
         assert text in page, text
 
 

@@ -177,8 +177,8 @@ def test_clips_that_do_not_fit_are_refused(predictor: Predictor, wrong: Any, mes
         ({"frames": -1}, "of -1 frames"),
         ({"label": 1}, "Class 1 is unknown"),
         ({"label": -1}, "Class -1 is unknown"),
-        ({"seed": -1}, "Seed -1"),
-        ({"truncation": -0.5}, r"truncation -0\.5 must not be negative"),
+        ({"seed": -1}, "Seed is -1; it must not be negative"),
+        ({"truncation": -0.5}, r"Truncation is -0\.5; it must be a number of at least 0"),
     ],
 )
 def test_values_out_of_range_are_refused(predictor: Predictor, options: dict[str, Any], message: str) -> None:

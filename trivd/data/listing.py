@@ -112,7 +112,7 @@ class ListingSource:
         self._videos = [entry.video for entry in entries]
         self._first = [segment.first for segment in segments]
         if not segments:
-            raise nothing_usable(listing.root, self.split, self.report, {entry.split for entry in listing.entries})
+            raise nothing_usable(listing.root, self.split, self.report, splits if listing.entries else ())
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video: (count, H, W, C), min(H, W) = resolution. See `VideoSource.read`."""

@@ -76,10 +76,10 @@ def open_columns(words: Sequence[str], seed: int) -> list[Column]:
         columns[-1].sampling(seed).resolved(predictors[name].config)
     first, *others = columns
     for other in others:
-        if _clips_of(other) != _clips_of(first):
+        if clips_in_words(other) != clips_in_words(first):
             raise TrivdError(
-                f"{first.name} and {other.name} cannot stand side by side: the one predicts {_clips_of(first)}, the "
-                f"other {_clips_of(other)}; compare models of the same clips."
+                f"{first.name} and {other.name} cannot stand side by side: the one predicts {clips_in_words(first)}, "
+                f"the other {clips_in_words(other)}; compare models of the same clips."
             )
     return columns
 
@@ -109,6 +109,17 @@ def held_out_clips(columns: Sequence[Column], data: str, split: Split | None, li
     return clips
 
 
+def clips_in_words(column: Column) -> str:
+    """The clips that a model predicts: frames, distance, rate, size and channels."""
+    model = column.predictor.config
+    data = column.predictor.trained_with.data
+    rate = "" if data.fps is None else f" at {data.fps:g} frames a second"
+    return (
+        f"{model.conditioning_frames} -> {model.predicted_frames} frames, {data.stride} apart{rate}, of "
+        f"{model.resolution} pixels in {model.image_channels} channel{'s' if model.image_channels > 1 else ''}"
+    )
+
+
 def labels(columns: Sequence[Column]) -> list[str]:
     """A label of each column in two lines: the model's name, short where that tells models apart, and truncation."""
     names = list(dict.fromkeys(column.name for column in columns))
@@ -122,14 +133,3 @@ def _short(name: str) -> str:
     """The last part of a model's name, with the run before "best" and "last"."""
     path = Path(os.path.abspath(name)) if Path(name).exists() else Path(name)
     return f"{path.parent.name}/{path.name}" if path.name in ("best", "last") else path.name
-
-
-def _clips_of(column: Column) -> str:
-    """The clips that a model predicts, in words."""
-    model = column.predictor.config
-    data = column.predictor.trained_with.data
-    rate = "" if data.fps is None else f" at {data.fps:g} frames a second"
-    return (
-        f"{model.conditioning_frames} -> {model.predicted_frames} frames, {data.stride} apart{rate}, of "
-        f"{model.resolution} pixels in {model.image_channels} channel{'s' if model.image_channels > 1 else ''}"
-    )

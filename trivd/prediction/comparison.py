@@ -7,6 +7,7 @@ import numpy as np
 
 from trivd.data.clips import Clip, ClipDataset
 from trivd.data.formats.frames import UnreadableVideo
+from trivd.models.pretrained import weights_hash
 from trivd.pictures.draw import FPS, VIEWABLE, encode_mp4, encode_png, sample_grid
 from trivd.pictures.html import Page, Picture, Section, Table, write_page
 from trivd.pictures.side_by_side import side_by_side, tile_grid, tiled
@@ -59,6 +60,19 @@ def random_clips(held_out: ClipDataset, count: int, seed: int) -> tuple[Numbered
     return dict(sorted(clips.items())), unreadable
 
 
+def check_every(columns: Sequence[Column], every: int) -> None:
+    """Refuse strips of frames that would show no predicted one.
+
+    Raises:
+        TrivdError: `every` exceeds the number of predicted frames.
+    """
+    predicted = columns[0].predictor.config.predicted_frames
+    if every > predicted:
+        raise TrivdError(
+            f"--every {every} would show none of the {predicted} predicted frames; it may be 1 to {predicted}."
+        )
+
+
 def write_comparison(
     columns: Sequence[Column], clips: Numbered, out: Path, *, about: Sequence[str], seed: int = 0, every: int = 2
 ) -> Iterator[str]:
@@ -95,7 +109,7 @@ def write_comparison(
             tiles.append(tile)
         pictures = [
             Picture(f"Clip {number}: {' | '.join(name for name, _ in lines)}", video, "video/mp4"),
-            Picture(f"Clip {number}, one frame in {every}", strip, "image/png"),
+            Picture(f"Clip {number}, {f'one frame in {every}' if every > 1 else 'all frames'}", strip, "image/png"),
         ]
         sections.append(Section(f"Clip {number}", "", pictures))
     if len(tiles) > 1:
@@ -135,7 +149,8 @@ def _table(columns: Sequence[Column]) -> Table:
             column.predictor.trained_with.discriminator.decomposition,
             Path(column.predictor.history["data"]).name,
             f"{column.predictor.history['step']:,}",
+            weights_hash(column.predictor.generator)[:12],
         ]
         for column in columns
     ]
-    return Table(["model", "z", "unit", "decomposition", "trained on", "steps"], rows)
+    return Table(["model", "z", "unit", "decomposition", "trained on", "steps", "weights"], rows)

@@ -34,10 +34,10 @@ class Sampling:
         if samples < 1 or frames < 1:
             raise TrivdError(f"Cannot draw {samples} samples of {frames} frames; both must be at least 1.")
         truncation = self.truncation
-        if truncation is not None and not (isinstance(truncation, numbers.Real) and math.isfinite(truncation)):
+        if truncation is not None and not (isinstance(truncation, numbers.Real) and 0 <= truncation < math.inf):
             raise TrivdError(f"Truncation is {truncation!r}; it must be a number of at least 0, or None for none.")
-        if seed < 0 or (truncation is not None and truncation < 0):
-            raise TrivdError(f"Seed {seed} and truncation {truncation} must not be negative.")
+        if seed < 0:
+            raise TrivdError(f"Seed is {seed}; it must not be negative.")
         if not 0 <= label < max(1, model.classes):
             raise TrivdError(f"Class {label} is unknown: the model has {model.classes} classes.")
         return samples, frames, seed, label
