@@ -17,7 +17,7 @@ from trivd.config import Changes, Config, override, to_dict
 from trivd.runtime.console import say, show_table
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import json_digest, write_atomically
-from trivd.runtime.hardware import choose_device, choose_precision, dtype_name
+from trivd.runtime.hardware import choose_device, choose_precision, dtype_name, processor
 from trivd.training.checkpoint import KEPT
 from trivd.training.plan import BYTES, Plan, make_plan
 from trivd.training.snapshot import GRID_CLIPS, GRID_SAMPLES
@@ -73,7 +73,7 @@ def reference(settings: Changes, threads: int, results: Path, console: Console) 
     config = override(config, {"training": {"batch_size": clips}}, "the reference")
     about = f"{config.model.unit}, {config.discriminator.decomposition}, ch {config.model.generator_channels}"
     on_cpu = f"{threads} thread{'s' if threads > 1 else ''}"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{on_cpu} of {processor('model name')}"
     key = json_digest({"config": to_dict(config), "device": name, "dtype": dtype_name(dtype)})[:KEY_LENGTH]
     file = results / f"reference-{key}.json"
     if not file.is_file():
@@ -81,8 +81,7 @@ def reference(settings: Changes, threads: int, results: Path, console: Console) 
         ways = {"step": make_step(Trainer(config, device, dtype))}
         seconds = take_turns(ways, TURNS[device.type], finish=finisher(device))["step"]
         found = circumstances(device)
-        place = found["hardware"]["device"] if device.type == "cuda" else f"{name} of {found['hardware']['cpu']}"
-        measured = Reference(seconds, flops(make_plan(config)), clips, f"{about}, {dtype_name(dtype)}, {place}")
+        measured = Reference(seconds, flops(make_plan(config)), clips, f"{about}, {dtype_name(dtype)}, {name}")
         write_atomically(file, (json.dumps({**found, "reference": asdict(measured)}, indent=2) + "\n").encode())
     try:
         return dacite.from_dict(Reference, json.loads(file.read_text())["reference"])

@@ -7,6 +7,7 @@ from research.runs import Task
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.evaluation.protocols import with_protocol
+from trivd.models.pretrained import weights_hash
 from trivd.pictures.draw import encode_png
 from trivd.prediction.figure3 import figure3
 from trivd.prediction.predictor import Predictor
@@ -38,8 +39,8 @@ def check_clips(task: Task, clips: Sequence[int]) -> None:
         raise TrivdError(f"--clips names {wrong[0]}, but UCF-101's test list has clips 0 to {count - 1} here.")
 
 
-def draw_figure3(task: Task, clips: Sequence[int], runs: Path, file: Path) -> None:
-    """Draw the predictions of the task's model.
+def draw_figure3(task: Task, clips: Sequence[int], runs: Path, file: Path) -> str:
+    """Draw the predictions of the task's model, and return a sentence about what is shown.
 
     Args:
         task: whose training is done.
@@ -48,8 +49,13 @@ def draw_figure3(task: Task, clips: Sequence[int], runs: Path, file: Path) -> No
         file: PNG to write.
     """
     held_out = open_test_clips(task)
-    found = [held_out.evaluation_clip(number) for number in clips or evaluation_numbers(held_out, CLIPS)]
+    numbers = list(clips or evaluation_numbers(held_out, CLIPS))
+    found = [held_out.evaluation_clip(number) for number in numbers]
     predictor = Predictor.from_pretrained(task.model(runs), task.config.training.device)
     labels = [clip.label if predictor.config.classes else 0 for clip in found]
     picture = figure3(predictor, [clip.video for clip in found], labels=labels)
     write_atomically(file, encode_png(picture))
+    return (
+        f"Clips {', '.join(map(str, numbers))} of UCF-101's test list 1, from the top; every other frame, without "
+        f"truncation; weights {weights_hash(predictor.generator)[:12]} after {predictor.history['step']} steps."
+    )

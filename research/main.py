@@ -188,9 +188,9 @@ class Compare:
         if not complete:
             return _stopped(console)
         if rank() == 0:
-            if (picture := motion_file(self.results, comparison)) is not None:
-                draw_figure3(tasks[0], self.clips, self.runs, picture)
-            written = write_comparison(comparison, self.results)
+            picture = motion_file(self.results, comparison)
+            caption = "" if picture is None else draw_figure3(tasks[0], self.clips, self.runs, picture)
+            written = write_comparison(comparison, self.results, caption)
             say(console, f"All {len(tasks)} runs are done. Written: {', '.join(map(str, written))}")
         barrier()
         return DONE

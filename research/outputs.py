@@ -36,12 +36,13 @@ def check_outputs(comparison: Comparison, results: Path) -> None:
         raise TrivdError(f"{file} is not the table of {comparison.records}; move it away, or {WAY_OUT}.")
 
 
-def write_comparison(comparison: Comparison, results: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, results: Path, caption: str = "") -> list[Path]:
     """Write the runs of a comparison to one JSON file, their table to Markdown, and a picture of its figures.
 
     Args:
         comparison: with runs in `results`.
         results: folder of the results.
+        caption: what the picture of predictions with their motion shows, where there is one.
 
     Returns:
         the files that were written; none if there are no runs.
@@ -59,7 +60,7 @@ def write_comparison(comparison: Comparison, results: Path) -> list[Path]:
     if drawn := _picture(comparison, found, results):
         written.append(drawn)
     if shown := drawn or motion_file(results, comparison):
-        parts.append(f"![{comparison.about}]({shown.name})")
+        parts += [f"![{comparison.about}]({shown.name})", *([wrapped(caption)] if caption else [])]
     parts += protocols(comparison, found)
     file = markdown_file(results, comparison)
     write_atomically(file, ("\n\n".join(parts) + "\n").encode(errors="replace"))

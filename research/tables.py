@@ -73,11 +73,11 @@ def _circumstances(found: Sequence[Mapping[str, Any]], table: Sequence[Row]) -> 
     data = " and ".join(dict.fromkeys(values["data"] for values in found))
     several = any(len(row.evaluations) == 1 and row.evaluations[0].protocol.runs > 1 for row in table)
     of_one = ", or, of a single seed, over the runs of its evaluation" if several else ""
-    return wrapped(
+    text = (
         f"{len(found)} training{'s' if len(found) > 1 else ''} on {data}, {hours:.1f} hours in all, "
-        f"each on {hardware}, torch {found[0]['versions']['torch']}, {period}. "
-        f"Mean ± unbiased standard deviation over training seeds{of_one}."
+        f"each on {hardware}, torch {found[0]['versions']['torch']}, {period}."
     )
+    return wrapped(f"{text} Mean ± unbiased standard deviation over training seeds{of_one}." if table else text)
 
 
 def _place(values: Mapping[str, Any]) -> str:

@@ -151,6 +151,7 @@ def test_figure_3_is_drawn_from_the_model_of_table_3(replicate: Command, kinetic
     with Image.open("results/paper-figure3.png") as picture:
         one = picture.height
     assert "](paper-figure3.png)" in Path("results/paper-figure3.md").read_text()
+    assert "Clips 0 of UCF-101's test list 1" in Path("results/paper-figure3.md").read_text()
     trained = stamps("runs")
     assert replicate("figure3", *data, "--clips", "0", "1", settings=NO_FEATURES)[0] == 0
     with Image.open("results/paper-figure3.png") as picture:

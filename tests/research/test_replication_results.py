@@ -5,29 +5,26 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from replication_results import DISTANCE, evaluation, result
 from scipy import stats
 
 from research.comparison import Cell, Comparison, Published, Scoring
 from research.outputs import fill_pages
-from research.paper import PAPER
 from research.plots import picture
 from research.records import collect, find_run, read_runs
 from research.results import MOTION, STUDENT, mean_curves, orderings, pooled_deviation, rows
 from research.small import SMALL
-from research.tables import changed_settings, comparison_parts
 from trivd.evaluation.outcome import Spread
 from trivd.pictures.markdown import BEGIN, END
 from trivd.runtime.errors import TrivdError
 
 ROOT = Path(__file__).parents[2]
 PAGES, RESULTS = ROOT / "docs" / "results", ROOT / "benchmarks" / "results" / "replication"
-DISTANCE = "FVD (moving-digits)"
 UNITS = SMALL["table2"]
 VALUES = st.lists(st.floats(0, 1e3), min_size=2, max_size=9)
 
@@ -44,47 +41,6 @@ def comparison_of(**papers: float | None) -> Comparison:
         for label, paper in papers.items()
     )
     return Comparison("a test", "test", "small", tuple(cells), seeds=3)
-
-
-def evaluation(distance: float, error: float | None = None, samples: int = 2) -> dict[str, Any]:
-    """The evaluation of one run, as its JSON file holds it."""
-    figure = {
-        "name": DISTANCE,
-        "better": "lower",
-        "digits": 2,
-        "model": {"mean": distance, "std": None, "runs": [distance]},
-        "copy": 4.5,
-        "truth": 0.25,
-    }
-    protocol = dict.fromkeys(
-        ("clips", "best_of_clips", "resolution", "stride", "conditioning_frames", "predicted_frames", "samples"), 2
-    ) | {"compared_frames": 4, "runs": 1, "truncation": None, "seed": 0, "inception_splits": 1}
-    protocol["samples"] = samples
-    protocol |= dict.fromkeys(("data", "split", "standing_statistics", "features", "subject"), "x")
-    motion = None
-    if error is not None:
-        motion = {"model": error, "zero_motion": 0.75, "clips": 4, "levels": {"8": 2 * error}}
-    curves = {"ssim": {"one sample": [distance, 2 * distance]}}
-    return {"protocol": protocol, "figures": [figure], "curves": curves, "motion": motion, "warnings": []}
-
-
-def result(cell: str, seed: int, distance: float, error: float | None = None, steps: int = 10) -> dict[str, Any]:
-    return {
-        "grid": "units",
-        "cell": cell,
-        "seed": seed,
-        "data": "moving-digits",
-        "steps": steps,
-        "seconds": 1800.0,
-        "weights": f"{cell}{seed}",
-        "date": "2026-11-23T00:00:00+00:00",
-        "versions": {"torch": "2.13.0"},
-        "hardware": {"cpu": "Abacus 7", "threads": 2, "device": "cpu"},
-        "config": {},
-        "evaluations": {"": evaluation(distance, error)},
-        "scores": [{"step": step, "score/train/distance": value} for step, value in ((0, 9.0), (9, distance))],
-        "losses": [],
-    }
 
 
 @given(st.lists(VALUES, min_size=1, max_size=4))
@@ -304,52 +260,3 @@ def test_the_documentation_is_what_the_kept_results_give(tmp_path: Path) -> None
     fill_pages(tmp_path / RESULTS.relative_to(ROOT), tmp_path / "docs" / "results")
     for path in PAGES.rglob("*.md"):
         assert (tmp_path / "docs" / "results" / path.relative_to(PAGES)).read_text() == path.read_text()
-
-
-def paper_result(cell: str, distance: float, runs: list[float]) -> dict[str, Any]:
-    """A run at the paper's scale, whose evaluation has the runs given."""
-    values = result(cell, 0, distance) | {"processes": 8, "pace": {"seconds": 0.5, "peak_bytes": 3 * 2**30}}
-    values["hardware"] |= {"device": "Abacus 9"}
-    figures = values["evaluations"][""]["figures"]
-    spread = {"mean": distance, "std": float(np.std(runs, ddof=1)) if len(runs) > 1 else None, "runs": runs}
-    figures[0] |= {"name": "FVD", "model": spread}
-    figures.append(figures[0] | {"name": "IS", "better": "higher", "model": spread | {"mean": 11.25}})
-    values["evaluations"][""]["protocol"] |= {"runs": len(runs)}
-    return values
-
-
-def test_the_papers_figures_stand_before_ours() -> None:
-    chosen = PAPER["table1"]
-    found = [paper_result("faster", 47.0, [47.0]), paper_result("stronger", 40.0, [40.0])]
-    text = "\n".join(comparison_parts(chosen, found, {}))
-    header = "| cell | n | FVD in the paper | FVD | IS in the paper | IS | steps in the paper | steps |"
-    assert f"{header} ms per step in the paper | ms per step | GB in the paper | GiB |" in text
-    assert "| faster | 1 | 46.1 | 47.00 | 11.7 | 11.25 | 817,000 | 10 | 453 | 500 | 3.54 | 3.00 |" in text
-    assert "| copy the last frame |  | 330 | 4.50 |  | 4.50 |  |  |  |  |  |  |" in text
-    assert "| stronger better than faster | 6.8 | +7.00: not resolved |" in text
-    assert "each on 8 x Abacus 9, torch" in " ".join(text.split())
-    axes = picture(chosen, rows(chosen, found)).axes
-    assert [axis.get_title() for axis in axes] == ["FVD", "IS"]
-    (diamonds,) = (line for line in axes[0].lines if line.get_label() == "the paper")
-    assert list(diamonds.get_xdata()) == [46.1, 39.3]
-
-
-def test_runs_of_an_evaluation_give_a_deviation_but_no_verdict() -> None:
-    chosen = PAPER["table4"]
-    found = [
-        paper_result("original split", 110.0, [110.0]),
-        paper_result("balanced split", 32.0, [31.5, 32.0, 32.5]),
-    ]
-    text = "\n".join(comparison_parts(chosen, found, {}))
-    assert "| balanced split | 1 | 31.8 ± 0.2 | 32.00 ± 0.50 |" in text
-    assert "over training seeds, or, of a single seed, over the runs of its evaluation." in " ".join(text.split())
-    assert "| balanced split better than original split | 71.5 | +78.00: not resolved |" in text
-
-
-def test_changed_settings_are_named() -> None:
-    changed = result("conv_gru", 0, 1.0) | {"set": {"training": {"steps": 20}, "evaluation": {"clips": 40}}}
-    found = [result("tsru_p", 0, 1.0), changed]
-    assert changed_settings(UNITS, found[:1]) == []
-    said = "**Settings other than the {}: `evaluation.clips` 40, `training.steps` 20.**"
-    assert changed_settings(UNITS, found) == [said.format("comparison's")]
-    assert changed_settings(PAPER["table2"], found) == [said.format("paper's")]
