@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -87,6 +88,7 @@ def test_missing_settings_take_their_defaults() -> None:
         ({"discriminator": {"decomposition": "best"}}, "decomposition"),
         ({"training": {"generator_lr": None}}, "generator_lr"),
         ({"model": {"resolution": 48}}, "model.resolution"),
+        ({"model": {"generator_widths": {"8": 8}}}, "does not fit"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_name_and_source(values: dict[str, Any], named: str) -> None:
@@ -126,6 +128,9 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "kernel_size": [0, 2, -3],
         "warp_size": [0, 4, -1],
         "recurrent_resolutions": [(), (4,), (8, 128), (8, 8), (24,)],
+        "generator_widths": [(8, 8, 4), *((8, 8, 4, width) for width in (0, -2, 0.01, math.nan, math.inf, -math.inf))],
+        "warp_hidden": [(), (1,), (1, 1, 1), *((1, share) for share in (0, -0.5, math.nan, math.inf))],
+        "warp_padding": ["reflect"],
         "unit": ["gru", 1],
         "activation": ["elu"],
     },
@@ -220,6 +225,13 @@ def test_resolutions_and_frames() -> None:
     for last, expected in zip((32, 64, 128, 256), itertools.count(3)):
         sizes = ModelConfig(resolution=last).generator_resolutions
         assert (sizes[0], sizes[-1], len(sizes)) == (8, last, expected)
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_any_whole_number_of_channels_can_be_had(channels: int, wanted: int) -> None:
+    """However their quotient is rounded: 50 x 1.1 is 55.00000000000001."""
+    config = ModelConfig(generator_channels=channels, generator_widths=(wanted / channels, 1, 1, 1))
+    assert config.channels_at(8) == wanted
 
 
 READ_THROUGH = {

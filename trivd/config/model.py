@@ -1,5 +1,6 @@
 """Settings of the networks: the generator with its encoder, and the discriminators."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +88,10 @@ class ModelConfig:
             len(set(self.recurrent_resolutions)) == len(self.recurrent_resolutions),
             f"model.recurrent_resolutions names a resolution twice: {self.recurrent_resolutions}.",
         )
-        require(min(self.warp_hidden) > 0, f"model.warp_hidden is {self.warp_hidden}; both must be positive.")
+        require(
+            len(self.warp_hidden) == 2 and all(0 < share < math.inf for share in self.warp_hidden),
+            f"model.warp_hidden is {self.warp_hidden}; give two positive numbers.",
+        )
         require(
             len(self.generator_widths) >= len(allowed),
             f"model.generator_widths has {len(self.generator_widths)} values; name one for each of {allowed} pixels.",
@@ -95,9 +99,9 @@ class ModelConfig:
         for r in allowed:
             width = self.generator_channels * self._width_at(r)
             require(
-                width >= 1 and width == int(width),
-                f"model.generator_channels {self.generator_channels} times model.generator_widths gives {width:g} "
-                f"channels at {r} pixels; change one of them to make it a whole number.",
+                math.isfinite(width) and round(width) >= 1 and math.isclose(width, round(width)),
+                f"model.generator_channels {self.generator_channels} times model.generator_widths gives {width:.9g} "
+                f"channels at {r} pixels; change one of them to make it a positive whole number.",
             )
         for r in self.recurrent_resolutions:
             width = self.channels_at(r)
@@ -118,7 +122,7 @@ class ModelConfig:
 
     def channels_at(self, resolution: int) -> int:
         """Channels of G's features, and so of the recurrent unit there."""
-        return int(self.generator_channels * self._width_at(resolution))
+        return round(self.generator_channels * self._width_at(resolution))
 
     def _width_at(self, resolution: int) -> float:
         return self.generator_widths[self.generator_resolutions.index(resolution)]

@@ -71,7 +71,7 @@ def from_dict(cls: type[T], values: dict[str, Any], source: str = "the configura
     """
     try:
         return dacite.from_dict(cls, values, config=dacite.Config(strict=True, cast=[tuple]))
-    except (dacite.DaciteError, AttributeError, TypeError) as error:  # the latter two: not even a table of settings
+    except (dacite.DaciteError, AttributeError, TypeError, ValueError) as error:  # the others: no settings at all
         raise TrivdError(f"{source} does not fit this version of trivd: {error}.") from error
     except TrivdError as error:
         raise TrivdError(f"{source}: {error}") from error
