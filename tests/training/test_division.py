@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from run_checks import MakeConfig, assert_same_run, run_to
 
 from trivd.config import TrainingConfig, override, to_dict
+from trivd.config.upgrade import VERSION
 from trivd.runtime.errors import TrivdError
 from trivd.training import run as run_module
 from trivd.training.division import Division, divide
@@ -21,7 +22,7 @@ NUMBERS = st.integers(1, 60)
 
 @given(batch=NUMBERS, processes=st.integers(1, 12), microbatch=st.none() | NUMBERS, least=st.integers(1, 6))
 def test_passes_are_the_fewest_equal_ones(batch: int, processes: int, microbatch: int | None, least: int) -> None:
-    """Of all ways to divide the batch, by trial."""
+    """Among all ways to divide the batch, by trial."""
     assume(least <= batch)
     recipe = TrainingConfig(batch_size=batch, microbatch=microbatch)
     ways = [
@@ -110,6 +111,16 @@ def test_a_run_of_version_1_keeps_its_batch_and_passes(
     assert run.passes == accumulation
 
 
+def test_a_run_of_a_later_version_is_left_alone(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    run = Run(tmp_path / "run")
+    begun(run, {}, tiny_config)
+    later = json.dumps(json.loads(run.config_file.read_text()) | {"version": VERSION + 1})
+    run.config_file.write_text(later)
+    with pytest.raises(TrivdError, match=rf"run\.json has format version {VERSION + 1}; update trivd"):
+        begun(run, {}, tiny_config)
+    assert run.config_file.read_text() == later
+
+
 def test_a_run_of_version_1_resumes(copied: Path, trained_run: Path, tiny_config: MakeConfig) -> None:
     config, _ = Run(trained_run).read()
     of_version_1(Run(copied), {"accumulation": 1}, 1)
@@ -134,4 +145,4 @@ def test_fewer_processes_say_what_they_change(
     complete, said = run_to(folder, config)
     assert complete
     assert "Global batch: 4 clips = 1 x 2 x 2 (processes x passes x clips)." in said
-    assert "The run began with 1 passes, and --training.microbatch 4 would keep them" in said
+    assert "The run began with 1 pass, which --training.microbatch 4 would keep; batch" in said

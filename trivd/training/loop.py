@@ -81,8 +81,9 @@ def _say_division(division: Division, passes: int, console: Console) -> None:
     text = f"Global batch: {division.text(world_size())}."
     if division.passes != passes:
         share = division.passes * division.clips
-        way = f", and --training.microbatch {share // passes} would keep them" if share % passes == 0 else ""
-        say(console, f"{text} The run began with {passes} passes{way}; batch statistics now see fewer clips.", "yellow")
+        way = f", which --training.microbatch {share // passes} would keep" if share % passes == 0 else ""
+        began = f"{passes} pass{'es' if passes > 1 else ''}"
+        say(console, f"{text} The run began with {began}{way}; batch statistics now see fewer clips.", "yellow")
     elif world_size() > 1 or passes > 1:
         say(console, text)
 

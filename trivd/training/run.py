@@ -110,10 +110,12 @@ class Run(NamedTuple):
         """What its file of settings says, as this version would.
 
         Raises:
-            TrivdError: the file is damaged.
+            TrivdError: the file is damaged, or of a later version.
         """
         try:
             values = upgrade_run(read_json(self.config_file, LARGEST_CONFIG))
+            if values.get("version", 1) > VERSION:
+                raise TrivdError(f"{self.config_file} has format version {values['version']}; update trivd to go on.")
             return {name: values[name] for name in ("config", "data", "passes", "listing")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged() from error
@@ -174,8 +176,8 @@ class Run(NamedTuple):
             return passes
         said = ", ".join(f"{key} (there {value})" for key, value in changed.items())
         raise TrivdError(
-            f"{self.folder} holds a run with other settings: {said}; repeat its command to go on with it, or choose "
-            "another --out."
+            f"{self.folder} holds a run with other settings: {said}; take these to go on with it, or choose another "
+            "--out."
         )
 
     @contextmanager
