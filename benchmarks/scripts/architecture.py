@@ -42,7 +42,7 @@ SEES = {  # names of Table 1's columns
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a network."""
+    """Costs of a network."""
 
     parameters: int
     flops: int  # of a forward pass on one video
@@ -56,7 +56,7 @@ def costs(network: nn.Module, forward: Callable[[], Tensor]) -> Costs:
 
 
 def generator_costs(model: ModelConfig) -> dict[str, Costs]:
-    """Of E and of G without E."""
+    """Costs of E, and of G without E."""
     with torch.device("meta"):
         generator = Generator(model)
         frames = torch.empty(1, model.conditioning_frames, model.image_channels, model.resolution, model.resolution)
@@ -67,7 +67,7 @@ def generator_costs(model: ModelConfig) -> dict[str, Costs]:
 
 
 def discriminator_costs(model: ModelConfig, decomposition: Decomposition, pool_time: bool) -> dict[str, Costs]:
-    """Of each discriminator of a decomposition, by what it sees."""
+    """Costs of each discriminator of a decomposition, by what it sees."""
     config = Config(model, DiscriminatorConfig(decomposition=decomposition, temporal_pooling=pool_time))
     size = (1, model.frames, model.image_channels, model.resolution, model.resolution)
     video, labels = torch.empty(size, device="meta"), torch.zeros(1, dtype=torch.int64, device="meta")
