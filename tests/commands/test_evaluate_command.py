@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from run_checks import Command
 
 from trivd.commands.evaluate import Evaluate
-from trivd.config import Config, DataConfig, EvaluationConfig
+from trivd.config import Config, DataConfig, EvaluationConfig, to_dict
 from trivd.evaluation.networks.i3d_layout import variable_shapes
 from trivd.evaluation.networks.weights.library import import_weights
 from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, with_protocol
+from trivd.models.generator import Generator
+from trivd.models.pretrained import save_generator
 from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
 
@@ -116,7 +119,10 @@ def test_what_does_not_belong_together_is_refused(evaluate: Command, folders: li
     refused("Name a model's folder, or --predictions and --truth")
     refused("--predictions needs --truth", *folders[:2])
     refused("belong to --predictions", trained_run, *folders[2:])
-    refused("runs belongs to the evaluation of a model", *folders, "--runs", 2)
+    refused("--runs belongs to the evaluation of a model", *folders, "--runs", 2)
+    refused("--standing-batches belongs to", *folders, "--standing-batches", 2)
+    refused("--motion-levels is of use on moving-digits alone", trained_run, folders[1], "--motion-levels", "all")
+    refused("trivd: evaluation.clips is 0; it must be at least 1.", trained_run, "--clips", 0)
     refused("--samples is 2, but", *folders, "--samples", 2)
     refused("--conditioning-frames is 0", *folders[:-1], 0)
     refused("There are no I3D weights at missing.pt", *folders, "--i3d-weights", "missing.pt")
@@ -124,6 +130,15 @@ def test_what_does_not_belong_together_is_refused(evaluate: Command, folders: li
     refused("--protocol bair is about 1 -> 15 frames at 64 pixels, but the model predicts 2 -> 3", trained_run,
             "--protocol", "bair")  # fmt: skip
     refused("Frames are 16 x 16 pixels, but the moving-digits network", *folders, "--features", "moving-digits")
+
+
+def test_a_model_without_warps_has_no_motion_levels(
+    evaluate: Command, make_generator: Callable[..., Generator], tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    history = {"data": "moving-digits", "step": 5, "config": to_dict(tiny_config())}
+    save_generator(make_generator(unit="conv_gru"), tmp_path / "gru", history)
+    status, _, err = evaluate(tmp_path / "gru", "--motion-levels", "all")
+    assert (status, "its model.unit does not warp" in err) == (2, True), err
 
 
 def test_frames_are_those_of_the_weights_whatever_the_history_says(

@@ -194,7 +194,10 @@ def test_a_protocol_does_not_take_another_split(evaluate: Command, tmp_path: Pat
 def test_what_does_not_belong_to_copies(evaluate: Command, tmp_path: Path) -> None:
     for words, message in (
         ((), "Name the data too: trivd evaluate copy DATA"),
-        (("moving-digits", "--samples", "2"), 'samples belongs to the evaluation of a model; leave it out with "copy"'),
+        (
+            ("moving-digits", "--samples", "2"),
+            '--samples belongs to the evaluation of a model; leave it out with "copy"',
+        ),
         (("moving-digits", "--truncation", "0.8"), "truncation belongs to the evaluation of a model"),
         (("moving-digits", "--truth", tmp_path), "belong to --predictions"),
     ):

@@ -13,7 +13,8 @@ from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
 from trivd.commands.status import DONE, STOPPED
-from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits, override
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits
+from trivd.data.clips import MOVING_DIGITS
 from trivd.data.splits import Split
 from trivd.evaluation.evaluate import HeldOut, OtherData, evaluate, evaluate_copies, evaluate_model
 from trivd.evaluation.networks.choice import choose_network
@@ -23,6 +24,7 @@ from trivd.evaluation.predictions.subject import PredictionFiles
 from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, model_of, scored_name, with_protocol
 from trivd.evaluation.subjects import Progress, Subject, TrainedModel
 from trivd.evaluation.tables import markdown, print_tables
+from trivd.models.motion import NO_MOTION
 from trivd.pictures.plots import frame_curves, to_png
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.console import say
@@ -149,6 +151,12 @@ class Evaluate:
         trained_with = predictor.trained_with
         config, split = self._resolved(trained_with)
         data = self.source or str(predictor.history["data"])
+        if self.motion_levels is not None and data != MOVING_DIGITS:
+            raise TrivdError(
+                f"--motion-levels is of use on {MOVING_DIGITS} alone, whose flow is known; leave it out for {data}."
+            )
+        if self.motion_levels is not None and predictor.motion_levels is None:
+            raise TrivdError(NO_MOTION)
         standing = None
         if self.standing_data is not None:
             standing = OtherData(self.standing_data, replace(trained_with.data, limits=self.limits))
@@ -214,14 +222,15 @@ class Evaluate:
         return evaluate(subject, held_out, settings, network, device=device, report=out, progress=progress)
 
     def _refuse(self, options: Sequence[str], remedy: str) -> None:
-        """Refuse options of an evaluation of models.
+        """Refuse options, or MODEL and DATA, of an evaluation of models.
 
         Raises:
             TrivdError: one is given.
         """
         for option in options:
             if getattr(self, option) is not None:
-                raise TrivdError(f"{option} belongs to the evaluation of a model; {remedy}.")
+                name = {"model": "MODEL", "source": "DATA"}.get(option, f"--{option.replace('_', '-')}")
+                raise TrivdError(f"{name} belongs to the evaluation of a model; {remedy}.")
 
     def _settings(self, base: Config) -> EvaluationConfig:
         given: dict[str, Any] = {
@@ -229,7 +238,7 @@ class Evaluate:
             for field in fields(EvaluationConfig)
             if getattr(self, field.name) is not None
         }
-        return override(base, {"evaluation": given}, "trivd evaluate").evaluation
+        return replace(base, evaluation=replace(base.evaluation, **given)).evaluation
 
 
 def _beside(out: Path) -> tuple[Path, Path]:

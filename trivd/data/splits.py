@@ -44,7 +44,9 @@ def existing_split(available: Collection[Split], wanted: Split, data: str | Path
         return wanted
     if exact:
         there = " and ".join(split for split in SPLITS if split in available)
-        raise TrivdError(f"{data} has no {wanted} split, only {there}; give --split, or other data.")
+        raise TrivdError(
+            f"{data} has no {wanted} split, only {there}; name one of these with --split, or give other data."
+        )
     return other[wanted] if other.get(wanted) in available else wanted
 
 
