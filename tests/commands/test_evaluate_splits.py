@@ -92,6 +92,15 @@ def test_a_split_that_is_not_there_is_refused(evaluate: Command, copied: Path, t
     assert f"{data.name}, test split" in out
 
 
+def test_what_the_data_hold_is_said_before_they_are_scored(evaluate: Command, tmp_path: Path) -> None:
+    data = write_splits(tmp_path / "data", "train", "test", frames=PROTOCOL_CLIPS, size=64)
+    (data / "test" / "d.mp4").write_bytes(b"damaged")
+    status, out, _ = evaluate("copy", data, "--features", "none")
+    assert status == 0
+    assert f"{data}, test: 3 videos, 48 frames" in out
+    assert "skipped test/d.mp4" in out
+
+
 def test_moving_digits_has_no_test_split(evaluate: Command, copied: Path) -> None:
     status, _, err = evaluate(copied, "--split", "test")
     assert status == 2

@@ -102,10 +102,12 @@ def test_a_folder_and_its_store_give_the_same_clips(action_folder: Path, tmp_pat
 
 def test_data_that_do_not_fit_the_model(action_folder: Path, tmp_path: Path) -> None:
     write_store(action_folder, tmp_path / "store", resolution=32, channels=3, data=DATA, workers=0, progress=None)
-    with pytest.raises(TrivdError, match=r"resolution 32 but the model has 64; set --model.resolution 32"):
+    with pytest.raises(
+        TrivdError, match=r"resolution 32 but the model has 64; prepare the videos again with --resolution 64"
+    ):
         open_clips(tmp_path / "store", "train", DATA, ModelConfig(conditioning_frames=2, predicted_frames=3))
     grey = ModelConfig(resolution=32, image_channels=1, conditioning_frames=2, predicted_frames=3)
-    with pytest.raises(TrivdError, match=r"--model\.image_channels 3"):
+    with pytest.raises(TrivdError, match=r"--image-channels 1, or train with --model\.image-channels 3"):
         open_clips(tmp_path / "store", "train", DATA, grey)
     three = ModelConfig(resolution=32, conditioning_frames=2, predicted_frames=3, classes=3)
     for path in (action_folder, tmp_path / "store"):

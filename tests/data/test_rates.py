@@ -93,14 +93,14 @@ def test_training_clips_are_at_that_rate(mixed: Path) -> None:
 def test_the_summary_says_at_which_rate_videos_are_read(mixed: Path) -> None:
     said = opened(mixed).summary
     assert "read at 25 frames a second" in said
-    assert "1 videos have fewer than 25 frames a second; frames are repeated" in said
-    assert "1 videos have no usable time stamps; their frames are evenly spaced, at the rate of the header" in said
-    assert "2 videos have no times (images, arrays or records); their frames are taken as they are" in said
+    assert "1 video of fewer than 25 frames a second: frames are repeated" in said
+    assert "1 video without usable time stamps: frames are evenly spaced, at the rate of the header" in said
+    assert "2 videos without times (images, arrays or records): frames are taken as they are" in said
     assert opened(mixed, split="validation").summary[1:] == [
         "layout folder",
         "split by the folders train and validation",
         "read at 25 frames a second",
-        "1 videos have fewer than 25 frames a second; frames are repeated",
+        "1 video of fewer than 25 frames a second: frames are repeated",
     ]
     assert not any("second" in line or "time" in line for line in opened(mixed, DATA).summary)
     assert opened(mixed, DATA).fps is None
@@ -130,7 +130,7 @@ def test_data_without_times_have_no_rate(tmp_path: Path) -> None:
     own, asked = opened(tmp_path, DATA), opened(tmp_path)
     assert asked.fps is None
     assert set(asked.summary) - set(own.summary) == {
-        "2 videos have no times (images, arrays or records); their frames are taken as they are"
+        "2 videos without times (images, arrays or records): frames are taken as they are"
     }
     assert np.array_equal(asked.evaluation_clip(1).video, own.evaluation_clip(1).video)
     assert open_clips("moving-digits", "train", AT_25, SMALL).fps is None
@@ -151,7 +151,7 @@ def test_videos_may_be_too_short_at_that_rate(tmp_path: Path) -> None:
 
 def test_a_store_holds_the_frames_at_that_rate(mixed: Path, tmp_path: Path) -> None:
     report = make(mixed, tmp_path / "store", fps=25)
-    assert "2 videos have fewer than 25 frames a second; frames are repeated" in report.notes
+    assert "2 videos of fewer than 25 frames a second: frames are repeated" in report.notes
     for split in ("train", "validation"):
         folder, store, unasked = (
             opened(mixed, split=split),  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from trivd.prediction.comparison import check_every, named_clips, random_clips, 
 from trivd.runtime.console import say
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_folder
+from trivd.runtime.words import counted
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class Compare:
             clips, unreadable = random_clips(held_out, self.count, self.seed)
         again = ["trivd", "compare", *self.words, "--split", held_out.split, "--seed", str(self.seed)]
         about = [
-            f"{len(clips)} {'named' if self.clips else 'random'} clip{'s' if len(clips) > 1 else ''} of {data}, "
+            f"{counted(len(clips), 'named clip' if self.clips else 'random clip')} of {data}, "
             f"{held_out.split} split, which has {held_out.evaluation_clips:,}: {clips_in_words(columns[0])}.",
             f"To show some of them alone: {shlex.join(again)} --clips NUMBER ... --out FOLDER",
             *(note for column in columns for note in column.predictor.statistics_note(column.truncation, column.name)),
             *(f"Left out: {sentence}" for sentence in unreadable),
         ]
-        for line in about:
+        for line in (*held_out.summary, *about):
             say(console, line)
         for line in write_comparison(columns, clips, out, about=about, seed=self.seed, every=self.every):
             say(console, line)

@@ -241,8 +241,8 @@ def _check_store(source: StoreSource, data: DataConfig, model: ModelConfig) -> N
     ):
         if stored != wanted:
             raise TrivdError(
-                f"{source.root} was prepared with {name} {stored} but the model has {wanted}; "
-                f"set --model.{name} {stored} or prepare the videos again."
+                f"{source.root} was prepared with {name} {stored} but the model has {wanted}; prepare the videos again "
+                f"with --{name.replace('_', '-')} {wanted}, or train with --model.{name.replace('_', '-')} {stored}."
             )
     if data.fps is not None and data.fps != source.fps:
         made = "with the videos' own frames" if source.fps is None else f"at {source.fps:g} frames a second"

@@ -15,6 +15,7 @@ from trivd.data.scan_report import ScanReport, Skipped, rate_notes
 from trivd.data.splits import Segment, Split, divide, existing_split
 from trivd.data.threads import in_threads
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.words import counted
 
 TOO_SHORT = "too short"
 LONG_SCAN = 500  # videos; longer scans show a progress bar
@@ -92,7 +93,7 @@ class ListingSource:
         if count := sum(not info.seekable for info in infos):
             notes = (
                 *notes,
-                f"{count:,} videos are read from their beginning for each clip: they cannot be entered at keyframes",
+                f"{counted(count, 'video')} that cannot be entered at keyframes: read from the beginning for each clip",
             )
         entries = [used[segment.video][0] for segment in segments]
         self.fps = listing.fps if any(info.rate is not None for info in infos) else None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trivd.data.formats.frames import VideoInfo
+from trivd.runtime.words import counted
 
 REPEATS = 0.995  # share of the wanted rate below which a video's own is called lower
 LISTED = 20  # skipped files, and classes, that are named individually
@@ -47,9 +48,10 @@ class ScanReport:
         """Totals, notes, and some of what was skipped, the rarest reasons first, with its totals."""
         more_classes = ", ..." if len(self.classes) > LISTED else ""
         names = ", ".join(self.classes[:LISTED]) + more_classes
-        classes = f"{len(self.classes)} classes: {names}" if self.classes else "no classes"
-        clips = f"{self.clips:,} windows of {self.span} frames, " if self.span > 1 else ""
-        sums = f"{self.title}: {len(self.lengths):,} videos, {sum(self.lengths):,} frames, {clips}{classes}"
+        classes = f"{counted(len(self.classes), 'class')}: {names}" if self.classes else "no classes"
+        clips = f"{counted(self.clips, 'window')} of {self.span} frames, " if self.span > 1 else ""
+        videos, frames = counted(len(self.lengths), "video"), counted(sum(self.lengths), "frame")
+        sums = f"{self.title}: {videos}, {frames}, {clips}{classes}"
         same = Counter(one.reason for one in self.skipped)
         skipped = sorted(self.skipped, key=lambda one: same[one.reason])[:LISTED]
         more = [f"... and {len(self.skipped) - LISTED:,} more"] if len(self.skipped) > LISTED else []
@@ -63,12 +65,12 @@ def rate_notes(videos: Sequence[VideoInfo], fps: float | None) -> tuple[str, ...
     if fps is None:
         return ()
     rates = [info.rate for info in videos if info.rate is not None]
-    counted = {
-        f"have fewer than {fps:g} frames a second; frames are repeated": sum(rate < REPEATS * fps for rate in rates),
-        "have no usable time stamps; their frames are evenly spaced, at the rate of the header": sum(
+    numbers = {
+        f"of fewer than {fps:g} frames a second: frames are repeated": sum(rate < REPEATS * fps for rate in rates),
+        "without usable time stamps: frames are evenly spaced, at the rate of the header": sum(
             info.evenly for info in videos
         ),
-        "have no times (images, arrays or records); their frames are taken as they are": len(videos) - len(rates),
+        "without times (images, arrays or records): frames are taken as they are": len(videos) - len(rates),
     }
-    notes = [f"{count:,} videos {text}" for text, count in counted.items() if count]
+    notes = [f"{counted(number, 'video')} {text}" for text, number in numbers.items() if number]
     return (f"read at {fps:g} frames a second", *notes) if rates else tuple(notes)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from trivd.evaluation.subjects import Copies, Progress, Subject, TrainedModel, c
 from trivd.runtime.distributed import all_gather, any_process, barrier, rank, world_size
 from trivd.runtime.errors import TrivdError
 
+LOGGER = logging.getLogger(__name__)
 FEWEST_CLIPS = 4  # so that each half of them has a covariance
 
 
@@ -114,6 +116,8 @@ def evaluate_copies(
 def _counted(config: Config, data: str, name: str, split: Split | None) -> HeldOut:
     """The clips that count; see `evaluate_model`."""
     clips = open_clips(data, split or "validation", config.data, config.model, exact=split is not None)
+    for line in clips.summary:
+        LOGGER.info("%s", line)
     return HeldOut(clips, name, config.data.stride)
 
 

@@ -12,6 +12,7 @@ import dacite
 from trivd.evaluation.metrics.motion_error import MotionScore
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import ANOTHER_OUT, check_output_file, read_json, write_atomically
+from trivd.runtime.words import counted
 
 REPORT_FILE = "report.json"  # in the folder of a model or of predictions
 LARGEST_REPORT = 1 << 24  # bytes; ours have 10 kB
@@ -59,20 +60,20 @@ class Protocol:
         parts = [
             f"{self.data}, {self.split} split, {self.resolution} pixels, stride {self.stride}{rate}",
             f"{self.conditioning_frames} frames given, {self.predicted_frames} predicted and counted in frame scores",
-            f"frame scores of {self.best_of_clips} clips x {self.samples} sample{'s' if self.samples > 1 else ''}",
-            f"sharpness and motion magnitude of {self.clips} clips x 1 sample",
+            f"frame scores of {counted(self.best_of_clips, 'clip')} x {counted(self.samples, 'sample')}",
+            f"sharpness and motion magnitude of {counted(self.clips, 'clip')} x 1 sample",
         ]
         if self.features:
             parts[-1] = (
-                f"distances of {self.clips} clips x 1 sample against the same {self.clips} true clips, "
+                f"distances of {self.clips:,} clips x 1 sample against the same {self.clips:,} true clips, "
                 f"{self.compared_frames} frames compared ({included}), features {self.features}, "
-                f"inception score in {self.inception_splits} split{'s' if self.inception_splits > 1 else ''}"
+                f"inception score in {counted(self.inception_splits, 'split')}"
             )
-        parts.append(f"{self.runs} run{'s' if self.runs > 1 else ''} from seed {self.seed}")
+        parts.append(f"{counted(self.runs, 'run')} from seed {self.seed}")
         if self.standing_statistics:
             parts += [truncation, self.standing_statistics]
         if self.unreadable:
-            parts.append(f"{self.unreadable} clip{'s' if self.unreadable > 1 else ''} left out: cannot be read")
+            parts.append(f"{counted(self.unreadable, 'clip')} left out: cannot be read")
         return "; ".join([*parts, self.subject])
 
 

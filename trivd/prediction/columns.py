@@ -14,6 +14,7 @@ from trivd.prediction.predictor import Predictor
 from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels
+from trivd.runtime.words import counted
 
 NONE = "none"  # no truncation
 
@@ -116,7 +117,7 @@ def clips_in_words(column: Column) -> str:
     rate = "" if data.fps is None else f" at {data.fps:g} frames a second"
     return (
         f"{model.conditioning_frames} -> {model.predicted_frames} frames, {data.stride} apart{rate}, of "
-        f"{model.resolution} pixels in {model.image_channels} channel{'s' if model.image_channels > 1 else ''}"
+        f"{model.resolution} pixels in {counted(model.image_channels, 'channel')}"
     )
 
 

@@ -88,7 +88,7 @@ def test_videos_beside_class_folders_take_the_labels_away(action_folder: Path) -
     assert source.classes == ()
     assert set(source.labels) == {0}
     assert len(source.names) == 7
-    assert "no labels: 1 videos lie beside the folders run, walk" in source.summary
+    assert "no labels: 1 video beside the folders run, walk" in source.summary
 
 
 def test_classes_are_the_first_level_however_deep_videos_lie(tmp_path: Path) -> None:

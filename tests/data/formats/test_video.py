@@ -107,7 +107,7 @@ def test_a_file_without_an_exact_way_in_says_so(tmp_path: Path, monkeypatch: pyt
     assert not probe(tmp_path / "a.avi").seekable
     assert wrong_frames(tmp_path / "a.avi") == []
     said = ListingSource(find_videos(tmp_path, 0.1), "train", 32, 3, 2).summary
-    assert any("1 videos are read from their beginning" in line for line in said)
+    assert any("1 video that cannot be entered at keyframes: read from the beginning" in line for line in said)
 
 
 def test_a_checksum_is_of_pixels_alone(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from trivd.data.listing import Entry, Listing
 from trivd.data.scan_report import Skipped
 from trivd.data.splits import SPLITS, Split, hashed_splits
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.words import counted
 
 MOST_NAMED = 8  # folders in one sentence
 
@@ -181,7 +182,7 @@ class _FolderLister:
         classes = tuple(sorted({entry.class_name for entry in self.entries if entry.class_name is not None}))
         loose = sum(entry.class_name is None for entry in self.entries)
         if loose and classes:
-            self.notes.append(f"no labels: {loose} videos lie beside the folders {', '.join(classes)}")
+            self.notes.append(f"no labels: {counted(loose, 'video')} beside the folders {', '.join(classes)}")
             classes = ()
         entries, skipped, notes = tuple(self.entries), tuple(self.skipped), tuple(self.notes)
         return Listing(self.root, entries, classes, skipped, notes, validation_share if is_open else None)

@@ -39,6 +39,7 @@ from trivd.runtime.console import say
 from trivd.runtime.distributed import barrier, process_group
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import read_json, write_atomically
+from trivd.runtime.words import counted
 
 TIMEOUT = 30 * 24 * 3600  # seconds that the processes of torchrun wait for the slowest of them
 PROBED_VIDEOS = 256  # whose probes share a file
@@ -180,7 +181,7 @@ class _Preparation:
             videos = sum(len(job.entries) for job in jobs)
             by_split = ", ".join(f"{split} {part / 1e6:,.1f} MB" for split, part in splits.items())
             rate = "" if self.listing.fps is None else f" at {self.listing.fps:g} frames a second"
-            say(self.console, f"Decoding {videos:,} videos{rate} into {size / 1e6:,.1f} MB ({by_split})")
+            say(self.console, f"Decoding {counted(videos, 'video')}{rate} into {size / 1e6:,.1f} MB ({by_split})")
             if layouts.OWN_RATES in self.listing.notes:  # said before hours are spent, too
                 say(self.console, f"no --fps: {layouts.OWN_RATES}")
 
