@@ -55,6 +55,7 @@ MODULES = {
     "trivd.ops.unroll": Kind.RECURRENT,
     "trivd.ops.upsample": None,  # PyTorch's own convolutions
     "trivd.ops.warp": Kind.RECURRENT,
+    "trivd.runtime.distributed": None,  # the exchange of scores
 }
 # An operator "trivd::warp_backward", or the autograd function that PyTorch generates for it.
 OPERATOR = re.compile(r"(?:trivd::|GeneratedBackwardFor_trivd_)(\w+?)(?:_default)?(?:Backward)?$")

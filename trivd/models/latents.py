@@ -30,7 +30,7 @@ def draw_latents(count: int, dim: int, rng: torch.Generator, truncation: float |
     if truncation is None:
         return z
     # By the inverse of the distribution function, as drawing until it fits never ends for a tiny threshold.
-    share = torch.erf(torch.tensor(truncation / math.sqrt(2), dtype=torch.float64))  # of N(0, 1) within it
+    share = torch.erf(torch.tensor(truncation, dtype=torch.float64) / math.sqrt(2))  # of N(0, 1) within it
     uniform = 2 * torch.rand(count, dim, generator=rng, dtype=torch.float64) - 1
     within = math.sqrt(2) * torch.erfinv(share * uniform)
     return torch.where(z.abs() > truncation, within.float(), z)
