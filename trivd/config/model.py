@@ -61,7 +61,7 @@ class ModelConfig:
     recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
     kernel_size: int = 3  # k of the unit's convolutions
     warp_size: int = 3  # k of the warping kernels; the factorized warp mixes N = k^2 of them
-    warp_hidden: tuple[float, float] = (0.5, 0.5)  # times the channels of [h; x]: of f's hidden layers (F.1)
+    warp_hidden: tuple[float, float] = (0.5, 0.5)  # sizes of f's hidden layers, times the channels of [h; x] (F.1)
     warp_padding: WarpPadding = "zeros"  # what a warp reads outside of the features: zeros, or their nearest border
     warp_start: WarpStart = "mean"  # untrained warps: "mean" of the k x k taps, or nearly a "copy" (not in the paper)
     links: int = 1  # L warped copies of the hidden state, k_traj_gru only
@@ -149,7 +149,7 @@ class DiscriminatorConfig:
     head: Literal["mixed_projection", "projection"] = "mixed_projection"  # Eq 15, or Miyato and Koyama's
     frames: int = 8  # K frames drawn for a frame discriminator; mocogan_k1 takes 1 whatever this says
     downsampling: int = 2  # s of the downsampled and cropped inputs
-    temporal_pooling: bool = True  # halve time too in the 3D blocks, as DVD-GAN does by Table 1's times
+    temporal_pooling: bool = True  # 3D blocks halve time with space, which Table 1's times require
 
     def __post_init__(self) -> None:
         check_literals("discriminator", self)

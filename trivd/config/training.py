@@ -16,8 +16,8 @@ class TrainingConfig:
     """The recipe (4.1, E.1, E.2)."""
 
     steps: int = 1_000_000  # generator updates
-    batch_size: int = 512  # clips of an update, over all processes and accumulated passes
-    microbatch: int | None = None  # most clips that a process takes at once; none: its whole share
+    batch_size: int = 512  # clips of an update, over all processes and passes
+    microbatch: int | None = None  # most clips that a process takes in a pass; None: its whole share
     discriminator_updates: int = 2  # per generator update
     generator_lr: float = 1e-4
     discriminator_lr: float = 5e-4

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 def conv3d(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | tuple[int, int, int] = 1, padding: int = 0
 ) -> Tensor:
-    """`torch.nn.functional.conv3d` of x (B, in, T, H, W), with right gradients for every T.
+    """`torch.nn.functional.conv3d` of x (B, in, T, H, W), with correct gradients for every T.
 
     On a CPU, PyTorch 2.13 (oneDNN) returns memory that was never written as the bfloat16 gradient of the weight where a
     clip in channels_last_3d has fewer frames than the kernel. There, zeros follow the clip up to the kernel's size: the

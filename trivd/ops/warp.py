@@ -49,7 +49,7 @@ def plain_warp_backward(gradient: Tensor, h: Tensor, weights: Tensor, replicate:
     taps, reach = weights.shape[1], isqrt(weights.shape[1]) // 2
     neighbours = _neighbours(h, taps, replicate)
     for_weights = torch.stack([(gradient * neighbour).sum(dim=1) for neighbour in neighbours], dim=3)
-    if replicate:  # what is read of the border around is the border's
+    if replicate:  # positions outside have gradients too, which are the border's
         gradient, weights = (F.pad(x, (reach,) * 4) for x in (gradient, weights))
     # Position p is read through tap q by the position opposite: p - offset(q), the tap counted backwards.
     readers = _neighbours(gradient, taps, False)[::-1]

@@ -50,4 +50,7 @@ def check_clips(video: Tensor, shortest: int) -> None:
     if video.dim() != 5 or video.shape[-1] not in (1, 3):
         raise TrivdError(f"Clips must be (B, T, H, W, 1 or 3), not {tuple(video.shape)}.")
     if video.shape[1] < shortest:
-        raise TrivdError(f"Clips have {video.shape[1]} frames, but the feature network needs at least {shortest}.")
+        raise TrivdError(
+            f"Clips have {video.shape[1]} frames, but the feature network needs at least {shortest}; take longer "
+            "clips, or set evaluation.features to none."
+        )
