@@ -114,15 +114,28 @@ def options(steps: int, out: Path) -> list[str]:
     return command
 
 
-def test_a_run_resumes_on_another_number_of_processes(tmp_path: Path, trivd_command: Command) -> None:
+def by_two_processes(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """The end of a command, by two processes of torchrun."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trivd"]
-    finished = subprocess.run(
-        [*torchrun, *options(2, tmp_path / "shared")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*torchrun, *arguments], capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_what_the_first_process_refuses_all_refuse(tmp_path: Path) -> None:
+    """In its words, not because a process has ended."""
+    out = tmp_path / "occupied"
+    out.mkdir()
+    (out / "letter.txt").write_text("kept")
+    finished = by_two_processes(options(1, out))
+    said = [line for line in finished.stderr.splitlines() if line.startswith("trivd: ")]
+    assert finished.returncode != 0
+    assert said  # torchrun may end the other before it speaks
+    assert set(said) == {f"trivd: {out} is not empty and holds no run; choose another --out."}
+    assert [path.name for path in out.iterdir()] == ["letter.txt"]
+
+
+def test_a_run_resumes_on_another_number_of_processes(tmp_path: Path, trivd_command: Command) -> None:
+    finished = by_two_processes(options(2, tmp_path / "shared"))
     assert finished.returncode == 0, finished.stderr
     said = finished.stdout
     assert "Global batch: 4 clips = 2 x 1 x 2 (processes x passes x clips)." in said

@@ -5,7 +5,7 @@ Gradients are averaged by PyTorch's DistributedDataParallel, see `trivd.training
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -139,6 +139,25 @@ def broadcast_from_rank_0(value: Value) -> Value:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def on_rank_0(work: Callable[[], Value]) -> Value:
+    """What `work` returns on rank 0, where alone it runs, on all ranks.
+
+    Raises:
+        TrivdError: the one that `work` raised, on all ranks.
+    """
+    outcome: Any = None
+    if rank() == 0:
+        try:
+            outcome = work()
+        except TrivdError as error:
+            outcome = error
+    outcome = broadcast_from_rank_0(outcome)
+    if isinstance(outcome, TrivdError):
+        raise outcome
+    result: Value = outcome
+    return result
 
 
 def all_gather(value: Value) -> list[Value]:

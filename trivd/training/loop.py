@@ -8,7 +8,7 @@ from rich.console import Console
 from trivd.config import Config
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.runtime.console import say
-from trivd.runtime.distributed import barrier, broadcast_from_rank_0, process_group, rank, world_size
+from trivd.runtime.distributed import barrier, on_rank_0, process_group, rank, world_size
 from trivd.runtime.hardware import choose_device, choose_precision, dtype_name
 from trivd.training.checkpoint import Progress, load_latest
 from trivd.training.division import Division, divide
@@ -54,18 +54,19 @@ def train(config: Config, data: str, run: Run, console: Console) -> bool:
         ExitStack() as stack,
     ):
         said = console if rank() == 0 else Console(quiet=True)
-        passes = 1
+
+        def begin() -> tuple[Config, int]:
+            """Start or resume the run; its settings and its passes."""
+            listing = list_videos(data, splits)
+            if sentence := run.check_data(data, listing):
+                say(said, sentence, "yellow")
+            return config, stack.enter_context(run.opened(config, data, listing))
+
         try:
             with stop.interrupting():
-                if rank() == 0:
-                    run.check(config)
+                on_rank_0(lambda: run.check(config))
                 splits = open_splits(config, data)
-                if rank() == 0:
-                    listing = list_videos(data, splits)
-                    if sentence := run.check_data(data, listing):
-                        say(said, sentence, "yellow")
-                    passes = stack.enter_context(run.opened(config, data, listing))
-                config, passes = broadcast_from_rank_0((config, passes))
+                config, passes = on_rank_0(begin)
                 division = divide(config.training, world_size(), passes)
                 _say_division(division, passes, said)
                 with faults_explained(config, device, lambda: f"what {run.folder} holds is kept"):
