@@ -77,8 +77,9 @@ def test_what_cannot_be_drawn_is_refused(make_predictor: MakePredictor) -> None:
         figure3(make_predictor(unit="conv_gru"), CLIPS)
     with pytest.raises(TrivdError, match="0 clips"):
         figure3(predictor, [])
-    with pytest.raises(TrivdError, match="one frame in 0"):
-        figure3(predictor, CLIPS, every=0)
+    for every in (0, predictor.config.predicted_frames + 1):
+        with pytest.raises(TrivdError, match=f"one frame in {every}"):
+            figure3(predictor, CLIPS, every=every)
     with pytest.raises(TrivdError, match="recurrent units: 8, 16"):
         figure3(predictor, CLIPS, levels=(32,))
     with pytest.raises(TrivdError, match="needs 3 frames"):

@@ -78,9 +78,11 @@ class Evaluate:
     runs: int | None = None
     """Evaluations with seeds of their own; mean and standard deviation are reported."""
     batch_size: int | None = None
+    """Futures drawn at once."""
     truncation: float | None = None
     """Of z, also while the standing statistics are collected: 0.8 is moderate, 0 gives z = 0."""
     seed: int | None = None
+    """Of z and of the clips for the standing statistics, in the first run; the next run takes the next number."""
     features: Literal["auto", "i3d", "moving-digits", "none"] | None = None
     """Network of the Fréchet distance and inception score."""
     i3d_weights: str | None = None
@@ -88,14 +90,19 @@ class Evaluate:
     count_conditioning: bool | None = None
     """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
     inception_splits: int | None = None
+    """Parts of the clips that the inception score is averaged over."""
     standing_batches: int | None = None
+    """Batches of training clips whose statistics make the standing statistics."""
     standing_batch_size: int | None = None
+    """Clips in each of these batches."""
     motion_levels: MotionLevels | None = None
-    """Levels that the motion field combines: all, how many of the finest, or resolutions; each is scored alone too."""
+    """On moving-digits: levels that the motion field combines: all, how many of the finest, or resolutions. Each level
+    is scored alone, too."""
     save_model: Path | None = None
-    """Folder for the model with these standing statistics: `trivd predict --truncation` then uses those that fit."""
+    """Folder for a copy of the model with these standing statistics, which fit --truncation in `trivd predict`."""
     limits: VideoLimits = DEFAULT_LIMITS
     device: str = "auto"
+    """auto: cuda where there is one, else cpu."""
     out: Path | None = None
     """The JSON file to write, .md and .png beside it; report.json in the model's or predictions' folder if not given
     (here, for a bundled model or one of the hub)."""

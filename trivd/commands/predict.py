@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -19,7 +20,7 @@ from trivd.runtime.files import check_output_folder
 class Predict:
     """Draw futures of a clip: MP4 and GIF of each, a PNG grid, and the motion the model saw."""
 
-    clip: tyro.conf.Positional[Path]
+    clip: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CLIP")]
     """A video, a folder of numbered images, or a .npy/.npz array (T, H, W, C) of uint8."""
     model: str
     """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
@@ -29,6 +30,7 @@ class Predict:
     """Draw z's entries beyond it again: 0.8 is moderate, 0 gives the one future of z = 0; the model's standing
     statistics stay as saved (`trivd evaluate --save-model` writes others)."""
     seed: int = 0
+    """Of z."""
     frames: int | None = None
     """Frames of each future; beyond the model's own number it continues from its own frames."""
     start: int | None = None

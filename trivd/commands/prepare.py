@@ -24,10 +24,13 @@ class Prepare:
     """
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
+    """A folder of videos, a data set of the paper, or one video."""
     destination: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
+    """Folder of the store."""
     resolution: int = ModelConfig.resolution
     """Pixels of the shorter side."""
     image_channels: Literal[1, 3] = 3
+    """3 for colour, 1 for grey."""
     fps: float | None = DataConfig.fps
     """Rate at which videos are read, each frame the nearest in time; their own frames if not given."""
     layout: Layout = DataConfig.layout
@@ -37,6 +40,7 @@ class Prepare:
     ucf101_fold: int = DataConfig.ucf101_fold
     """1, 2 or 3: which trainlist0N.txt and testlist0N.txt."""
     bair_camera: Literal["image_aux1", "image_main"] = DataConfig.bair_camera
+    """BAIR's camera; the field reports image_aux1."""
     workers: int | None = None
     """Decoding processes; all cores if not given. Under torchrun, of each of its processes."""
     limits: VideoLimits = DEFAULT_LIMITS

@@ -41,7 +41,7 @@ def random_clips(held_out: ClipDataset, count: int, seed: int) -> tuple[Numbered
     """Random held-out clips by number, all if there are fewer; others take the place of those that cannot be read.
 
     Returns:
-        The clips, and a message for each that cannot be read.
+        The clips, and a message for each video that cannot be read.
 
     Raises:
         TrivdError: none can be read.
@@ -57,7 +57,7 @@ def random_clips(held_out: ClipDataset, count: int, seed: int) -> tuple[Numbered
             unreadable.append(str(error))
     if not clips:
         raise TrivdError(f"No held-out clip can be read. The first: {unreadable[0]}")
-    return dict(sorted(clips.items())), unreadable
+    return dict(sorted(clips.items())), list(dict.fromkeys(unreadable))
 
 
 def check_every(columns: Sequence[Column], every: int) -> None:

@@ -49,8 +49,11 @@ def figure3(
     levels = predictor.motion_levels if levels is None else levels
     if levels is None:
         raise TrivdError(NO_MOTION)
-    if not clips or every < 1:
-        raise TrivdError(f"Cannot show {len(clips)} clips and one frame in {every}; both must be at least 1.")
+    predicted = predictor.config.predicted_frames
+    if not clips or not 1 <= every <= predicted:
+        raise TrivdError(
+            f"Cannot show {len(clips)} clips and one frame in {every}; give a clip, and one frame in 1 to {predicted}."
+        )
     videos, flows = [], []
     for number, (clip, label) in enumerate(zip(clips, labels or [0] * len(clips), strict=True)):
         past = predictor.fit(clip[:given])
