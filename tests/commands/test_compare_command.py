@@ -70,6 +70,7 @@ def test_videos_in_a_folder_and_their_splits(trivd_command: Command) -> None:
         (("run:inf", "moving-digits"), "Truncation is inf"),
         (("run:nan", "moving-digits"), "Truncation is nan"),
         (("run:later", "moving-digits"), "There is no model at run:later"),
+        (("run", "run:0", "run:none", "moving-digits"), "run with no truncation is named twice; leave one out"),
         (("run", "nowhere"), "nowhere is not a folder of videos"),
         (("run", "run"), "not data to read videos from"),
         (("run", "moving-digits", "--seed", "-1"), "must not be negative"),

@@ -25,6 +25,7 @@ from trivd.evaluation.scorer import Columns, ModelForecaster, Part, Scorer, batc
 from trivd.evaluation.subjects import Copies, Progress, Subject, TrainedModel, copy_subject, model_subject
 from trivd.runtime.distributed import all_gather, any_process, barrier, rank, world_size
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.words import counted
 
 LOGGER = logging.getLogger(__name__)
 FEWEST_CLIPS = 4  # so that each half of them has a covariance
@@ -193,7 +194,9 @@ def evaluate(
         single = functools.partial(scorer.single, subject.forecaster, run)
         several = functools.partial(scorer.several, subject.forecaster, run, settings.samples)
         singles.append(collected(f"one future each{suffix}", single, settings.clips, prepare))
-        bests.append(collected(f"{settings.samples} futures each{suffix}", several, settings.best_of_clips, prepare))
+        bests.append(
+            collected(f"{counted(settings.samples, 'future')} each{suffix}", several, settings.best_of_clips, prepare)
+        )
     ones, several_each = (evaluation_numbers(clips, count) for count in (settings.clips, settings.best_of_clips))
     reference, *singles = in_common([reference, *singles], clips, ones)
     bests = in_common(bests, clips, several_each)

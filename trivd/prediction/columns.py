@@ -65,16 +65,19 @@ def open_columns(words: Sequence[str], seed: int) -> list[Column]:
     """Load the models that are compared, each once.
 
     Raises:
-        TrivdError: one cannot be loaded, a truncation or the seed is out of range, or they predict other clips than the
-            first.
+        TrivdError: one cannot be loaded or is named twice, a truncation or the seed is out of range, or they predict
+            other clips than the first.
     """
     predictors: dict[str, Predictor] = {}
-    columns = []
+    columns: list[Column] = []
     for name, truncation in map(split_name, words):
         if name not in predictors:
             predictors[name] = Predictor.from_pretrained(name)
-        columns.append(Column(name, predictors[name], truncation))
-        columns[-1].sampling(seed).resolved(predictors[name].config)
+        column = Column(name, predictors[name], truncation)
+        column.sampling(seed).resolved(column.predictor.config)
+        if column in columns:
+            raise TrivdError(f"{name} with {column.truncation_text} is named twice; leave one out.")
+        columns.append(column)
     first, *others = columns
     for other in others:
         if clips_in_words(other) != clips_in_words(first):
