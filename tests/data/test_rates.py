@@ -145,7 +145,7 @@ def test_one_video_is_cut_in_frames_at_that_rate(tmp_path: Path) -> None:
 
 def test_videos_may_be_too_short_at_that_rate(tmp_path: Path) -> None:
     write_at(tmp_path / "a.mp4", 8, Fraction(50))
-    with pytest.raises(TrivdError, match=r"Skipped: 1 too short.*at least 5 frames"):
+    with pytest.raises(TrivdError, match=r"Skipped: 1 too short.*at least 5 frames at 25 a second"):
         opened(tmp_path)
 
 

@@ -113,7 +113,7 @@ class ListingSource:
         self._videos = [entry.video for entry in entries]
         self._first = [segment.first for segment in segments]
         if not segments:
-            raise nothing_usable(listing.root, self.split, self.report, splits if listing.entries else ())
+            raise nothing_usable(listing.root, self.split, self.report, splits if listing.entries else (), listing.fps)
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video: (count, H, W, C), min(H, W) = resolution. See `VideoSource.read`."""
@@ -144,15 +144,26 @@ def _any_usable(entries: Sequence[Entry], span: int) -> bool:
     return any(usable([entry], span)[0] for entry in entries)
 
 
-def nothing_usable(root: Path, split: str, report: ScanReport, splits: Collection[str] = ()) -> TrivdError:
-    """The error for a split without a usable video; `splits` are those that have videos."""
+def nothing_usable(
+    root: Path, split: str, report: ScanReport, splits: Collection[str] = (), fps: float | None = None
+) -> TrivdError:
+    """The error for a split without a usable video.
+
+    Args:
+        root: of the data.
+        split: that has none.
+        report: what was skipped.
+        splits: those that have videos.
+        fps: rate at which videos were read; None: their own.
+    """
     others = sorted(set(splits) - {split})
     where = f", all are for {' and '.join(others)}" if others and split not in splits else ""
     why = f" Skipped: {report.reasons}." if report.skipped else ""
     if where:
         advice = f"Move those that are for {split} into a folder {split}."
     elif any(one.reason == TOO_SHORT for one in report.skipped):
-        advice = f"Add videos of at least {report.span} frames, or ask for shorter clips."
+        rate = "" if fps is None else f" at {fps:g} a second"
+        advice = f"Add videos of at least {report.span} frames{rate}, or ask for shorter clips."
     elif splits:
         advice = "Repair some of these, or add others."
     else:

@@ -97,7 +97,7 @@ class StoreSource:
         self.summary = self.report.lines()
         self._files: OrderedDict[int, FileIO] = OrderedDict()  # least recently used first
         if not self._videos:
-            raise nothing_usable(root, self.split, self.report, set(splits))
+            raise nothing_usable(root, self.split, self.report, set(splits), index.fps)
 
     def read(self, video: int, start: int, count: int, stride: int) -> NDArray[np.uint8]:
         """Frames of one video: (count, H, W, C). See `VideoSource.read`.
