@@ -134,6 +134,14 @@ def test_one_power_iteration_per_training_pass(name: str) -> None:
         torch.testing.assert_close(layers[path].left, left)
 
 
+@pytest.mark.parametrize("name", ["conv_gru", "tsru_p"])
+def test_a_compiled_unit_has_all_gradients(name: str) -> None:
+    unit = scramble(UNITS[name][0](4, 4))
+    x, initial = inputs(2, 2, 4, 4, 5, 6)
+    compiled = torch.compile(unit, backend="aot_eager")
+    assert_same([compiled(x, initial)], [unit(x, initial)], [x, initial, *unit.parameters()])
+
+
 def test_a_unit_is_usable_on_its_own() -> None:
     unit = TSRU(3, 6)
     states = unit(torch.randn(4, 2, 3, 8, 9), torch.zeros(2, 6, 8, 9))

@@ -62,6 +62,8 @@ class RecurrentUnit(nn.Module, ABC):
 
     def unroll(self, x: Tensor, initial: Tensor, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
         """`forward`, always as a pair; the weights are None unless kept."""
+        if torch.compiler.is_dynamo_compiling() and torch.is_grad_enabled():
+            return self._eagerly(x, initial, keep_weights)
         recursion = Recursion(compute_dtype(x))
         state = initial.to(recursion.dtype).contiguous(memory_format=torch.channels_last)
         with normalized(self):
@@ -76,6 +78,11 @@ class RecurrentUnit(nn.Module, ABC):
         # cat, not stack: it keeps the channels_last layout
         outputs = torch.cat(states).unflatten(0, (len(states), -1))
         return outputs, torch.stack(weights) if weights else None
+
+    @torch.compiler.disable
+    def _eagerly(self, x: Tensor, initial: Tensor, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
+        """`unroll` outside of the compiled graph, in which the records of a recursion would lose gradients."""
+        return self.unroll(x, initial, keep_weights)
 
 
 class Gates(nn.Module):
