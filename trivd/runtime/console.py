@@ -60,16 +60,18 @@ def show_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[
 
 @contextmanager
 def log_shown(console: Console) -> Iterator[None]:
-    """Context within which the library's log messages are printed on a console."""
+    """Context within which the library's log messages are printed on a console, and nowhere else."""
     logger, handler = logging.getLogger("trivd"), _ConsoleHandler(console)
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 class _ConsoleHandler(logging.Handler):

@@ -63,7 +63,8 @@ class RecurrentUnit(nn.Module, ABC):
     def unroll(self, x: Tensor, initial: Tensor, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
         """`forward`, always as a pair; the weights are None unless kept."""
         if torch.compiler.is_dynamo_compiling() and torch.is_grad_enabled():
-            return self._eagerly(x, initial, keep_weights)
+            eager: tuple[Tensor, Tensor | None] = self._eagerly(x, initial, keep_weights)
+            return eager
         recursion = Recursion(compute_dtype(x))
         state = initial.to(recursion.dtype).contiguous(memory_format=torch.channels_last)
         with normalized(self):
@@ -79,7 +80,7 @@ class RecurrentUnit(nn.Module, ABC):
         outputs = torch.cat(states).unflatten(0, (len(states), -1))
         return outputs, torch.stack(weights) if weights else None
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _eagerly(self, x: Tensor, initial: Tensor, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
         """`unroll` outside of the compiled graph, in which the records of a recursion would lose gradients."""
         return self.unroll(x, initial, keep_weights)
