@@ -5,7 +5,6 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -24,17 +23,6 @@ from trivd.presets import preset
 from trivd.runtime.errors import TrivdError
 
 FRAMES, GIVEN, SIZE = 10, 3, 16
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def evaluate(trivd_command: Command) -> Command:
-    """Runs `trivd evaluate`."""
-    return partial(trivd_command, "evaluate")
 
 
 def write_arrays(folder: Path, count: int, frames: int, seed: int) -> Path:

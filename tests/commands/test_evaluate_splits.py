@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +20,6 @@ from trivd.prediction.predictor import Predictor
 FEW = ("--features", "none", "--clips", "3", "--best-of-clips", "2")
 FEW_STATISTICS = ("--standing-batches", "1", "--standing-batch-size", "2")
 PROTOCOL_CLIPS = 16  # frames of the paper's clips
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def evaluate(trivd_command: Command) -> Command:
-    """Runs `trivd evaluate`."""
-    return partial(trivd_command, "evaluate")
 
 
 def write_splits(root: Path, *splits: str, frames: int = 5, size: int = 32) -> Path:
