@@ -111,7 +111,7 @@ def scopes() -> dict[str, Kind]:
 def operator_kind(name: str) -> Kind | None:
     """The kind of work of an operator of ours, that of the module which defines it; None for others."""
     operator = OPERATOR.match(name)
-    return MODULES[Operator.modules[operator[1]]] if operator else None
+    return MODULES[Operator.instances[f"trivd::{operator[1]}"].module] if operator else None
 
 
 def kind_of(event: FunctionEvent, within: Mapping[str, Kind]) -> Kind:

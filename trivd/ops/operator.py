@@ -4,12 +4,14 @@
 its time, and these registrations 1 to 2%.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from trivd.ops.cuda import library
 
 LIBRARY = torch.library.Library("trivd", "DEF")
 
@@ -26,7 +28,7 @@ class Operator:
         fake: sizes and types of the results, from arguments without values.
     """
 
-    modules: ClassVar[dict[str, str]] = {}  # of every operator's name: the module that defines it
+    instances: ClassVar[dict[str, "Operator"]] = {}  # by full name
 
     def __init__(self, name: str, plain: Implementation, fake: Implementation) -> None:
         self.name = f"trivd::{name}"
@@ -34,7 +36,10 @@ class Operator:
         LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         LIBRARY.impl(name, plain, "CompositeExplicitAutograd")
         torch.library.register_fake(self.name, fake, lib=LIBRARY)
-        self.modules[name] = plain.__module__
+        self.instances[self.name] = self
+        self.plain = plain
+        self.module = plain.__module__
+        self.compiled: Implementation | None = None  # by Triton
         self.overload = getattr(torch.ops.trivd, name).default
 
     def __call__(self, *arguments: Any) -> Any:
@@ -51,6 +56,21 @@ class Operator:
 
         return register
 
+    def triton(self) -> None:
+        """Register the function of the same name in `trivd.ops.cuda.<module>` as the kernel for CUDA.
+
+        It is imported with Triton when first called; without Triton, and for types that it does not know, the plain
+        form takes its place.
+        """
+        module, name = self.module.rpartition(".")[2], self.name.removeprefix("trivd::")
+
+        def run(*arguments: Any) -> Any:
+            kernels = library.kernels(module) if _computable(arguments) else None
+            return self.plain(*arguments) if kernels is None else getattr(kernels, name)(*arguments)
+
+        self.kernel("CUDA")(run)
+        self.compiled = run
+
     def derivative(self, save: Implementation, backward: Implementation) -> None:
         """Register the derivative, which has none of its own: a second backward pass raises RuntimeError.
 
@@ -65,6 +85,15 @@ class Operator:
             return once(ctx, *(first if isinstance(first, list) else gradients))
 
         torch.library.register_autograd(self.name, each_apart, setup_context=save, lib=LIBRARY)
+
+
+def _computable(arguments: Sequence[Any]) -> bool:
+    """Whether all tensors are of types that Triton kernels compute in."""
+    return all(
+        _computable(argument) if isinstance(argument, list | tuple) else argument.dtype in library.TYPES
+        for argument in arguments
+        if isinstance(argument, Tensor | list | tuple)
+    )
 
 
 def save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:

@@ -1,0 +1,57 @@
+"""Every operator's Triton kernel against its plain form."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from operator_cases import CASES, as_in_networks
+from torch import Tensor
+from triton_checks import DEVICES, close
+
+import trivd
+
+NAMES = [name for name, (operator, _, _) in CASES.items() if operator.compiled is not None]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16]
+
+
+def converted(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(converted(item, device, dtype) for item in value)
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to(device, dtype if value.is_floating_point() else None)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("innermost", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_give_what_the_plain_form_gives(
+    name: str, innermost: bool, dtype: torch.dtype, device: torch.device
+) -> None:
+    operator, make, _ = CASES[name]
+    assert operator.compiled is not None
+    arguments = [converted(as_in_networks(a) if innermost else a, device, dtype) for a in make()]
+    ours, plain = operator.compiled(*arguments), operator.plain(*arguments)
+    if isinstance(plain, Tensor):
+        ours, plain = [ours], [plain]
+    for a, b in zip(ours, plain, strict=True):
+        assert (a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride())
+        close(a, b, dtype)
+
+
+def test_all_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    """The interpreter takes more than the compiler does, which needs no GPU."""
+    script = Path(__file__).parents[2] / "support" / "compile_kernels.py"
+    environment = {
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": f"{Path(trivd.__file__).parents[1]}:{script.parent}",
+    }
+    done = subprocess.run(
+        [sys.executable, str(script), *NAMES], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == NAMES

@@ -1,0 +1,86 @@
+"""Every operator of trivd.ops with small random arguments in float64."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trivd.ops import differences, gates, normalize, softmax, warp
+from trivd.ops.operator import channels_innermost
+
+F64 = torch.float64
+CHANNELS = [3, 2, 4, 5]
+CODES = list(range(len(gates.ACTIVATIONS)))
+
+
+def image(*shape: int) -> Tensor:
+    """Random values, differentiable; their layout in memory is that of numpy, as users have it."""
+    return torch.randn(shape, dtype=F64, requires_grad=True)
+
+
+def as_in_networks(value: Any) -> Any:
+    """An argument with its channels innermost in memory."""
+    if isinstance(value, list):
+        return [as_in_networks(item) for item in value]
+    if not isinstance(value, Tensor) or value.dim() < 4:
+        return value
+    return channels_innermost(value.detach()).requires_grad_(value.requires_grad)
+
+
+def vectors(*shape: int) -> Tensor:
+    return torch.rand(shape, dtype=F64) + 0.5
+
+
+def features() -> Tensor:
+    return image(2, 3, 4, 5, 6)
+
+
+def parts() -> list[Tensor]:
+    return [image(2, count, 5, 6).detach() for count in CHANNELS]
+
+
+# An operator, its arguments, and whether it has a derivative.
+CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
+    "warp": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6), False), True),
+    "warp_replicate": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6), True), True),
+    "warp_backward": (warp._warp_backward, lambda: (*parts()[:1] * 2, image(2, 9, 5, 6).detach(), False), False),
+    "softmax": (softmax._softmax, lambda: (torch.randn(4, 5, 9, dtype=F64, requires_grad=True),), True),
+    "softmax_backward": (softmax._softmax_backward, lambda: (vectors(4, 5, 9), vectors(4, 5, 9)), False),
+    "activate": (gates._activate, lambda: (image(2, 14, 5, 6), image(2, 14, 5, 6), CHANNELS, CODES), True),
+    "activate_without_given": (gates._activate, lambda: (image(2, 14), None, CHANNELS, CODES), True),
+    "activate_backward": (gates._activate_backward, lambda: ([None, *parts()[1:]], parts(), CODES), False),
+    "mix": (gates._mix, lambda: tuple(image(2, 3, 5, 6) for _ in range(3)), True),
+    "mix_backward": (gates._mix_backward, lambda: tuple(image(2, 3, 5, 6).detach() for _ in range(4)), False),
+    "statistics": (normalize._statistics, lambda: (features().detach(),), False),
+    "normalize": (
+        normalize._normalize,
+        lambda: (features(), vectors(2, 4), vectors(2, 4), False, image(3, 4), image(3, 4)),
+        True,
+    ),
+    "normalize_sums": (
+        normalize._normalize_sums,
+        lambda: (*(features().detach() for _ in range(3)), vectors(2, 4), vectors(2, 4)),
+        False,
+    ),
+    "normalize_backward": (
+        normalize._normalize_backward,
+        lambda: (
+            *(features().detach() for _ in range(3)),
+            *(vectors(2, 4) for _ in range(2)),
+            vectors(3, 4),
+            *(vectors(2, 4) for _ in range(2)),
+        ),
+        False,
+    ),
+    "pooled_differences": (
+        differences._pooled_differences,
+        lambda: tuple(torch.randn(2, 3, 4, 5, dtype=F64, requires_grad=True) for _ in range(2)),
+        True,
+    ),
+    "pooled_differences_backward": (
+        differences._pooled_differences_backward,
+        lambda: (vectors(2, 3, 3, 5), torch.randn(2, 3, 4, 5, dtype=F64), torch.randn(2, 3, 4, 5, dtype=F64)),
+        False,
+    ),
+}
