@@ -30,7 +30,7 @@ class AbsentGPU:
 def in_bfloat16(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [in_bfloat16(item) for item in value]
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.is_floating_point():
         value = as_in_networks(value).detach()
         return value.to(torch.bfloat16) if value.dim() > 3 else value.to(torch.float32)
     return value

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.ops import differences, gates, normalize, softmax, warp
+from trivd.ops import crop, differences, gates, normalize, softmax, warp
 from trivd.ops.operator import channels_innermost
 
 F64 = torch.float64
@@ -38,6 +38,11 @@ def features() -> Tensor:
 
 def parts() -> list[Tensor]:
     return [image(2, count, 5, 6).detach() for count in CHANNELS]
+
+
+def corners() -> tuple[Tensor, Tensor]:
+    """Tops and lefts of windows of 2 x 3 pixels in two clips of 5 x 6."""
+    return torch.tensor([3, 0]), torch.tensor([1, 3])
 
 
 # An operator, its arguments, and whether it has a derivative.
@@ -83,4 +88,6 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
         lambda: (vectors(2, 3, 3, 5), torch.randn(2, 3, 4, 5, dtype=F64), torch.randn(2, 3, 4, 5, dtype=F64)),
         False,
     ),
+    "crop": (crop._crop, lambda: (image(2, 3, 1, 5, 6), *corners(), 2, 3), True),
+    "crop_backward": (crop._crop_backward, lambda: (image(2, 3, 1, 2, 3).detach(), *corners(), 5, 6), False),
 }

@@ -10,6 +10,7 @@ from trivd.config import Decomposition, DiscriminatorConfig, ModelConfig
 from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import ClassEmbedding, SNLinear
 from trivd.models.spectral_norm import normalized
+from trivd.ops.crop import crop
 from trivd.ops.precision import exact_dtype, full_precision
 from trivd.runtime.distributed import gather_batch, rank_rows, world_size
 
@@ -93,12 +94,10 @@ def draw_view(
     if view == "crop":
         height, width = height // scale, width // scale
         tops, lefts = (
-            rank_rows(torch.randint(whole - part + 1, (everywhere,), generator=rng, device="cpu"), copies).tolist()
+            rank_rows(torch.randint(whole - part + 1, (everywhere,), generator=rng, device="cpu"), copies)
             for whole, part in ((video.shape[-2], height), (video.shape[-1], width))
         )
-        # not by index: each one's gradient would be a whole batch
-        clips = zip(video.unbind(), tops, lefts, strict=True)
-        video = torch.stack([clip[..., top : top + height, left : left + width] for clip, top, left in clips])
+        video = crop(video, tops.to(video.device), lefts.to(video.device), height, width)
     return video
 
 

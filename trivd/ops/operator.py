@@ -88,9 +88,9 @@ class Operator:
 
 
 def _computable(arguments: Sequence[Any]) -> bool:
-    """Whether all tensors are of types that Triton kernels compute in."""
+    """Whether all tensors are of types that Triton kernels compute in, or indices."""
     return all(
-        _computable(argument) if isinstance(argument, list | tuple) else argument.dtype in library.TYPES
+        _computable(argument) if isinstance(argument, list | tuple) else argument.dtype in (*library.TYPES, torch.int64)
         for argument in arguments
         if isinstance(argument, Tensor | list | tuple)
     )
