@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trivd.data.datasets.digits import MovingDigits
+from trivd.data.datasets.digits import MovingDigits, _cubic, _periodic_weights
 from trivd.data.splits import Split
 
 
@@ -38,6 +38,16 @@ def test_a_clip_is_always_the_same_and_others_differ() -> None:
     assert not np.array_equal(make().clip(3), make("validation").clip(3))
     other_seed = MovingDigits("train", frames=8, stride=1, resolution=32, channels=3, digits=2, clips=100, seed=1)
     assert not np.array_equal(make().clip(3), other_seed.clip(3))
+
+
+@given(
+    positions=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=8), period=st.sampled_from([4, 7, 16, 32])
+)
+def test_weights_of_a_lattice_are_those_of_all_its_points(positions: list[float], period: int) -> None:
+    """Only points nearer than two cells are evaluated: bit by bit, the others would have weighed nothing."""
+    offset = np.float32(positions)[:, None] - np.arange(period, dtype=np.float32)
+    nearest = np.float32(offset - period * np.rint(offset / period))
+    assert np.array_equal(_periodic_weights(np.float32(positions), period), _cubic(nearest))
 
 
 def test_splits_share_no_handwritten_image() -> None:
