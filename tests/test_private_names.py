@@ -18,6 +18,7 @@ REASONS = {
     "torch.autograd.forward_ad._current_level": "whether tangents are computed, which operators would drop silently",
     "torch.cpu._is_amx_tile_supported": "whether bfloat16 gains on this processor; torch.backends.cpu names less",
     "torch.cpu._is_avx512_bf16_supported": "the same",
+    "torch.utils._python_dispatch.TorchDispatchMode": "sees every operator that is called; there is no public way",
 }
 
 
