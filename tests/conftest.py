@@ -2,7 +2,6 @@
 
 import io
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton_interpreter  # noqa: F401 - before anything imports Triton
 from hypothesis import settings
 from rich.console import Console
 from run_checks import Command
@@ -36,8 +36,6 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have programs in the background ignore it
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined: the interpreter runs it on the CPU
 multiprocessing.set_forkserver_preload(["trivd.training.loop"])  # it takes seconds to import
 torch.set_num_threads(1)  # tensors are tiny: on a busy machine two threads waiting for each other took 50 times as long
 
