@@ -51,6 +51,7 @@ MODULES = {
     "trivd.ops.operator": None,
     "trivd.ops.orthogonality": Kind.OPTIMIZER,
     "trivd.ops.precision": None,
+    "trivd.ops.residual": Kind.ELEMENTWISE,
     "trivd.ops.softmax": Kind.RECURRENT,
     "trivd.ops.spectral": Kind.NORMALISATION,
     "trivd.ops.unroll": Kind.RECURRENT,

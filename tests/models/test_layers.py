@@ -19,6 +19,7 @@ from trivd.models.generator import Generator
 from trivd.models.layers import ClassEmbedding, SNConv, SNLinear
 from trivd.models.spectral_norm import SpectralNorm
 from trivd.ops import upsample
+from trivd.ops.residual import biased
 
 ModelFactory = Callable[..., ModelConfig]
 
@@ -114,7 +115,7 @@ def test_upsampled_is_the_convolution_of_repeated_pixels(size: int, outputs: int
     x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
     plain = plainly(plain_layers.conv(3, outputs, size), layer)
     expected = plain(x.repeat_interleave(2, -2).repeat_interleave(2, -1))
-    assert_same([layer.upsampled(x)], [expected], [x, layer.weight, layer.bias])
+    assert_same([biased(layer.upsampled(x))], [expected], [x, layer.weight, layer.bias])
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -130,7 +131,7 @@ def test_pooled_is_the_convolution_and_then_means(
     expected = average_pool(plainly(plain_layers.conv(3, 4, size, dimensions), layer)(x))
     if pool_time and frames is not None and frames > 1:
         expected = (expected[:, :, : frames // 2 * 2 : 2] + expected[:, :, 1::2]) / 2
-    assert_same([layer.pooled(x, pool_time)], [expected], [x, layer.weight, layer.bias])
+    assert_same([biased(layer.pooled(x, pool_time))], [expected], [x, layer.weight, layer.bias])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.ops import crop, differences, gates, normalize, softmax, warp
+from trivd.ops import crop, differences, gates, normalize, residual, softmax, warp
 from trivd.ops.operator import channels_innermost
 
 F64 = torch.float64
@@ -30,6 +30,10 @@ def as_in_networks(value: Any) -> Any:
 
 def vectors(*shape: int) -> Tensor:
     return torch.rand(shape, dtype=F64) + 0.5
+
+
+def trained_vector(count: int) -> Tensor:
+    return torch.randn(count, dtype=F64, requires_grad=True)
 
 
 def features() -> Tensor:
@@ -90,4 +94,24 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     ),
     "crop": (crop._crop, lambda: (image(2, 3, 1, 5, 6), *corners(), 2, 3), True),
     "crop_backward": (crop._crop_backward, lambda: (image(2, 3, 1, 2, 3).detach(), *corners(), 5, 6), False),
+    "residual": (
+        residual._residual,
+        lambda: (image(2, 3, 4, 6), image(2, 3, 2, 3), trained_vector(3), trained_vector(3), False, True),
+        True,
+    ),
+    "residual_of_clips": (
+        residual._residual,
+        lambda: (image(2, 3, 2, 5, 6), image(2, 3, 2, 5, 6), trained_vector(3), None, True, False),
+        True,
+    ),
+    "residual_backward": (
+        residual._residual_backward,
+        lambda: (image(2, 3, 4, 6).detach(), None, True, True),
+        False,
+    ),
+    "residual_backward_of_clips": (
+        residual._residual_backward,
+        lambda: (*(image(2, 3, 2, 5, 6).detach() for _ in range(2)), True, False),
+        False,
+    ),
 }

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from trivd.models.frame_norm import Affine, FrameNormReLU
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
+from trivd.ops.residual import Unbiased, add, biased, relu
 from trivd.ops.upsample import average_pool
 
 
@@ -37,6 +38,10 @@ class ResidualBlock(nn.Module):
                 context_fn=lambda: (nullcontext(), use_normalized(ready)),
             )
             return result
+
+
+def _shortcut(layer: nn.Module, x: Tensor) -> Unbiased:
+    return layer.unbiased(x) if isinstance(layer, SNConv) else (x, None)
 
 
 class GBlock(ResidualBlock):
@@ -65,10 +70,10 @@ class GBlock(ResidualBlock):
 
     def _body(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
         h = self.normalize(self.norm1, x, affines)
-        h = self.conv1.upsampled(h) if self.upsample else self.conv1(h)
-        h = self.conv2(self.normalize(self.norm2, h, affines))
-        skip = self.shortcut(x)  # 1x1 before upsampling: the same values, a quarter of the work
-        return h + (F.interpolate(skip, scale_factor=2.0, mode="nearest") if self.upsample else skip)
+        h = biased(self.conv1.upsampled(h)) if self.upsample else self.conv1(h)
+        h = self.normalize(self.norm2, h, affines)
+        # the shortcut's 1x1 before upsampling: the same values, a quarter of the work
+        return add(self.conv2.unbiased(h), _shortcut(self.shortcut, x), self.upsample)
 
 
 class DBlock(ResidualBlock):
@@ -96,17 +101,18 @@ class DBlock(ResidualBlock):
 
     def unpooled(self, x: Tensor) -> Tensor:
         """The block's features before its pooling."""
-        return self.conv2(self._hidden(x)) + self.shortcut(x)
+        return add(self.conv2.unbiased(self._hidden(x)), _shortcut(self.shortcut, x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(self._body if self.pool else self.unpooled, x)
 
     def _hidden(self, x: Tensor) -> Tensor:
-        return F.relu(self.conv1(F.relu(x) if self.activate else x))
+        return relu(self.conv1.unbiased(F.relu(x) if self.activate else x))
 
     def _body(self, x: Tensor) -> Tensor:
         # 1x1 after pooling: the same values, at most a quarter of the work
-        return self.conv2.pooled(self._hidden(x), self.pool_time) + self.shortcut(average_pool(x, self.pool_time))
+        skip = _shortcut(self.shortcut, average_pool(x, self.pool_time))
+        return add(self.conv2.pooled(self._hidden(x), self.pool_time), skip)
 
 
 def discriminator_blocks(

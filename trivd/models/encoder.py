@@ -3,12 +3,12 @@
 import math
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trivd.config import ModelConfig
 from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized
+from trivd.ops.residual import relu
 from trivd.ops.upsample import average_pool
 
 
@@ -61,4 +61,5 @@ class Encoder(nn.Module):
     def _compress(self, features: Tensor) -> Tensor:
         """(B C, features, r, r) -> (B, channels there, r, r)."""
         folded = features.unflatten(0, (-1, self.config.conditioning_frames)).flatten(1, 2)
-        return F.relu(self.compress[str(features.shape[-1])](folded))
+        layer: SNConv = self.compress[str(features.shape[-1])]  # type: ignore[assignment]
+        return relu(layer.unbiased(folded))

@@ -10,6 +10,7 @@ from trivd.models.spectral_norm import SpectralNorm
 from trivd.ops.conv3d import conv3d
 from trivd.ops.gates import PartActivation, Parts, activate
 from trivd.ops.precision import compute_dtype
+from trivd.ops.residual import Unbiased, biased, leaves_bias
 from trivd.ops.unroll import Recursion
 from trivd.ops.upsample import pooled_convolution, upsampled_convolution
 
@@ -46,15 +47,27 @@ class SNConv(SpectralNorm):
         return lambda x: self.convolve(x, weight, self.bias, padding=self.padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bind()(x)
+        return biased(self.unbiased(x))
 
-    def upsampled(self, x: Tensor) -> Tensor:
-        """`forward` of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W)."""
-        return upsampled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x))
+    def unbiased(self, x: Tensor) -> Unbiased:
+        """`forward`, for functions of `trivd.ops.residual` to follow."""
+        weight = self.normalized_weight().to(compute_dtype(self.weight))
+        added, left = self._biases(x)
+        return self.convolve(x, weight, added, padding=self.padding), left
 
-    def pooled(self, x: Tensor, time: bool = False) -> Tensor:
-        """`forward` and then `average_pool`, (B, in, [T,] H, W) -> (B, out, [T',] H/2, W/2)."""
-        return pooled_convolution(x, self.normalized_weight(), self.bias, compute_dtype(x), time)
+    def upsampled(self, x: Tensor) -> Unbiased:
+        """`unbiased` of x after nearest x2 upsampling, (B, in, H, W) -> (B, out, 2H, 2W)."""
+        added, left = self._biases(x)
+        return upsampled_convolution(x, self.normalized_weight(), added, compute_dtype(x)), left
+
+    def pooled(self, x: Tensor, time: bool = False) -> Unbiased:
+        """`unbiased` and then `average_pool`, (B, in, [T,] H, W) -> (B, out, [T',] H/2, W/2)."""
+        added, left = self._biases(x)
+        return pooled_convolution(x, self.normalized_weight(), added, compute_dtype(x), time), left
+
+    def _biases(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the convolution of x adds itself, and what it leaves to others to add."""
+        return (None, self.bias) if leaves_bias(x) else (self.bias, None)
 
 
 def share_layer(
