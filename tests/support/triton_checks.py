@@ -41,6 +41,16 @@ def triton_on_the_cpu(patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def triton_on(device: torch.device) -> Iterator[None]:
+    """Within, all operations on the device run as on a GPU with Triton: a CPU has its interpreter."""
+    if device.type == "cuda":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch, triton_on_the_cpu(patch):
+        yield
+
+
 def close(ours: Tensor, plain: Tensor, dtype: torch.dtype) -> None:
     """Assert that values of a kernel are those of the plain form, up to the rounding of the type."""
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
