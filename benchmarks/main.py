@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -71,8 +71,11 @@ class MeasureWarp(Measure):
 class MeasureUnits(Measure):
     """All recurrent units against our ConvGRU, a plain one, and DGMR's where it is installed."""
 
+    units: tuple[Unit, ...] | None = None
+    """Only these, beside the ConvGRUs that they are compared with."""
+
     def run(self, console: Console) -> int:
-        self.measure(Units, {}, self.json, console)
+        self.measure(Units, {"units": self.units}, self.json, console)
         return DONE
 
 
@@ -84,11 +87,13 @@ class MeasureStep(Measure):
     """ch of G and of the discriminators; the paper's 48 if not given."""
     batch: int | None = None
     """Clips; 8 if not given."""
+    tables: tuple[Literal["1", "2", "chosen", "small"], ...] | None = None
+    """Rows: those of Table 1, of Table 2, "chosen" (stronger) and "small" (the preset quickstart); all if not given."""
     memory: bool = True
     """Measure memory too, which takes another process and another step per row."""
 
     def run(self, console: Console) -> int:
-        changes = {"channels": self.channels, "batch": self.batch, "memory": self.memory}
+        changes = {"channels": self.channels, "batch": self.batch, "tables": self.tables, "memory": self.memory}
         self.measure(Step, changes, self.json, console)
         return DONE
 
@@ -134,9 +139,11 @@ class MeasurePredict(Measure):
 
     channels: int | None = None
     """ch of the paper's model; 48 if not given."""
+    batches: tuple[int, ...] | None = None
+    """Futures drawn at once; 1, 4 and 16 if not given."""
 
     def run(self, console: Console) -> int:
-        self.measure(Predict, {"channels": self.channels}, self.json, console)
+        self.measure(Predict, {"channels": self.channels, "batches": self.batches}, self.json, console)
         return DONE
 
 

@@ -7,16 +7,19 @@ import shlex
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trivd.runtime.graphs import WARM_UPS, Record, record_cuda_graph
 from trivd.runtime.hardware import processor
 
 PACKAGES = ("trivd", "torch", "numpy", "av")
+OURS, EAGER = "ours", "eager"
 
 
 def _nothing() -> None:
@@ -48,6 +51,51 @@ def take_turns(
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def take_recorded_turns(
+    ways: Mapping[str, Callable[[], object]],
+    turns: int,
+    device: torch.device,
+    calls: int,
+    record: Record = record_cuda_graph,
+) -> dict[str, float]:
+    """Median seconds of a call of each way, on a GPU in a CUDA graph, as users run it.
+
+    There, "eager" is ours without one: its time is mostly that of Python.
+
+    Args:
+        ways: functions to time, by name; one is "ours". They launch the same work at each call.
+        turns: turns that count.
+        device: that they work on.
+        calls: in a graph; for short ones, starting the graph would take most of the time.
+        record: how a way is recorded.
+    """
+    if device.type == "cpu":
+        return take_turns(ways, turns)
+    graphs = {name: recorded(name, way, calls, record) for name, way in ways.items()}
+    seconds = take_turns(graphs, turns, finish=finisher(device))
+    eager = take_turns({EAGER: ways[OURS]}, turns, finish=finisher(device))
+    return {name: time / calls for name, time in seconds.items()} | eager
+
+
+def recorded(
+    name: str, way: Callable[[], object], calls: int, record: Record = record_cuda_graph
+) -> Callable[[], object]:
+    """Several calls of a way as one CUDA graph; if it cannot be recorded, these calls, which a warning says."""
+
+    def repeated() -> None:
+        for _ in range(calls):
+            way()
+
+    for _ in range(WARM_UPS):
+        way()
+    try:
+        return record(repeated)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        warnings.warn(f"{name} is timed without a CUDA graph, which could not be recorded: {reason}", stacklevel=2)
+        return repeated
+
+
 def finisher(device: torch.device) -> Callable[[], object]:
     """A function that waits for `device`: a GPU still works after a call has returned."""
     return torch.cuda.synchronize if device.type == "cuda" else _nothing
@@ -72,12 +120,20 @@ def _command() -> str:
     return shlex.join(["python", program, *arguments])
 
 
+def _version(package: str) -> str:
+    """The version of a package; "not installed" of one that runs from its sources, or is absent."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def circumstances(device: torch.device) -> dict[str, Any]:
     """Date, command, versions and hardware."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": _command(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "hardware": {
             "cpu": processor("model name") or platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

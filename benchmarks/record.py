@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.measuring import circumstances
-from benchmarks.suite import Case, Row, Suite
+from benchmarks.suite import Case, Row, Suite, shown
 from trivd.runtime.console import say, show_table
 from trivd.runtime.distributed import rank
 from trivd.runtime.errors import TrivdError
@@ -97,8 +97,9 @@ def run_suite(suite: Suite, device: torch.device, path: Path | None, console: Co
         say(console, line)
         record.add(case, suite.measure(case, device))
     rows = [row for case in cases if (row := record.row(case)) is not None]
-    cells = [[column.cell(row) for column in suite.columns] for row in rows]
-    show_table(console, [column.heading for column in suite.columns], cells, suite.title)
+    columns = shown(suite.columns, rows)
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    show_table(console, [column.heading for column in columns], cells, suite.title)
     say(console, f"{describe(record.values)}")
     if path is not None:
         say(console, f"Written: {path}")

@@ -40,6 +40,11 @@ class Column:
         return str(value)
 
 
+def shown(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The columns that have something to show: those of CUDA graphs, for instance, are empty on a CPU."""
+    return tuple(column for column in columns if any(column.cell(row) for row in rows))
+
+
 class Bar(NamedTuple):
     """A bar of a suite's plot."""
 

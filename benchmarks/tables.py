@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import describe, is_record
-from benchmarks.suite import Bar, Suite
+from benchmarks.suite import Bar, Suite, shown
 from trivd.pictures.markdown import fill, markdown_table, read_document
 from trivd.pictures.plots import BASELINE_COLOR, COLORS, PANEL, panels, to_svg
 from trivd.runtime.errors import TrivdError
@@ -40,8 +40,9 @@ def records(folder: Path) -> dict[Path, dict[str, Any]]:
 
 def suite_table(suite: type[Suite], values: dict[str, Any]) -> str:
     """A record's rows under a line with hardware, versions and date."""
-    rows = [[column.cell(row) for column in suite.columns] for row in values["rows"]]
-    return f"{describe(values)}.\n\n" + markdown_table([column.heading for column in suite.columns], rows)
+    columns = shown(suite.columns, values["rows"])
+    rows = [[column.cell(row) for column in columns] for row in values["rows"]]
+    return f"{describe(values)}.\n\n" + markdown_table([column.heading for column in columns], rows)
 
 
 def plot(suite: type[Suite], values: dict[str, Any]) -> Figure | None:

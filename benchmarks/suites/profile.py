@@ -23,9 +23,10 @@ from benchmarks.attribution import (
     top_operators,
 )
 from benchmarks.costs import product_peak, product_ways
+from benchmarks.kernels import kernels_of
 from benchmarks.measuring import finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
-from benchmarks.suites.step import SMALL_PRESET, Step, make_step
+from benchmarks.suites.step import SMALL_PRESET, Step, make_step, warm_ups, without_graph
 from benchmarks.tables import suite_table
 from trivd.config import Config, Decomposition, Unit, override
 from trivd.data.loader import Batch
@@ -60,6 +61,10 @@ class Profile(Suite):
         Column("decomposition", ("case", "decomposition")),
         Column("type", ("precision",)),
         Column("step [s]", ("seconds", "step"), 3),
+        Column("step in a CUDA graph [s]", ("seconds", "graph"), 3),
+        Column("kernels", ("kernels", "count")),
+        Column("kernel time [s]", ("kernels", "seconds"), 3),
+        Column("convolutions and products of it [%]", ("kernels", "share"), 0, 100),
         Column("profiled / step", ("ratios", "profiled / step")),
         Column("TFLOP", ("flops",), 3, 1e-12),
         Column("GFLOP/s", ("flops_per_second",), 0, 1e-9),
@@ -68,6 +73,7 @@ class Profile(Suite):
         Column("main convolutions alone [GFLOP/s]", ("convolution_flops_per_second",), 0, 1e-9),
         Column("floor at their rate [s]", ("floors", "convolution"), 3),
         Column("step / that floor", ("ratios", "step / convolution floor")),
+        Column("in a graph / that floor", ("ratios", "graph / convolution floor")),
     )
 
     models: tuple[Literal["paper", "small"], ...] = ("paper", "small")
@@ -111,7 +117,7 @@ class Profile(Suite):
             "flops_per_second": work / seconds["step"],
             "peak_flops_per_second": peak,
             "floors": {"product": work / peak, "convolution": work / rate},
-            "ratios": ratios(seconds, ("profiled", "step"), ("step", "convolution floor")),
+            "ratios": ratios(seconds, ("profiled", "step"), *((way, "convolution floor") for way in ("step", "graph"))),
             **measured,
         }
 
@@ -167,13 +173,15 @@ class PhaseTrainer(Trainer):
 def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns: int) -> dict[str, Any]:
     """Steps with and without the profiler in turn with matrix products, after a warm-up.
 
-    Phases are medians of plain steps; kinds and operators are those of the profiled step of median time.
+    Phases are medians of plain steps; kinds, operators and kernels are those of the profiled step of median time. On a
+    GPU these are steps without a CUDA graph, which take turns with those of one.
     """
-    trainer, finish = PhaseTrainer(config, device, dtype), finisher(device)
+    on_gpu, finish = device.type == "cuda", finisher(device)
+    trainer = PhaseTrainer(without_graph(config) if on_gpu else config, device, dtype)
     step = make_step(trainer)
     phases: list[dict[str, float]] = []
     profiles: list[tuple[float, profile]] = []
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
 
     def plain() -> None:
         step()
@@ -187,9 +195,13 @@ def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns
             seconds = time.perf_counter() - start
         profiles.append((seconds, profiler))  # events are parsed only when asked for: that takes seconds
 
+    ways = {"step": plain, "profiled": profiled} | product_ways(device, dtype)
+    if on_gpu:
+        ways["graph"] = make_step(Trainer(config, device, dtype))
+    before = warm_ups(device)
     with labelled_normalisation():
-        seconds = take_turns({"step": plain, "profiled": profiled} | product_ways(device, dtype), turns, finish=finish)
-    phases, profiles = phases[1:], profiles[1:]  # without the warm-up
+        seconds = take_turns(ways, turns, before, finish)
+    phases, profiles = phases[before:], profiles[before:]
     whole, profiler = sorted(profiles, key=lambda each: each[0])[(len(profiles) - 1) // 2]
     events = processor_events(profiler)
     seconds["profiled"] = whole  # excludes what the profiler does at its end
@@ -199,6 +211,7 @@ def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns
         "kinds": seconds_by_kind(events, whole, device),
         "phases": {name: statistics.median(each[name] for each in phases) for name in phases[0]},
         "operators": top_operators(events, device),
+        "kernels": kernels_of(profiler.events()),
         "convolutions": convolutions,
         "convolution_flops_per_second": sum(row["count"] * row["flops"] for row in convolutions)
         / sum(row["count"] * row["seconds_alone"] for row in convolutions),
@@ -231,7 +244,18 @@ def detail_tables(values: dict[str, Any]) -> dict[str, list[list[str]]]:
             lines.append([each["name"], each["shapes"], str(each["count"])])
             lines[-1] += f"{each['seconds']:.3f}", f"{alone:.3f}", f"{rate:,.0f}"
         tables[f"Main convolutions alone: {row['case']['model']}"] = lines
+        if row["kernels"] is not None:
+            tables[f"Kernels that take most: {row['case']['model']}"] = kernel_lines(row["kernels"])
     return tables
+
+
+def kernel_lines(kernels: dict[str, Any]) -> list[list[str]]:
+    """The table of kernels by name, its heading first."""
+    lines = [["kernel", "kind", "calls", "ms", "%"]]
+    for each in kernels["names"]:
+        name, share = each["name"].replace("|", "/"), 100 * each["seconds"] / kernels["seconds"]
+        lines.append([name, each["kind"], str(each["count"]), f"{1e3 * each['seconds']:.2f}", f"{share:.1f}"])
+    return lines
 
 
 def print_details(values: dict[str, Any], console: Console) -> None:

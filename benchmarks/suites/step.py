@@ -12,13 +12,14 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
-from benchmarks.measuring import finisher, ratios, take_turns
+from benchmarks.measuring import EAGER, finisher, ratios, take_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
 from reference.step import Trainer as PlainTrainer
 from trivd.config import Config, Decomposition, override
 from trivd.data.loader import Batch
 from trivd.presets import TABLE2_UNITS, preset
 from trivd.runtime.distributed import world_size
+from trivd.runtime.graphs import WARM_UPS
 from trivd.runtime.hardware import choose_precision, dtype_name, set_up_program
 from trivd.training.division import divide
 from trivd.training.plan import make_plan
@@ -53,11 +54,14 @@ TABLE_2: tuple[Case, ...] = tuple(
     {"table": 2, "decomposition": "faster", "unit": unit}
     for unit in sorted(TABLE2_UNITS, key=lambda unit: unit != "conv_gru")  # the reference first
 )
+CHOSEN: tuple[Case, ...] = tuple(  # the decomposition that the paper recommends
+    {"table": "chosen", "decomposition": "stronger", "unit": unit} for unit in ("conv_gru", "tsru_p")
+)
 SMALL_PRESET = "quickstart"  # what `make quickstart` trains
 SMALL: tuple[Case, ...] = tuple(
     {"table": "small", "decomposition": "stronger", "unit": unit} for unit in ("conv_gru", "tsru_p")
 )
-TABLES = {1: TABLE_1, 2: TABLE_2, "small": SMALL}
+TABLES = {1: TABLE_1, 2: TABLE_2, "chosen": CHOSEN, "small": SMALL}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Step(Suite):
         predicted_frames: T.
         discriminator_frames: K.
         precision: of convolutions.
+        tables: whose rows are measured.
         memory: whether to measure it, which takes another process and another step per row.
     """
 
@@ -84,6 +89,7 @@ class Step(Suite):
         Column("step / first row's", ("ratios", "ours / first")),
         Column("the same in the paper", ("paper_ratio",)),
         Column("plain float32 / ours", ("ratios", "plain / ours")),
+        Column("without a graph [s]", ("seconds", EAGER), 3),
         Column("TFLOP", ("flops",), 2, 1e-12),
         Column("GFLOP/s", ("flops_per_second",), 0, 1e-9),
         Column("of the peak [%]", ("share_of_peak",), 0, 100),
@@ -98,6 +104,7 @@ class Step(Suite):
     predicted_frames: int = 11
     discriminator_frames: int = 8
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    tables: tuple[Literal["1", "2", "chosen", "small"], ...] = ("1", "2", "chosen", "small")
     memory: bool = True
     turns: int = 2
 
@@ -106,7 +113,7 @@ class Step(Suite):
         return cls(channels=8, batch=2)
 
     def cases(self) -> Sequence[Case]:
-        return [case for table in TABLES.values() for case in table]
+        return [case for name, table in TABLES.items() if str(name) in self.tables for case in table]
 
     def config(self, case: Case) -> Config:
         """The configuration of a row's training."""
@@ -135,9 +142,11 @@ class Step(Suite):
         ways = product_ways(device, dtype) | {"ours": make_step(Trainer(config, device, dtype))}
         if case != first:
             ways["first"] = make_step(Trainer(self.config(first), device, dtype))
+        if device.type == "cuda":
+            ways[EAGER] = make_step(Trainer(without_graph(config), device, dtype))
         if case["table"] == "small":
             ways["plain"] = make_step(PlainTrainer(config, device))
-        seconds = take_turns(ways, self.turns, finish=finisher(device))
+        seconds = take_turns(ways, self.turns, warm_ups(device), finisher(device))
         if case == first:
             seconds["first"] = seconds["ours"]
         plan = make_plan(config)
@@ -173,7 +182,7 @@ class Step(Suite):
     @staticmethod
     def bars(row: Row) -> list[Bar]:
         case = row["case"]
-        panel = "Small" if case["table"] == "small" else f"Table {case['table']}"
+        panel = f"Table {case['table']}" if case["table"] in (1, 2) else case["table"].capitalize()
         label = case["decomposition"] if case["table"] == 1 else case["unit"]
         bars = [Bar(panel, label, "measured", row["ratios"]["ours / first"])]
         return bars + ([Bar(panel, label, "paper", row["paper_ratio"])] if "paper_ratio" in row else [])
@@ -194,6 +203,16 @@ def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
     return lambda: trainer.train_step(updates)
 
 
+def without_graph(config: Config) -> Config:
+    """The same training, its steps not recorded as a CUDA graph."""
+    return override(config, {"training": {"cuda_graph": "off"}}, "trivd benchmark")
+
+
+def warm_ups(device: torch.device) -> int:
+    """Steps that do not count: on a GPU the last of them is recorded."""
+    return WARM_UPS + 1 if device.type == "cuda" else 1
+
+
 def measure_memory(config: Config, device: torch.device, dtype: torch.dtype) -> int | None:
     """The highest memory of one step in bytes, networks and optimizers included; None where unknown.
 
@@ -203,7 +222,9 @@ def measure_memory(config: Config, device: torch.device, dtype: torch.dtype) -> 
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        make_step(Trainer(config, device, dtype))()
+        step = make_step(Trainer(config, device, dtype))
+        for _ in range(warm_ups(device)):
+            step()
         return torch.cuda.max_memory_allocated(device) - before
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_memory_of_step, config, dtype, torch.get_num_threads()).result()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.costs import available_bytes
 from benchmarks.dgmr import HOW_TO_GET, dgmr_conv_gru
-from benchmarks.measuring import finisher, ratios, take_turns
+from benchmarks.measuring import EAGER, ratios, take_recorded_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
 from benchmarks.suites.warp import PASSES, parse_shape
 from reference.units import build_unit as build_plain_unit
@@ -52,6 +52,7 @@ class Units(Suite):
         Column("ours / our conv_gru", ("ratios", "ours / conv_gru")),
         Column("ours / plain ConvGRU", ("ratios", "ours / plain")),
         Column("ours / DGMR's ConvGRU", ("ratios", "ours / DGMR")),
+        Column("ours without a graph [ms]", ("seconds", EAGER), 1, 1e3),
     )
     bar_axis = "time relative to our conv_gru"
 
@@ -108,7 +109,7 @@ class Units(Suite):
             ways["DGMR"] = way(dgmr.to(device), torch.contiguous_format)
         else:
             facts |= {"missing": {"ours / DGMR": HOW_TO_GET}}
-        seconds = take_turns(ways, self.turns, finish=finisher(device))
+        seconds = take_recorded_turns(ways, self.turns, device, calls=1)
         times = seconds if name != REFERENCE else seconds | {REFERENCE: seconds["ours"]}
         return facts | {
             "seconds": seconds,

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import finisher, ratios, take_turns
+from benchmarks.measuring import EAGER, ratios, take_recorded_turns
 from benchmarks.suite import Case, Column, Suite
 from reference.warping import warp as sliced_warp
 from trivd.ops.warp import warp
 
 TAPS = 9  # k^2
 PASSES = ("forward", "forward+backward")
+CALLS = 20  # in a CUDA graph
 
 
 def unfold_warp(h: Tensor, weights: Tensor) -> Tensor:
@@ -55,6 +56,7 @@ class Warp(Suite):
         Column("ours / copy", ("ratios", "ours / copy")),
         Column("unfold / ours", ("ratios", "unfold / ours")),
         Column("slices / ours", ("ratios", "slices / ours")),
+        Column("ours without a graph [ms]", ("seconds", EAGER), 3, 1e3),
     )
 
     shapes: tuple[str, ...] = ("384@8", "384@16", "192@32", "32@32")
@@ -100,7 +102,7 @@ class Warp(Suite):
             "unfold": way(unfold_warp),
             "slices": way(sliced_warp),
         }
-        seconds = take_turns(ways, self.turns, finish=finisher(device))
+        seconds = take_recorded_turns(ways, self.turns, device, CALLS)
         with torch.no_grad():
             difference = (warp(h, weights) - sliced_warp(h, weights)).abs().max()
         return {

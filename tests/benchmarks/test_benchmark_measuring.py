@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from benchmarks import measuring
 from benchmarks.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
-from benchmarks.measuring import circumstances, ratios, take_turns
+from benchmarks.measuring import circumstances, ratios, recorded, take_recorded_turns, take_turns
 from benchmarks.suites.units import unit_flops
+from trivd.runtime.graphs import call_directly
 from trivd.training.plan import flops, saved_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,34 @@ def test_turns_alternate_and_medians_leave_the_warm_up_out(clock: Clock) -> None
     seconds = take_turns({"a": clock.way("a", 99, 1, 5, 2), "b": clock.way("b", 99, 10, 30, 70)}, turns=3)
     assert clock.calls == ["a", "b"] * 4
     assert seconds == {"a": 2, "b": 30}
+
+
+def test_on_a_gpu_ways_are_timed_in_graphs_of_several_calls_and_ours_without_one_too(clock: Clock) -> None:
+    """As if the CPU were a GPU, whose graphs call the functions; three calls and a turn warm up."""
+    ours = clock.way("ours", *[50] * 3, *[50] * 2, 1, 3, 99, 8)
+    seconds = take_recorded_turns(
+        {"ours": ours, "copy": clock.way("copy", *[50] * 5, 0.5, 0.5)},
+        turns=1,
+        device=torch.device("meta"),
+        calls=2,
+        record=call_directly,
+    )
+    assert seconds == {"ours": 2, "copy": 0.5, "eager": 8}
+
+
+def test_on_a_cpu_ways_take_turns_as_they_are(clock: Clock) -> None:
+    ways = {"ours": clock.way("ours", 9, 1), "copy": clock.way("copy", 9, 2)}
+    assert take_recorded_turns(ways, 1, torch.device("cpu"), 20) == {"ours": 1, "copy": 2}
+
+
+def test_what_cannot_be_recorded_is_timed_all_the_same(clock: Clock) -> None:
+    def refuse(function: Callable[[], object]) -> Callable[[], object]:
+        raise RuntimeError("it waits for the device\nand more")
+
+    with pytest.warns(UserWarning, match="copy is timed without a CUDA graph.*: it waits for the device$"):
+        way = recorded("copy", clock.way("copy", 1, 1, 1, 5, 5), 2, refuse)
+    way()
+    assert clock.now == 13
 
 
 def test_without_a_warm_up_every_turn_counts(clock: Clock) -> None:
