@@ -31,7 +31,8 @@ from trivd.presets import preset as preset_config
 from trivd.runtime.files import write_atomically
 from trivd.runtime.hardware import choose_device, choose_precision, dtype_name, set_up_program
 from trivd.training.division import divide
-from trivd.training.step import Losses, Trainer
+from trivd.training.objectives import Losses
+from trivd.training.step import Trainer
 
 PLAIN = "plain float32"
 

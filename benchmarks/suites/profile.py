@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.attribution import (
@@ -34,8 +35,10 @@ from trivd.pictures.markdown import fill, markdown_table, read_document
 from trivd.runtime.console import show_table
 from trivd.runtime.files import check_output_file, write_atomically
 from trivd.runtime.hardware import choose_precision, dtype_name
+from trivd.training.draws import Pass
+from trivd.training.objectives import Losses
 from trivd.training.plan import make_plan
-from trivd.training.step import Losses, Trainer
+from trivd.training.step import Trainer, Update
 
 SMALL = f"preset {SMALL_PRESET}"
 
@@ -152,22 +155,22 @@ class PhaseTrainer(Trainer):
         self._enter("")
         return losses
 
-    def discriminator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
+    def discriminator_update(self, passes: Sequence[Pass]) -> Update:
         self._network = "D"
         self._enter("D: drawing futures")
-        return super().discriminator_update(batches, rng)
+        return super().discriminator_update(passes)
 
-    def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
+    def generator_update(self, passes: Sequence[Pass], reconstruction: Tensor) -> Update:
         self._network = "G"
         self._enter("G: drawing futures")
-        losses = super().generator_update(batches, rng)
+        update = super().generator_update(passes, reconstruction)
         self._enter("moving average")
-        return losses
+        return update
 
-    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> Losses:
+    def _apply(self, optimizer: torch.optim.Adam, losses: Losses) -> Update:
         self._enter(f"{self._network}: check and Adam")
         with record_function(OPTIMIZER):
-            return super()._apply(optimizer, losses, name)
+            return super()._apply(optimizer, losses)
 
 
 def profile_step(config: Config, device: torch.device, dtype: torch.dtype, turns: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from reference import discriminators as plain_forms
 from reference.discriminators import Discriminators as PlainDiscriminators
 from reference.discriminators import draw_view as plain_draw_view
 from trivd.config import Config, Decomposition, DiscriminatorConfig, ModelConfig
-from trivd.models.discriminators import Discriminator, Discriminators, Scores, combine, draw_view
+from trivd.models.discriminators import Discriminator, Discriminators, Scores, View, combine, cut_view, draw_places
 from trivd.ops import upsample
 
 ModelFactory = Callable[..., ModelConfig]
@@ -37,6 +37,11 @@ COLUMNS = {"frames": "F", "small_frames": "dF", "clip": "clV", "small_clip": "dV
 def numbered(batch: int, frames: int, height: int, width: int) -> Tensor:
     """A video (B, T, 1, H, W) in which every value occurs once: its own index."""
     return torch.arange(batch * frames * height * width, dtype=torch.float64).view(batch, frames, 1, height, width)
+
+
+def draw_view(view: View, video: Tensor, *, scale: int, rng: torch.Generator, **drawn: int) -> Tensor:
+    """What a discriminator sees of videos, at places that are drawn for it."""
+    return cut_view(view, video, draw_places(view, video.shape, scale=scale, rng=rng, **drawn), scale)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -192,7 +197,8 @@ def test_mocogan_with_one_frame_ignores_k(tiny_model: ModelFactory) -> None:
     model = tiny_model(predicted_frames=4)
     for name, k in (("mocogan_k1", 1), ("mocogan_k8", 3)):
         discriminators = Discriminators(DiscriminatorConfig(decomposition=name, frames=3), model)
-        assert discriminators.draw("frames", numbered(2, 6, 32, 32), generator()).shape[1] == k
+        (frames,) = discriminators.draw_places("frames", (2, 6, 1, 32, 32), generator())
+        assert frames.shape == (2, k)
 
 
 # --- Heads
@@ -255,7 +261,7 @@ def test_discriminators_are_appendix_a(
     assert list(plain) == list(ours)
     labels, video = torch.tensor([2, 0, 1]), 2 * torch.rand(3, config.model.frames, 3, 32, 32).double() - 1
     for view, network in ours.items():
-        seen = ours.draw(view, video, generator()).requires_grad_()
+        seen = ours.cut(view, video, ours.draw_places(view, video.shape, generator())).requires_grad_()
         assert torch.equal(seen, plain_draw_view(view, video, config, generator()))
         expected = plainly(plain[view], network)(seen, labels)
         assert_same(network(seen, labels), expected, [seen, *network.parameters()], deep=True)
@@ -332,8 +338,9 @@ def test_every_discriminator_trains(name: str, tiny_model: ModelFactory) -> None
     discriminators = Discriminators(DiscriminatorConfig(decomposition=name, frames=3), model)
     video = (torch.rand(2, 5, 3, 32, 32) * 2 - 1).requires_grad_()
     rng = generator()
+    places = {v: discriminators.draw_places(v, video.shape, rng) for v in discriminators.views}
     outputs = [
-        combine(discriminator(discriminators.draw(v, video, rng), torch.tensor([0, 1])), "mixed_projection")
+        combine(discriminator(discriminators.cut(v, video, places[v]), torch.tensor([0, 1])), "mixed_projection")
         for v, discriminator in discriminators.items()
     ]
     sum(output.square().mean() for output in outputs).backward()

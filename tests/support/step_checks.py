@@ -1,11 +1,13 @@
 """What tests of a training step share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trivd.data.loader import Batch
+from trivd.training.draws import draw_discriminator_pass, draw_generator_pass
+from trivd.training.objectives import Losses
 from trivd.training.step import Trainer
 
 MakeTrainer = Callable[..., Trainer]
@@ -28,3 +30,20 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(5)
+
+
+def discriminator_update(trainer: Trainer, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
+    """One update of the discriminators alone, with its verdict."""
+    passes = [draw_discriminator_pass(one, trainer.config, trainer.discriminators, rng) for one in batches]
+    update = trainer.discriminator_update(passes)
+    trainer.verdicts.launched(trainer.step + 1, ["discriminator"], [update.verdict])
+    return update.losses
+
+
+def generator_update(trainer: Trainer, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
+    """One update of the generator alone, with its verdict."""
+    passes = [draw_generator_pass(one, trainer.config, trainer.discriminators, rng) for one in batches]
+    weight = torch.tensor(trainer.config.training.reconstruction_weight(trainer.step))
+    update = trainer.generator_update(passes, weight)
+    trainer.verdicts.launched(trainer.step + 1, ["generator"], [update.verdict])
+    return update.losses

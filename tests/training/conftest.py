@@ -8,7 +8,8 @@ import torch
 
 from trivd.config import Config
 from trivd.data.loader import Batch
-from trivd.training.step import Losses, Trainer
+from trivd.training.objectives import Losses
+from trivd.training.step import Trainer
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ from trivd.runtime.errors import TrivdError
 from trivd.training import faults
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.loop import train
+from trivd.training.objectives import Losses
 from trivd.training.run import Run
 from trivd.training.session import ROLLBACKS, Session
-from trivd.training.step import Losses, NonFiniteLossError, Trainer
+from trivd.training.step import Trainer
+from trivd.training.verdicts import NonFiniteLossError
 
 
 def faults_of(run: Run) -> dict[str, float]:

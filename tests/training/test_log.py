@@ -13,8 +13,9 @@ from trivd.data.loader import Batch, TrainingStream
 from trivd.training import session
 from trivd.training.log import TrainingLog
 from trivd.training.loop import train
+from trivd.training.objectives import Losses
 from trivd.training.run import Run
-from trivd.training.step import Losses, Trainer
+from trivd.training.step import Trainer
 
 MakeConfig = Callable[..., Config]
 

@@ -22,8 +22,9 @@ from trivd.data.loader import Batch
 from trivd.runtime.errors import TrivdError
 from trivd.training import stops
 from trivd.training.loop import train
+from trivd.training.objectives import Losses
 from trivd.training.run import Run
-from trivd.training.step import Losses, Trainer
+from trivd.training.step import Trainer
 
 TrainStep = Callable[[Trainer, Sequence[Sequence[Batch]]], Losses]
 

@@ -1,10 +1,11 @@
 """One training step: who is changed by what, on which frames, and by how much."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
-from step_checks import MakeTrainer, batch, rng, same, weights
+from step_checks import MakeTrainer, batch, discriminator_update, generator_update, rng, same, weights
 from torch import Tensor, nn
 
 from trivd.config import Config
@@ -12,9 +13,12 @@ from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Scores, combine
 from trivd.models.latents import draw_latents
 from trivd.runtime.pixels import to_float
-from trivd.training import step as step_module
+from trivd.training import objectives
 from trivd.training.losses import discriminator_hinge
-from trivd.training.step import NonFiniteLossError, Trainer
+from trivd.training.step import Trainer
+from trivd.training.verdicts import NonFiniteLossError
+
+UPDATES = {"discriminator": discriminator_update, "generator": generator_update}
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3])
@@ -38,7 +42,7 @@ def test_the_paper_has_two_discriminator_updates() -> None:
 def test_a_discriminator_update_leaves_the_generator_alone(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     generator, discriminators = weights(trainer.generator), weights(trainer.discriminators)
-    trainer.discriminator_update([batch()], rng())
+    discriminator_update(trainer, [batch()], rng())
     assert same(weights(trainer.generator), generator)  # E is a part of it
     assert any(name.startswith("encoder.") for name in generator)
     assert all(parameter.grad is None for parameter in trainer.generator.parameters())
@@ -53,24 +57,24 @@ def test_fakes_carry_no_graph_into_the_discriminator_update(
 ) -> None:
     trainer = make_trainer()
     seen: list[Tensor] = []
-    draw = trainer.discriminators.draw
+    cut = trainer.discriminators.cut
     monkeypatch.setattr(
         trainer.discriminators,
-        "draw",
-        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
+        "cut",
+        lambda view, videos, places: seen.append(videos) or cut(view, videos, places),
     )
-    trainer.discriminator_update([batch()], rng())
+    discriminator_update(trainer, [batch()], rng())
     assert len(seen) == 3
     assert not any(videos.requires_grad for videos in seen)
     seen.clear()
-    trainer.generator_update([batch()], rng())
+    generator_update(trainer, [batch()], rng())
     assert all(videos.requires_grad for videos in seen)
 
 
 def test_a_generator_update_leaves_the_discriminators_alone_and_trainable(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     generator, discriminators = weights(trainer.generator), weights(trainer.discriminators)
-    trainer.generator_update([batch()], rng())
+    generator_update(trainer, [batch()], rng())
     assert same(weights(trainer.discriminators), discriminators)
     assert all(parameter.grad is None for parameter in trainer.discriminators.parameters())
     assert all(parameter.requires_grad for parameter in trainer.discriminators.parameters())
@@ -80,7 +84,7 @@ def test_a_generator_update_leaves_the_discriminators_alone_and_trainable(make_t
             name for name in generator if name.startswith(part) and not torch.equal(generator[name], changed[name])
         ]
         assert moved, part
-    trainer.discriminator_update([batch(1)], rng())
+    discriminator_update(trainer, [batch(1)], rng())
     assert not same(weights(trainer.discriminators), discriminators)
 
 
@@ -102,16 +106,16 @@ def test_discriminators_see_the_conditioning_frames_before_the_fakes(
 ) -> None:
     trainer = make_trainer(discriminator={"decomposition": "clip"})
     seen: list[Tensor] = []
-    draw = trainer.discriminators.draw
+    cut = trainer.discriminators.cut
     monkeypatch.setattr(
         trainer.discriminators,
-        "draw",
-        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
+        "cut",
+        lambda view, videos, places: seen.append(videos) or cut(view, videos, places),
     )
     clips = batch()
     real = to_float(clips.video)
-    trainer.discriminator_update([clips], rng())
-    trainer.generator_update([clips], rng())
+    discriminator_update(trainer, [clips], rng())
+    generator_update(trainer, [clips], rng())
     judged, drawn = (videos.detach() for videos in seen)
     assert torch.equal(judged[:2], real)
     assert torch.equal(judged[2:, :2], real[:, :2])
@@ -132,7 +136,7 @@ def test_an_update_lowers_its_own_loss(make_trainer: MakeTrainer, who: str, head
     def total(losses: dict[str, Tensor]) -> float:
         return sum(value.item() for name, value in losses.items() if name.startswith(f"loss/{who}/"))
 
-    update = trainer.discriminator_update if who == "discriminator" else trainer.generator_update
+    update = partial(UPDATES[who], trainer)
     before = total(update([batch()], rng()))
     after = total(update([batch()], rng()))  # the same clips and draws; reports the loss of before this update
     assert after < before
@@ -150,10 +154,11 @@ def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: 
     with torch.no_grad():
         future = copy.deepcopy(trainer.generator)(real[:, :2], z, clips.labels).video
     fake = torch.cat([real[:, :2], future], dim=1)
-    losses = trainer.discriminator_update([clips], rng())
+    losses = discriminator_update(trainer, [clips], rng())
     assert len(losses) == 3
     for view in discriminators.views:
-        seen = discriminators.draw(view, torch.cat([real, fake]), draws)
+        both = torch.cat([real, fake])
+        seen = discriminators.cut(view, both, discriminators.draw_places(view, both.shape, draws))
         real_outputs, fake_outputs = (
             combine(discriminators[view](part, clips.labels), trainer.config.discriminator.head)
             for part in (seen[:2], seen[2:])
@@ -165,8 +170,8 @@ def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: 
 def test_mixed_pairs_never_join_real_and_fake(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer()
     combined: list[Scores] = []
-    monkeypatch.setattr(step_module, "combine", lambda scores, head: combined.append(scores) or combine(scores, head))
-    trainer.discriminator_update([batch(size=3)], rng())
+    monkeypatch.setattr(objectives, "combine", lambda scores, head: combined.append(scores) or combine(scores, head))
+    discriminator_update(trainer, [batch(size=3)], rng())
     assert [len(scores.video) for scores in combined] == [3, 3] * 3
 
 
@@ -180,14 +185,14 @@ def test_accumulated_gradients_are_the_mean_over_the_passes(make_trainer: MakeTr
     assert same(weights(trainer.generator), weights(plain.generator))
     parts = [batch(1), batch(2)]
     name = {"discriminator": "discriminators", "generator": "generator"}[who]
-    losses = getattr(trainer, f"{who}_update")(parts, rng())
+    losses = UPDATES[who](trainer, parts, rng())
 
     sums: dict[str, Tensor] = {}
     expected: dict[str, float] = {}
     draws = rng()
     start = weights(getattr(plain, name))
     for part in parts:  # one update each, from the same weights
-        for key, value in getattr(plain, f"{who}_update")([part], draws).items():
+        for key, value in UPDATES[who](plain, [part], draws).items():
             expected[key] = expected.get(key, 0.0) + value.item() / 2
         for key, gradient in gradients(getattr(plain, name)).items():
             sums[key] = sums.get(key, 0) + gradient / 2
@@ -210,7 +215,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_trainer:
         else:
             trainer.generator.output.bias.fill_(float("nan"))
     before = weights(trainer.generator), weights(trainer.discriminators)
-    update = trainer.discriminator_update if who == "discriminator" else trainer.generator_update
+    update = partial(UPDATES[who], trainer)
     with pytest.raises(NonFiniteLossError, match=rf"The {who} loss is nan at step 1\."):
         update([batch()], rng())
     for old, module in zip(before, (trainer.generator, trainer.discriminators), strict=True):
@@ -232,7 +237,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(
     module.weight.register_hook(
         lambda gradient: gradient.flatten().index_fill(0, torch.tensor([1]), value).view_as(gradient)
     )
-    update = trainer.discriminator_update if who == "discriminator" else trainer.generator_update
+    update = partial(UPDATES[who], trainer)
     before = weights(trainer.generator), weights(trainer.discriminators)
     moments = copy.deepcopy(optimizer.state_dict()["state"])
     with pytest.raises(NonFiniteLossError, match=rf"The {who} gradient is {value} at step 2\."):

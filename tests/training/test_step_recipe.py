@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from step_checks import MakeTrainer, batch, rng, same, weights
+from step_checks import MakeTrainer, batch, generator_update, rng, same, weights
 from torch import Tensor, nn
 
 from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.models.discriminators import DECOMPOSITIONS
 from trivd.runtime.pixels import to_float
-from trivd.training.step import Trainer, update_rng
+from trivd.training.draws import update_rng
+from trivd.training.step import Trainer
 
 
 def test_the_same_seed_and_step_draw_the_same(make_trainer: MakeTrainer) -> None:
@@ -52,7 +53,7 @@ def test_orthogonality_and_reconstruction_enter_the_loss_with_their_weights(make
         trainer = make_trainer(training=weights | {"reconstruction_half_life": half_life})
         trainer.step = step
         nn.init.normal_(trainer.generator.first.weight, generator=torch.Generator().manual_seed(0))
-        trainer.generator_update([batch()], rng())
+        generator_update(trainer, [batch()], rng())
         grad = trainer.generator.first.weight.grad
         assert grad is not None
         return grad.clone()
@@ -86,7 +87,7 @@ def test_reconstruction_takes_the_mean_of_the_samples(
 
     monkeypatch.setattr(trainer.generator, "decode", record)
     clips = batch()
-    losses = trainer.generator_update([clips], rng())
+    losses = generator_update(trainer, [clips], rng())
     (video,) = futures
     assert video.shape[0] == 4  # clip 0, clip 1, and both once more
     assert not torch.equal(video[:2], video[2:])
@@ -104,15 +105,15 @@ def test_samples_of_a_clip_start_from_its_own_frames(
     )
     seen: list[Tensor] = []
     states: list[dict[int, Tensor]] = []
-    draw, decode = trainer.discriminators.draw, trainer.generator.decode
+    cut, decode = trainer.discriminators.cut, trainer.generator.decode
     monkeypatch.setattr(
         trainer.discriminators,
-        "draw",
-        lambda view, videos, *more, **copies: seen.append(videos) or draw(view, videos, *more, **copies),
+        "cut",
+        lambda view, videos, places: seen.append(videos) or cut(view, videos, places),
     )
     monkeypatch.setattr(trainer.generator, "decode", lambda s, z, labels: states.append(s) or decode(s, z, labels))
     clips = batch()
-    trainer.generator_update([clips], rng())
+    generator_update(trainer, [clips], rng())
     given = to_float(clips.video)[:, :2]
     assert torch.equal(seen[0][:, :2], torch.cat([given, given]))
     for state in states[0].values():

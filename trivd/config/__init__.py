@@ -16,13 +16,14 @@ from trivd.config.model import (
     WarpStart,
 )
 from trivd.config.run import Changes, Config, changes_from_defaults, from_dict, override, to_dict
-from trivd.config.training import TrainingConfig
+from trivd.config.training import CudaGraph, TrainingConfig
 
 __all__ = [
     "DEFAULT_LIMITS",
     "FIRST_RESOLUTION",
     "Changes",
     "Config",
+    "CudaGraph",
     "DataConfig",
     "Decomposition",
     "DiscriminatorConfig",

@@ -8,6 +8,7 @@ import tyro
 
 from trivd.config.checks import at_least, check_literals, require
 
+CudaGraph = Literal["auto", "on", "off"]
 OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"])]
 
 
@@ -33,6 +34,7 @@ class TrainingConfig:
     seed: int = 0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware gains from it
     device: str = "auto"  # auto: cuda where there is one, else cpu
+    cuda_graph: CudaGraph = "auto"  # launch a step as one CUDA graph; auto: on a GPU that trains alone
     checkpoint_activations: bool = False  # recompute the blocks in backward: about half the memory, more work
     on_nan: OnNan = "stop"  # when a loss is not finite: stop, or go back to the last checkpoint and on with other clips
     patience: int = 600  # seconds that a process waits for the others before it ends

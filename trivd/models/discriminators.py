@@ -1,5 +1,6 @@
 """The discriminators: what each one sees, how it answers, and their decompositions (3.1, Table 1, A, E.1)."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -58,46 +59,68 @@ def combine(scores: Scores, head: Head) -> Tensor:
     return scores.video.sum(dim=1) + joint
 
 
-def draw_view(
+# Of each sample: which frames (B, K), or where the crop begins, tops (B,) and lefts (B,); nothing of other views.
+Places = tuple[Tensor, ...]
+
+
+def draw_places(
     view: View,
-    video: Tensor,
+    shape: Sequence[int],
     *,
     conditioning: int,
     frames: int,
     scale: int,
     rng: torch.Generator,
     copies: int = 1,
-) -> Tensor:
+) -> Places:
+    """Draw where a view is cut out of whole videos (3.1).
+
+    Args:
+        view: see `cut_view`.
+        shape: of the videos, (B, C + T, channels, H, W).
+        conditioning: C, frames that are given and never drawn.
+        frames: K.
+        scale: s.
+        rng: on the CPU: the same draws for every device.
+        copies: of the samples of a batch that lie one after the other in the videos, see `rank_rows`.
+
+    Returns:
+        int64 on the CPU.
+    """
+    batch, length, _, height, width = shape
+    everywhere = batch * world_size()
+    if view in ("frames", "small_frames"):
+        keys = rank_rows(torch.rand(everywhere, length - conditioning, generator=rng, device="cpu"), copies)
+        return (keys.argsort(dim=1)[:, :frames] + conditioning,)
+    if view == "crop":
+        ends = (whole - whole // scale + 1 for whole in (height, width))
+        return tuple(rank_rows(torch.randint(end, (everywhere,), generator=rng, device="cpu"), copies) for end in ends)
+    return ()
+
+
+def cut_view(view: View, video: Tensor, places: Places, scale: int) -> Tensor:
     """Cut out of whole videos what a discriminator sees (3.1).
 
     Args:
         view: `frames`: K predicted frames, without replacement; `clip`: everything; `crop`: a part of height H / s and
             width W / s at a random place, the same for all frames of a sample; `small_`: downsampled by s x s averages.
         video: (B, C + T, channels, H, W), conditioning frames first.
-        conditioning: C.
-        frames: K.
+        places: of `draw_places`, on the device of the videos.
         scale: s.
-        rng: on the CPU, whatever the video's device: the same draws everywhere.
-        copies: of the samples of a batch that lie one after the other in `video`, see `rank_rows`.
 
     Returns:
         (B, K or C + T, channels, H', W').
     """
-    batch, length, _, height, width = video.shape
-    everywhere = batch * world_size()
     if view in ("frames", "small_frames"):
-        keys = rank_rows(torch.rand(everywhere, length - conditioning, generator=rng, device="cpu"), copies)
-        order = keys.argsort(dim=1)[:, :frames].to(video.device) + conditioning
-        video = video[torch.arange(batch, device=video.device).unsqueeze(1), order]
+        batch, length = video.shape[:2]
+        order = places[0].to(video.device)
+        chosen = order + torch.arange(batch, device=video.device).unsqueeze(1) * length
+        video = video.flatten(0, 1).index_select(0, chosen.flatten()).unflatten(0, order.shape)
     if view in ("small_frames", "small_clip"):
         return F.avg_pool2d(video.flatten(0, 1), scale).unflatten(0, video.shape[:2])
     if view == "crop":
-        height, width = height // scale, width // scale
-        tops, lefts = (
-            rank_rows(torch.randint(whole - part + 1, (everywhere,), generator=rng, device="cpu"), copies)
-            for whole, part in ((video.shape[-2], height), (video.shape[-1], width))
-        )
-        video = crop(video, tops.to(video.device), lefts.to(video.device), height, width)
+        tops, lefts = (place.to(video.device) for place in places)
+        video = crop(video, tops, lefts, video.shape[-2] // scale, video.shape[-1] // scale)
     return video
 
 
@@ -163,17 +186,21 @@ class Discriminators(nn.ModuleDict):
         self.conditioning = model.conditioning_frames
         self.drawn_frames = 1 if config.decomposition == "mocogan_k1" else config.frames
 
-    def draw(self, view: View, video: Tensor, rng: torch.Generator, copies: int = 1) -> Tensor:
-        """The view of videos (B, C + T, channels, H, W) that the discriminator of that name sees; see `draw_view`."""
-        return draw_view(
+    def draw_places(self, view: View, shape: Sequence[int], rng: torch.Generator, copies: int = 1) -> Places:
+        """Where the discriminator of that name looks in videos of a shape (B, C + T, channels, H, W)."""
+        return draw_places(
             view,
-            video,
+            shape,
             conditioning=self.conditioning,
             frames=self.drawn_frames,
             scale=self.config.downsampling,
             rng=rng,
             copies=copies,
         )
+
+    def cut(self, view: View, video: Tensor, places: Places) -> Tensor:
+        """The view of videos (B, C + T, channels, H, W) that the discriminator of that name sees; see `cut_view`."""
+        return cut_view(view, video, places, self.config.downsampling)
 
     def short_clips(self, model: ModelConfig) -> str:
         """A sentence for the user if the model's clips are too short to be halved by every 3D block, else ""."""
@@ -188,4 +215,5 @@ class Discriminators(nn.ModuleDict):
     def pixels(self, model: ModelConfig) -> int:
         """Pixels per video that the discriminators process (3.1)."""
         video = torch.empty(1, model.frames, 1, model.resolution, model.resolution)
-        return sum(self.draw(view, video, torch.Generator()).numel() for view in self.views)
+        rng = torch.Generator()
+        return sum(self.cut(view, video, self.draw_places(view, video.shape, rng)).numel() for view in self.views)

@@ -157,7 +157,7 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor], step: int) -> None:
         name: _like(parameter, tensors[f"ema/{name}"])
         for name, parameter in (trainer.generator.named_parameters() if averaged else ())
     }
-    trainer.step = step
+    trainer.continue_from(step)
 
 
 def _moments(parameter: Tensor, saved: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -170,7 +170,9 @@ def _moments(parameter: Tensor, saved: dict[str, Tensor]) -> dict[str, Tensor]:
         return {}
     if saved["step"].dim():
         raise ValueError("an optimizer's count of steps is not a number")
-    return {"step": saved["step"]} | {name: _like(parameter, saved[name]) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": saved["step"].to(parameter.device)} | {
+        name: _like(parameter, saved[name]) for name in ("exp_avg", "exp_avg_sq")
+    }
 
 
 def _like(parameter: Tensor, saved: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.hardware import memory_bytes
 from trivd.training.division import divide
 from trivd.training.plan import make_plan
-from trivd.training.step import NonFiniteLossError
+from trivd.training.verdicts import NonFiniteLossError
 
 RECENT_CLIPS = 1_000  # clips of which a share may be unreadable
 

@@ -14,6 +14,7 @@ from trivd.training.checkpoint import Progress, load_latest
 from trivd.training.division import Division, divide
 from trivd.training.faults import faults_explained
 from trivd.training.fingerprint import full_name, list_videos
+from trivd.training.graph import graph_note
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.output import lasting_output
 from trivd.training.run import Run
@@ -125,6 +126,8 @@ def _session(
             say(console, f"{split}: {line}")
     if sentence := trainer.discriminators.short_clips(config.model):
         say(console, sentence, "yellow")
+    if sentence := graph_note(config.training.cuda_graph, device):
+        say(console, sentence)
     progress, damaged = load_latest(run.checkpoints, trainer)
     for line in damaged:
         say(console, line, "yellow")

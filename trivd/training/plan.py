@@ -67,7 +67,10 @@ def make_plan(config: Config, processes: int = 1) -> Plan:
             labels = torch.zeros(len(videos), dtype=torch.int64)
             rng = torch.Generator(device="cpu")
             scores = (
-                discriminators[view](discriminators.draw(view, videos, rng), labels) for view in discriminators.views
+                discriminators[view](
+                    discriminators.cut(view, videos, discriminators.draw_places(view, videos.shape, rng)), labels
+                )
+                for view in discriminators.views
             )
             return torch.stack([combine(score, config.discriminator.head).mean() for score in scores]).sum()
 

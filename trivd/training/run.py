@@ -24,6 +24,7 @@ CHANGEABLE = {
     "training.device",
     "training.on_nan",
     "training.patience",
+    "training.cuda_graph",
     "training.checkpoint_activations",
     "training.log_every",
     "training.sample_every",

@@ -1,6 +1,7 @@
 """One session of training: steps, with logs, samples, scores and checkpoints at their intervals."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, nullcontext, suppress
 from itertools import islice
@@ -14,10 +15,14 @@ from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
 from trivd.training.division import Division
 from trivd.training.faults import UnreadableClips
 from trivd.training.log import NoLog, TrainingLog
+from trivd.training.objectives import Losses
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
-from trivd.training.step import Losses, NonFiniteLossError, Trainer
+from trivd.training.step import Trainer
 from trivd.training.stops import Stopped, StopRequest
+from trivd.training.verdicts import NonFiniteLossError
+
+Updates = list[list[Batch]]  # the clips of a step: of each update, the batches of its passes
 
 ROLLBACKS = 5  # to one checkpoint, after which the training stops
 LONG_WAIT = 0.1  # share of the time spent waiting for clips that calls for a warning
@@ -65,6 +70,8 @@ class Session:
         self.unscored = progress.unscored or trainer.step == 0  # whether samples and scores of this step are missing
         self.rollbacks = progress.rollbacks
         self.retries = 0  # rollbacks since the last checkpoint
+        self.last: deque[Updates] = deque(maxlen=trainer.verdicts.lag)  # clips of steps whose verdict is not known
+        self.again: deque[Updates] = deque()  # clips of steps that a rollback has undone, though they were sound
         self.unreadable = UnreadableClips(config.data.unreadable_share, progress.unreadable)
         self.started = time.monotonic()
         self.pace: list[float] = []  # seconds of the steps since the last log row
@@ -117,22 +124,31 @@ class Session:
             self.snapshot(log, stop, first or self._due(recipe.sample_every), first or self._due(recipe.evaluate_every))
         while self.trainer.step < recipe.steps:
             updates = self._read(batches, stop)
-            if any_process(updates is None or stop.received, self.trainer.device) or updates is None:
-                return
+            if any_process(updates is None or stop.received, self.trainer.device):
+                updates = None
             try:
-                self.step(updates, log)
+                if updates is not None:
+                    self.step(updates, log)
+                samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
+                save = self._due(recipe.checkpoint_every)
+                if updates is None or samples or scores or save:
+                    self.trainer.finish()
             except NonFiniteLossError as error:
                 self.roll_back(error, log)
                 continue
-            samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
+            if updates is None:
+                return
             if samples or scores:
                 self.snapshot(log, stop, samples, scores)
-            if self._due(recipe.checkpoint_every):
+            if save:
                 self.checkpoint()
 
-    def _read(self, batches: Iterator[Batch], stop: StopRequest) -> list[list[Batch]] | None:
+    def _read(self, batches: Iterator[Batch], stop: StopRequest) -> Updates | None:
         """The clips of a step, by update; None if a signal to stop comes first."""
         recipe, started = self.config.training, time.monotonic()
+        if self.again:
+            self.waits.append(0.0)
+            return self.again.popleft()
         try:
             with stop.interrupting():
                 updates = [list(islice(batches, self.division.passes)) for _ in range(recipe.discriminator_updates)]
@@ -151,20 +167,27 @@ class Session:
         Several processes do not: the others do not know of the error, and end at the last checkpoint.
         """
         if world_size() == 1 and self.saved_step < self.trainer.step:
-            with suppress(OSError):  # the first error is the one to report
+            with suppress(OSError, NonFiniteLossError):  # the first error is the one to report
+                self.trainer.finish()
                 self.checkpoint()
 
-    def step(self, updates: list[list[Batch]], log: TrainingLog | NoLog) -> None:
+    def step(self, updates: Updates, log: TrainingLog | NoLog) -> None:
         """Run one training step, and write its row to the log if one is due."""
         recipe, started = self.config.training, time.monotonic()
-        clips = recipe.discriminator_updates * recipe.batch_size
-        self.samples += clips
+        self.samples += self._clips
+        self.last.append(updates)
         losses = self.trainer.train_step(updates)
         self.pace.append(self.waits[-1] + time.monotonic() - started)
         step = self.trainer.step
         log.advance(step)
         if self._due(recipe.log_every):
-            self._write_row(log, losses, clips * self.config.model.frames)
+            self.trainer.finish()
+            self._write_row(log, losses, self._clips * self.config.model.frames)
+
+    @property
+    def _clips(self) -> int:
+        """Clips that a step takes, over all processes."""
+        return self.config.training.discriminator_updates * self.config.training.batch_size
 
     def _say_unreadable(self, log: TrainingLog | NoLog) -> None:
         for sentence in self.unreadable.new():
@@ -178,9 +201,12 @@ class Session:
         """
         if self.config.training.on_nan == "stop" or self.retries == ROLLBACKS:
             raise error
+        undone = self.trainer.step - error.step  # steps that were launched before the verdict was known
         progress, damaged = load_latest(self.run.checkpoints, self.trainer)
         if progress is None:
             raise error
+        self.again.extendleft(reversed(list(self.last)[len(self.last) - undone :]))
+        self.samples -= undone * self._clips
         for line in damaged:
             log.warn(line)
         self.saved_step = progress.step

@@ -1,99 +1,34 @@
-"""One training step: discriminator updates, then a generator update (4.1, E.1).
-
-The losses of an update are a module of their own, because `DistributedDataParallel` averages the gradients of a module.
-"""
+"""One training step: discriminator updates, then a generator update (4.1, E.1)."""
 
 import contextlib
-import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import get_total_norm
 
 from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.models.blocks import recompute_blocks
-from trivd.models.discriminators import Discriminators, combine
+from trivd.models.discriminators import Discriminators
 from trivd.models.generator import Generator
-from trivd.models.latents import draw_own_latents, seeded_generator
 from trivd.runtime.distributed import all_reduce_mean, world_size
-from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import autocast, to_channels_last
 from trivd.runtime.pixels import to_float
+from trivd.training.draws import Pass, StepInputs, draw_step, tensors_of, with_tensors
 from trivd.training.ema import Ema
-from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
-
-Losses = dict[str, Tensor]
-
-
-class NonFiniteLossError(TrivdError):
-    """A loss or its gradient is not finite: the run has diverged."""
+from trivd.training.graph import GraphedStep, uses_graph
+from trivd.training.objectives import DiscriminatorLosses, GeneratorLosses, Losses
+from trivd.training.verdicts import Verdicts
 
 
-def update_rng(seed: int, step: int, update: int) -> torch.Generator:
-    """The random numbers of one update: they depend on nothing else, so a resumed run draws the same."""
-    return seeded_generator(seed, step, update)
+class Update(NamedTuple):
+    """What an update leaves to be read."""
 
-
-class _DiscriminatorLosses(nn.Module):
-    """The hinge loss (Eq 13) of every discriminator, for one mini-batch."""
-
-    def __init__(self, discriminators: Discriminators, config: Config, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.discriminators = discriminators
-        self.head = config.discriminator.head
-        self.dtype = dtype
-
-    def forward(self, real: Tensor, fake: Tensor, labels: Tensor, rng: torch.Generator) -> Losses:
-        """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
-        both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
-        losses: Losses = {}
-        for view in self.discriminators.views:
-            seen = self.discriminators.draw(view, both, rng, copies=2)
-            with autocast(real.device, self.dtype):
-                scores = self.discriminators[view](seen, both_labels)
-            outputs = [combine(part, self.head) for part in scores.split(len(real))]
-            losses[f"loss/discriminator/{view}"] = discriminator_hinge(*outputs)
-        return losses
-
-
-class _GeneratorLosses(nn.Module):
-    """The hinge loss (Eq 14) against every discriminator, and the regularisers, unweighted, for one mini-batch."""
-
-    def __init__(
-        self, generator: Generator, discriminators: Discriminators, config: Config, dtype: torch.dtype
-    ) -> None:
-        super().__init__()
-        self.generator = generator
-        self._discriminators = (discriminators,)  # in a tuple, so that their parameters are not this module's
-        self.config = config
-        self.dtype = dtype
-
-    def forward(self, real: Tensor, labels: Tensor, rng: torch.Generator) -> Losses:
-        """Losses, scalars by name, of futures drawn for videos (B, C + T, channels, H, W) of classes (B,)."""
-        given, copies = self.config.model.conditioning_frames, self.config.training.reconstruction_samples
-        conditioning, truth = real[:, :given], real[:, given:]
-        labels = labels.repeat(copies)
-        z = draw_own_latents(copies * len(real), self.config.model.latent_dim, rng, copies).to(real.device)
-        with autocast(real.device, self.dtype):
-            states = {r: state.repeat(copies, 1, 1, 1) for r, state in self.generator.encoder(conditioning).items()}
-            fake = self.generator.decode(states, z, labels).video
-        clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
-        losses: Losses = {}
-        (discriminators,) = self._discriminators
-        for view in discriminators.views:
-            seen = discriminators.draw(view, clips, rng, copies)
-            with autocast(real.device, self.dtype):
-                scores = discriminators[view](seen, labels)
-            losses[f"loss/generator/{view}"] = generator_hinge(combine(scores, self.config.discriminator.head))
-        losses["loss/orthogonality"] = orthogonality_penalty(self.generator, self.dtype)
-        if self.config.training.reconstruction > 0:
-            losses["loss/reconstruction"] = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
-        return losses
+    losses: Losses  # detached scalars by name, averaged over all passes and processes
+    verdict: Tensor  # see `Verdicts.judge`
 
 
 class Trainer:
@@ -103,6 +38,9 @@ class Trainer:
         config: of the run.
         device: where the networks live.
         dtype: of convolutions and linear layers; weights are float32.
+
+    Raises:
+        TrivdError: a CUDA graph is asked for without a GPU.
     """
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype) -> None:
@@ -119,19 +57,36 @@ class Trainer:
         recipe = config.training
         self.generator_optimizer = self._adam(self.generator, recipe.generator_lr)
         self.discriminator_optimizer = self._adam(self.discriminators, recipe.discriminator_lr)
-        self.discriminator_losses = _distributed(_DiscriminatorLosses(self.discriminators, config, dtype))
-        self.generator_losses = _distributed(_GeneratorLosses(self.generator, self.discriminators, config, dtype))
+        self.discriminator_losses = _distributed(DiscriminatorLosses(self.discriminators, config, dtype))
+        self.generator_losses = _distributed(GeneratorLosses(self.generator, self.discriminators, config, dtype))
         self.ema = Ema(recipe.ema_decay, recipe.ema_start)
+        self.verdicts = Verdicts(device)
         self.step = 0  # generator updates made
+        self._graphed = self._new_graph() if uses_graph(recipe.cuda_graph, device) else None
 
     def _adam(self, module: torch.nn.Module, lr: float) -> torch.optim.Adam:
         recipe = self.config.training
         return torch.optim.Adam(
-            module.parameters(), lr=lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon, fused=True
+            module.parameters(),
+            lr=lr,
+            betas=(recipe.beta1, recipe.beta2),
+            eps=recipe.epsilon,
+            fused=True,
+            capturable=self.device.type == "cuda",
         )
 
+    def _new_graph(self) -> GraphedStep:
+        return GraphedStep(self._updates, self.device)
+
+    def continue_from(self, step: int) -> None:
+        """Go on from a step whose networks, optimizers and average have just been put in place of the present ones."""
+        self.step = step
+        self.verdicts.reset()
+        if self._graphed is not None:
+            self._graphed = self._new_graph()  # the old one changes tensors that are no longer in use
+
     def train_step(self, updates: Sequence[Sequence[Batch]]) -> Losses:
-        """All updates of one step.
+        """All updates of one step. A GPU may still be at work on them when the call returns.
 
         Args:
             updates: for each discriminator update, its batches (one per accumulated pass). The generator update takes
@@ -141,54 +96,83 @@ class Trainer:
             losses by name, detached scalars.
 
         Raises:
-            NonFiniteLossError: a loss or its gradient is not finite; the networks keep the weights of before that
-                update.
+            NonFiniteLossError: a loss or its gradient is not finite, in this step or, on a GPU, in the one before; see
+                `trivd.training.verdicts`. The networks keep the weights of before that update. The average does not,
+                so that only a checkpoint can be gone on from.
         """
-        losses: Losses = {}
-        for index, batches in enumerate(updates):
-            losses = self.discriminator_update(batches, update_rng(self.config.training.seed, self.step, index))
-        rng = update_rng(self.config.training.seed, self.step, len(updates))
-        losses |= self.generator_update(updates[-1], rng)
+        inputs = draw_step(updates, self.config, self.discriminators, self.step)
+        if self._graphed is None:
+            losses, verdicts = self._updates(self._on_device(inputs))
+        else:
+            losses, verdicts = self._graphed(inputs)
+            losses = dict(zip(losses, torch.stack(list(losses.values())).unbind(), strict=True))  # not overwritten
         self.step += 1
         self.ema.update(self.generator, self.step)
+        self.verdicts.launched(self.step, ["discriminator"] * len(updates) + ["generator"], verdicts)
         return losses
 
-    def discriminator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
+    def finish(self) -> None:
+        """Wait for the verdicts on all steps.
+
+        Raises:
+            NonFiniteLossError: see `train_step`.
+        """
+        self.verdicts.finish()
+
+    def _on_device(self, inputs: StepInputs) -> StepInputs:
+        sent = {id(tensor): tensor.to(self.device, non_blocking=True) for tensor in tensors_of(inputs)}
+        moved: StepInputs = with_tensors(inputs, lambda tensor: sent[id(tensor)])
+        return moved
+
+    def _updates(self, inputs: StepInputs) -> tuple[Losses, list[Tensor]]:
+        """All updates of a step whose inputs are on the device; losses of the last ones, and all verdicts."""
+        made = [self.discriminator_update(passes) for passes in inputs.discriminator]
+        made.append(self.generator_update(inputs.generator, inputs.reconstruction))
+        return made[-2].losses | made[-1].losses, [update.verdict for update in made]
+
+    def discriminator_update(self, passes: Sequence[Pass]) -> Update:
         """One Adam step of all discriminators on Eq 13, the generator fixed."""
 
-        def inputs(batch: Batch) -> tuple[Any, ...]:
-            real, labels = self._to_device(batch)
-            return real, self._draw(real, labels, rng), labels, rng
+        def arguments(one: Pass) -> tuple[Any, ...]:
+            real = to_float(one.video)
+            return real, self._draw(real, one.labels, one.z), one.labels, one.places
 
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        losses = self._accumulate(self.discriminator_losses, map(inputs, batches), len(batches), {})
-        return self._apply(self.discriminator_optimizer, losses, "discriminator")
+        losses = self._accumulate(self.discriminator_losses, map(arguments, passes), len(passes), {})
+        return self._apply(self.discriminator_optimizer, losses)
 
-    def generator_update(self, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
-        """One Adam step of G and E on Eq 14 summed over discriminators, and on the regularisers."""
-        recipe = self.config.training
-        weights = {
-            "loss/orthogonality": recipe.orthogonality,
-            "loss/reconstruction": recipe.reconstruction_weight(self.step),
+    def generator_update(self, passes: Sequence[Pass], reconstruction: Tensor) -> Update:
+        """One Adam step of G and E on Eq 14 summed over discriminators, and on the regularisers.
+
+        Args:
+            passes: what each pass reads.
+            reconstruction: weight of L1, a scalar.
+        """
+        weights: dict[str, float | Tensor] = {
+            "loss/orthogonality": self.config.training.orthogonality,
+            "loss/reconstruction": reconstruction,
         }
-        inputs = ((*self._to_device(batch), rng) for batch in batches)
+        arguments = ((to_float(one.video), one.labels, one.z, one.places) for one in passes)
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminators.requires_grad_(False)
-        losses = self._accumulate(self.generator_losses, inputs, len(batches), weights)
+        losses = self._accumulate(self.generator_losses, arguments, len(passes), weights)
         self.discriminators.requires_grad_(True)
-        return self._apply(self.generator_optimizer, losses, "generator")
+        return self._apply(self.generator_optimizer, losses)
 
     @torch.no_grad()
-    def _draw(self, real: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
+    def _draw(self, real: Tensor, labels: Tensor, z: Tensor) -> Tensor:
         """The given frames of real clips, each followed by a drawn future: (B, C + T, channels, H, W)."""
         conditioning = real[:, : self.config.model.conditioning_frames]
-        z = draw_own_latents(len(real), self.config.model.latent_dim, rng).to(self.device)
         with autocast(self.device, self.dtype):
             fake = self.generator(conditioning, z, labels).video
         return torch.cat([conditioning, fake], dim=1)
 
     def _accumulate(
-        self, losses_of: nn.Module, inputs: Iterable[tuple[Any, ...]], passes: int, weights: Mapping[str, float]
+        self,
+        losses_of: nn.Module,
+        inputs: Iterable[tuple[Any, ...]],
+        passes: int,
+        weights: Mapping[str, float | Tensor],
     ) -> Losses:
         """Add up the gradients of all passes of an update, and average them over passes and processes.
 
@@ -213,36 +197,20 @@ class Trainer:
                 losses[name] = losses.get(name, 0) + term.detach() / passes
         return losses
 
-    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Videos (B, C + T, channels, H, W) in [-1, 1], labels (B,)."""
-        return to_float(batch.video.to(self.device)), batch.labels.to(self.device)
-
-    def _apply(self, optimizer: torch.optim.Optimizer, losses: Losses, name: str) -> Losses:
-        """Let the optimizer make its step, if all losses and gradients of the update are finite.
-
-        The check waits for the device, once per update. Fused Adam can skip a step by a flag on the device, but only
-        through attributes that belong to gradient scaling, and the wait is short beside an update.
+    def _apply(self, optimizer: torch.optim.Adam, losses: Losses) -> Update:
+        """Let the optimizer make its step, if all losses and gradients are finite and were in all updates before.
 
         Args:
             optimizer: of the networks whose gradients are ready.
             losses: of this process.
-            name: of the networks, for the message.
-
-        Returns:
-            the losses, averaged over all processes.
-
-        Raises:
-            NonFiniteLossError: a loss or gradient is not finite; nothing has changed.
         """
         averages = all_reduce_mean(torch.stack(list(losses.values())))
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        # A gradient whose square overflows has infinite length too; it would spoil Adam's second moment.
-        length = get_total_norm(gradients)
-        for value, what in zip(torch.stack([averages.sum(), length]).tolist(), ("loss", "gradient"), strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteLossError(f"The {name} {what} is {value} at step {self.step + 1}.")
+        verdict = self.verdicts.judge(averages.sum(), gradients)
+        # Gradient scaling's way to have fused Adam skip a step by a flag on the device.
+        optimizer.found_inf = self.verdicts.failed  # type: ignore[attr-defined]
         optimizer.step()
-        return dict(zip(losses, averages.unbind(), strict=True))
+        return Update(dict(zip(losses, averages.unbind(), strict=True)), verdict)
 
 
 def _distributed(losses: nn.Module) -> nn.Module:

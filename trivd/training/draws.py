@@ -1,0 +1,111 @@
+"""Everything random in a training step, drawn before it begins, so that a step is one function of tensors.
+
+All numbers are drawn on the CPU: they are the same on every device.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trivd.config import Config
+from trivd.data.loader import Batch
+from trivd.models.discriminators import Discriminators, Places, View
+from trivd.models.latents import draw_own_latents, seeded_generator
+
+
+class Pass(NamedTuple):
+    """What a forward and backward pass reads."""
+
+    video: Tensor  # real clips (B, C + T, H, W, channels) uint8
+    labels: Tensor  # (B,) int64
+    z: Tensor  # (B, latent_dim), or (copies * B, latent_dim) for G
+    places: dict[View, Places]  # where discriminators look
+
+
+class StepInputs(NamedTuple):
+    """What a step reads, beside the weights."""
+
+    discriminator: list[list[Pass]]  # of each update, its passes
+    generator: list[Pass]
+    reconstruction: Tensor  # weight of L1, a scalar
+
+
+def update_rng(seed: int, step: int, update: int) -> torch.Generator:
+    """The random numbers of one update: they depend on nothing else, so a resumed run draws the same."""
+    return seeded_generator(seed, step, update)
+
+
+def draw_discriminator_pass(batch: Batch, config: Config, discriminators: Discriminators, rng: torch.Generator) -> Pass:
+    """Clips of a discriminator update, z of the futures beside them, and where both are looked at."""
+    size = len(batch.labels)
+    z = draw_own_latents(size, config.model.latent_dim, rng)
+    return Pass(batch.video, batch.labels, z, _draw_places(2, size, config, discriminators, rng))
+
+
+def draw_generator_pass(batch: Batch, config: Config, discriminators: Discriminators, rng: torch.Generator) -> Pass:
+    """Clips whose conditioning frames G continues, z of its samples, and where these are looked at."""
+    copies = config.training.reconstruction_samples
+    size = len(batch.labels)
+    z = draw_own_latents(copies * size, config.model.latent_dim, rng, copies)
+    return Pass(batch.video, batch.labels, z, _draw_places(copies, size, config, discriminators, rng))
+
+
+def _draw_places(
+    copies: int, size: int, config: Config, discriminators: Discriminators, rng: torch.Generator
+) -> dict[View, Places]:
+    model = config.model
+    shape = (copies * size, model.frames, model.image_channels, model.resolution, model.resolution)
+    return {view: discriminators.draw_places(view, shape, rng, copies) for view in discriminators.views}
+
+
+def draw_step(
+    updates: Sequence[Sequence[Batch]], config: Config, discriminators: Discriminators, step: int
+) -> StepInputs:
+    """All inputs of a step, on the CPU.
+
+    Args:
+        updates: for each discriminator update, its batches, one for each pass. The generator update takes its
+            conditioning frames from the last of them.
+        config: of the run.
+        discriminators: which say what is to be drawn.
+        step: number of the step, counted from 0.
+    """
+    rngs = [update_rng(config.training.seed, step, update) for update in range(len(updates) + 1)]
+    weight = torch.tensor(config.training.reconstruction_weight(step), dtype=torch.float32)
+    return StepInputs(
+        [
+            [draw_discriminator_pass(batch, config, discriminators, rng) for batch in batches]
+            for batches, rng in zip(updates, rngs, strict=False)
+        ],
+        [draw_generator_pass(batch, config, discriminators, rngs[-1]) for batch in updates[-1]],
+        weight,
+    )
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries, in order; one that occurs again is left out."""
+    seen: set[int] = set()
+    for tensor in _all_tensors(value):
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield tensor
+
+
+def _all_tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    else:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _all_tensors(item)
+
+
+def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same lists, tuples and dictionaries with other tensors."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: with_tensors(item, change) for key, item in value.items()}
+    items = [with_tensors(item, change) for item in value]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

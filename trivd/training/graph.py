@@ -1,0 +1,67 @@
+"""A training step as one CUDA graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from trivd.config import CudaGraph
+from trivd.runtime.distributed import world_size
+from trivd.runtime.errors import TrivdError
+from trivd.runtime.graphs import Graphed, Record, record_cuda_graph
+from trivd.runtime.transfer import Sender
+from trivd.training.draws import StepInputs, tensors_of, with_tensors
+
+
+def uses_graph(setting: CudaGraph, device: torch.device) -> bool:
+    """Whether steps are recorded as a CUDA graph: on a GPU that trains alone, unless that is off.
+
+    Raises:
+        TrivdError: they are to be, and the device is no GPU.
+    """
+    if setting == "on" and device.type != "cuda":
+        raise TrivdError(
+            f"training.cuda_graph is on, but the training runs on {device.type}; choose auto, which records steps "
+            "where there is a GPU."
+        )
+    # Recording NCCL's calls has not been tried.
+    return setting != "off" and device.type == "cuda" and world_size() == 1
+
+
+def graph_note(setting: CudaGraph, device: torch.device) -> str:
+    """A sentence for the user if steps would be recorded, but for the number of processes; else ""."""
+    if setting == "off" or device.type != "cuda" or world_size() == 1:
+        return ""
+    return "Steps are launched operation by operation: they are recorded as a CUDA graph by a single process only."
+
+
+class GraphedStep:
+    """A step that is recorded after a few calls; from then on, a call sends its inputs and launches one graph.
+
+    Args:
+        run: a step on inputs on the device; its results are tensors.
+        device: of the networks.
+        record: see `Graphed`.
+    """
+
+    def __init__(
+        self, run: Callable[[StepInputs], Any], device: torch.device, record: Record = record_cuda_graph
+    ) -> None:
+        self._run = run
+        self._device = device
+        self._record = record
+        self._graphed: Graphed | None = None
+
+    def __call__(self, inputs: StepInputs) -> Any:
+        """The results for inputs on the CPU; the next call may overwrite them."""
+        tensors = list(tensors_of(inputs))
+        if self._graphed is None:
+            self._sender = sender = Sender(tensors, self._device)
+            numbers = {id(tensor): number for number, tensor in enumerate(tensors)}
+
+            def run(packed: torch.Tensor) -> Any:
+                views = sender.views(packed)
+                return self._run(with_tensors(inputs, lambda tensor: views[numbers[id(tensor)]]))
+
+            self._graphed = Graphed(run, self._record)
+        return self._graphed(self._sender.send(tensors))

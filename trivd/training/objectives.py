@@ -1,0 +1,70 @@
+"""The losses of an update (4.1, E.1, E.2), as modules: `DistributedDataParallel` averages the gradients of a module."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trivd.config import Config
+from trivd.models.discriminators import Discriminators, Places, View, combine
+from trivd.models.generator import Generator
+from trivd.runtime.hardware import autocast
+from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
+
+Losses = dict[str, Tensor]
+
+
+class DiscriminatorLosses(nn.Module):
+    """The hinge loss (Eq 13) of every discriminator, for one mini-batch."""
+
+    def __init__(self, discriminators: Discriminators, config: Config, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.discriminators = discriminators
+        self.head = config.discriminator.head
+        self.dtype = dtype
+
+    def forward(self, real: Tensor, fake: Tensor, labels: Tensor, places: Mapping[View, Places]) -> Losses:
+        """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
+        both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
+        losses: Losses = {}
+        for view in self.discriminators.views:
+            seen = self.discriminators.cut(view, both, places[view])
+            with autocast(real.device, self.dtype):
+                scores = self.discriminators[view](seen, both_labels)
+            outputs = [combine(part, self.head) for part in scores.split(len(real))]
+            losses[f"loss/discriminator/{view}"] = discriminator_hinge(*outputs)
+        return losses
+
+
+class GeneratorLosses(nn.Module):
+    """The hinge loss (Eq 14) against every discriminator, and the regularisers, unweighted, for one mini-batch."""
+
+    def __init__(
+        self, generator: Generator, discriminators: Discriminators, config: Config, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self._discriminators = (discriminators,)  # in a tuple, so that their parameters are not this module's
+        self.config = config
+        self.dtype = dtype
+
+    def forward(self, real: Tensor, labels: Tensor, z: Tensor, places: Mapping[View, Places]) -> Losses:
+        """Losses, scalars by name, of futures drawn for videos (B, C + T, channels, H, W) of classes (B,)."""
+        given, copies = self.config.model.conditioning_frames, self.config.training.reconstruction_samples
+        conditioning, truth = real[:, :given], real[:, given:]
+        labels = labels.repeat(copies)
+        with autocast(real.device, self.dtype):
+            states = {r: state.repeat(copies, 1, 1, 1) for r, state in self.generator.encoder(conditioning).items()}
+            fake = self.generator.decode(states, z, labels).video
+        clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
+        losses: Losses = {}
+        (discriminators,) = self._discriminators
+        for view in discriminators.views:
+            seen = discriminators.cut(view, clips, places[view])
+            with autocast(real.device, self.dtype):
+                scores = discriminators[view](seen, labels)
+            losses[f"loss/generator/{view}"] = generator_hinge(combine(scores, self.config.discriminator.head))
+        losses["loss/orthogonality"] = orthogonality_penalty(self.generator, self.dtype)
+        if self.config.training.reconstruction > 0:
+            losses["loss/reconstruction"] = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
+        return losses
