@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.ops import crop, differences, gates, normalize, residual, softmax, warp
+from trivd.ops import crop, differences, gates, normalize, residual, softmax, spectral, warp
 from trivd.ops.operator import channels_innermost
 
 F64 = torch.float64
@@ -30,6 +30,11 @@ def as_in_networks(value: Any) -> Any:
 
 def vectors(*shape: int) -> Tensor:
     return torch.rand(shape, dtype=F64) + 0.5
+
+
+def kernels() -> list[Tensor]:
+    """Of two convolutions, with 4 x 75 and 70 x 14 elements as matrices."""
+    return [image(4, 3, 5, 5).detach(), image(70, 14, 1, 1).detach()]
 
 
 def trained_vector(count: int) -> Tensor:
@@ -112,6 +117,17 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     "residual_backward_of_clips": (
         residual._residual_backward,
         lambda: (*(image(2, 3, 2, 5, 6).detach() for _ in range(2)), True, False),
+        False,
+    ),
+    "spectral_iterate": (
+        spectral._iterate,
+        lambda: (kernels(), [torch.randn(count, dtype=F64) for count in (4, 70)]),
+        False,
+    ),
+    "spectral_divide": (spectral._divide, lambda: (kernels(), vectors(2), F64), False),
+    "spectral_divide_backward": (
+        spectral._divide_backward,
+        lambda: (vectors(384 + 1024), kernels(), vectors(74), vectors(89), vectors(2)),
         False,
     ),
 }

@@ -55,7 +55,7 @@ class GBlock(ResidualBlock):
         self.frames = frames
         self.upsample = upsample
         self.norm1 = FrameNormReLU(frames, inputs, condition_dim)
-        self.conv1 = SNConv(inputs, outputs)
+        self.conv1 = SNConv(inputs, outputs, folded=upsample)
         self.norm2 = FrameNormReLU(frames, outputs, condition_dim)
         self.conv2 = SNConv(outputs, outputs)
         self.shortcut = SNConv(inputs, outputs, 1) if upsample or inputs != outputs else nn.Identity()
@@ -96,7 +96,7 @@ class DBlock(ResidualBlock):
         self.pool = pool
         self.pool_time = pool_time
         self.conv1 = SNConv(inputs, outputs, 3, dimensions)
-        self.conv2 = SNConv(outputs, outputs, 3, dimensions)
+        self.conv2 = SNConv(outputs, outputs, 3, dimensions, folded=pool)
         self.shortcut = SNConv(inputs, outputs, 1, dimensions) if inputs != outputs else nn.Identity()
 
     def unpooled(self, x: Tensor) -> Tensor:

@@ -34,10 +34,18 @@ class SNConv(SpectralNorm):
     """Stride-1 convolution of odd size with zero padding and spectral normalisation, in 2 or 3 dimensions.
 
     (B, in, H, W) -> (B, out, H, W), or with a temporal size (B, in, T, H, W) -> (B, out, T, H, W).
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        size: of the kernel.
+        dimensions: 2 or 3.
+        folded: whether its weight is mostly folded with the resampling beside it, in full precision.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int = 3, dimensions: int = 2) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int = 3, dimensions: int = 2, folded: bool = False) -> None:
         super().__init__((outputs, inputs) + (size,) * dimensions)
+        self.exact = folded
         self.padding = size // 2
         self.convolve = F.conv2d if dimensions == 2 else conv3d
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.ops.precision import full_precision
-from trivd.ops.spectral import Estimates, as_matrix, divide, estimate, iterate
+from trivd.ops.precision import compute_dtype, full_precision
+from trivd.ops.spectral import Estimates, as_matrix, divide, estimate, fit_together, iterate, normalize_together
 
 
 class SpectralNorm(nn.Module):
@@ -25,6 +25,7 @@ class SpectralNorm(nn.Module):
 
     left: Tensor
     right: Tensor
+    exact = True  # whether its weight is used in its own type, else in that of convolutions
 
     def __init__(self, shape: Sequence[int], bias: bool = True) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class SpectralNorm(nn.Module):
     def normalized_weight(self) -> Tensor:
         """The weight with largest singular value about 1; differentiable, in the weight's own type.
 
-        Within `normalized` it is the same at each use.
+        Within `normalized` it is the same at each use, and on a GPU in the type of convolutions if not `exact`.
         """
         ready = _READY.get().get(self)
         return _normalize([self])[0] if ready is None else ready
@@ -108,6 +109,8 @@ def _iterate(layers: Sequence[SpectralNorm], matrices: Sequence[Tensor]) -> Esti
 
 def _normalize(layers: Sequence[SpectralNorm]) -> tuple[Tensor, ...]:
     """The normalised weights of layers that are all in training or all in evaluation mode."""
+    if layers[0].training and fit_together([layer.weight for layer in layers]):
+        return _normalize_together(layers)
     with full_precision(layers[0].weight):
         matrices = [as_matrix(layer.weight.detach()) for layer in layers]
         if layers[0].training:
@@ -116,3 +119,18 @@ def _normalize(layers: Sequence[SpectralNorm]) -> tuple[Tensor, ...]:
             lefts = [layer.left.clone() for layer in layers]
             estimates = estimate(matrices, lefts, [_right_view(layer).flatten().clone() for layer in layers])
         return divide([layer.weight for layer in layers], matrices, estimates)
+
+
+def _normalize_together(layers: Sequence[SpectralNorm]) -> tuple[Tensor, ...]:
+    """The normalised weights after one power iteration, in the types in which they are used."""
+    low = compute_dtype(layers[0].weight)
+    ordered = sorted(layers, key=lambda layer: layer.exact)
+    with full_precision(layers[0].weight):
+        weights = normalize_together(
+            [layer.weight for layer in ordered],
+            [layer.left for layer in ordered],
+            [layer.right for layer in ordered],
+            [layer.weight.dtype if layer.exact else low for layer in ordered],
+        )
+    ready = dict(zip(ordered, weights, strict=True))
+    return tuple(ready[layer] for layer in layers)
