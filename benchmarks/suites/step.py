@@ -190,7 +190,13 @@ class Step(Suite):
 
 def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
     """A training step on random clips in memory already: loading does not count, as in the paper (4.2)."""
-    config, model = trainer.config, trainer.config.model
+    updates = random_updates(trainer.config)
+    return lambda: trainer.train_step(updates)
+
+
+def random_updates(config: Config) -> list[list[Batch]]:
+    """Random clips for the updates of a step, always the same."""
+    model = config.model
     passes, clips = divide(config.training, world_size())
     shape = (clips, model.frames, model.resolution, model.resolution, model.image_channels)
     rng = torch.Generator().manual_seed(0)
@@ -199,8 +205,7 @@ def make_step(trainer: Trainer | PlainTrainer) -> Callable[[], object]:
         video = torch.randint(256, shape, dtype=torch.uint8, generator=rng)
         return Batch(video, torch.zeros(len(video), dtype=torch.int64))
 
-    updates = [[batch() for _ in range(passes)] for _ in range(config.training.discriminator_updates)]
-    return lambda: trainer.train_step(updates)
+    return [[batch() for _ in range(passes)] for _ in range(config.training.discriminator_updates)]
 
 
 def without_graph(config: Config) -> Config:
