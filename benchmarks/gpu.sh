@@ -45,12 +45,13 @@ part() {
     shift 2
     wanted "$name" || return
     [ -n "${QUICK:-}" ] && limit=$total  # a CPU may be busy
+    ((limit > left)) && limit=$left
     if ((left < 5)); then
         lines+=("$name: skipped, no time is left")
         return
     fi
     printf '\n== %s: %s\n' "$name" "$*" >>"$log"
-    timeout --kill-after=5 "$((limit < left ? limit : left))" "$@" >"$work/part.txt" 2>&1
+    timeout --kill-after=5 "$limit" "$@" >"$work/part.txt" 2>&1
     status=$?
     cat "$work/part.txt" >>"$log"
     case $status in

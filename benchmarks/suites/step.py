@@ -1,6 +1,6 @@
-"""`trivd benchmark step`: a training step with every decomposition of Table 1, every unit of Table 2, and a small one.
+"""`trivd benchmark step`: a training step with every decomposition of Table 1, every unit of Table 2, and small ones.
 
-18 rows, each in turn with the first of its table; about two hours on two CPU cores (ch 48, 8 clips).
+20 rows, each in turn with the first of its table; about two hours on two CPU cores (ch 48, 8 clips).
 """
 
 import multiprocessing
