@@ -14,6 +14,7 @@ from run_checks import MakeConfig, assert_same_run, assert_same_state, run_to
 from step_checks import MakeTrainer, batch, same, weights
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton_checks import HAS_GPU
 
 from trivd.data.loader import Batch
 from trivd.runtime.errors import TrivdError
@@ -212,6 +213,33 @@ def test_graphs_need_a_gpu(tiny_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(TrivdError, match=r"training\.cuda_graph is on.*cpu; choose auto"):
         run_to(tmp_path / "run", tiny_config(training={"cuda_graph": "on"}))
     assert not Run(tmp_path / "run").checkpoints.exists()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not HAS_GPU, reason="there is no GPU")
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_recorded_step_is_the_same_on_a_gpu(variant: str, dtype: torch.dtype, tiny_config: MakeConfig) -> None:
+    """To rounding: cuDNN may add up a gradient in another order when it runs again."""
+    losses = []
+    for setting in ("off", "on"):
+        changes = VARIANTS[variant] | {"training": {**VARIANTS[variant].get("training", {}), "cuda_graph": setting}}
+        trainer = Trainer(tiny_config(**changes), torch.device("cuda"), dtype)
+        losses.append(some_steps(trainer))
+    for plain, ours in zip(*losses, strict=True):
+        assert ours == pytest.approx(plain, rel=1e-3 if dtype == torch.float32 else 5e-2, abs=1e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not HAS_GPU, reason="there is no GPU")
+def test_what_is_sent_to_a_busy_gpu_arrives() -> None:
+    device, size = torch.device("cuda"), 1 << 22
+    sender, load, sums = Sender([torch.zeros(size)], device), torch.randn(4096, 4096, device=device), []
+    for turn in range(20):
+        (arrived,) = sender.views(sender.send([torch.full((size,), float(turn))]))
+        load @ load  # the buffer is read late
+        sums.append(arrived.sum())
+    assert [value.item() for value in sums] == [turn * size for turn in range(20)]
 
 
 @given(st.lists(st.tuples(st.sampled_from([torch.uint8, torch.int64, torch.float32]), st.integers(0, 40)), max_size=6))
