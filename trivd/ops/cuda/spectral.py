@@ -6,6 +6,7 @@ reads them again at every replay.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,6 +44,19 @@ def _size(sizes, layers, row: tl.constexpr, layer):
 def _address(addresses, layer, like):
     """The weight's first element; all are aligned to 16 bytes."""
     return tl.multiple_of(tl.load(addresses + layer).to(like.dtype), 16)
+
+
+@triton.jit
+def _count(sizes, layers, layer, UNIT: tl.constexpr):
+    """Elements of the weight; all have a multiple of UNIT, so that loads of that many are whole."""
+    count = _size(sizes, layers, _ROWS, layer) * _size(sizes, layers, _COLUMNS, layer)
+    return tl.multiple_of(count.to(tl.int32), UNIT)
+
+
+@triton.jit
+def _flat(sizes, layers, layer):
+    """Where the normalised weight begins."""
+    return tl.multiple_of(tl.load(sizes + _FLAT * layers + layer), 128)
 
 
 @triton.jit
@@ -131,36 +145,35 @@ def _unit(sizes, layers, raw_lefts, raw_rights, lefts, rights, turned, sigmas, S
 
 
 @triton.jit
-def _divide(addresses, like, sizes, owners, layers, sigmas, result):
+def _divide(addresses, like, sizes, owners, layers, sigmas, result, UNIT: tl.constexpr):
     """W / sigma, and zeros between one weight and the next."""
     layer = tl.load(owners + tl.program_id(0))
-    count = (_size(sizes, layers, _ROWS, layer) * _size(sizes, layers, _COLUMNS, layer)).to(tl.int32)
+    count = _count(sizes, layers, layer, UNIT)
     program = tl.program_id(0) - _size(sizes, layers, _FIRST, layer).to(tl.int32)
     place = program * _BLOCK + tl.arange(0, _BLOCK)
     w = wide(tl.load(_address(addresses, layer, like) + place, mask=place < count, other=0))
-    target = result + tl.multiple_of(_size(sizes, layers, _FLAT, layer), 128)
+    target = result + _flat(sizes, layers, layer)
     tl.store(target + place, w / tl.load(sigmas + layer), mask=place < tl.cdiv(count, 128) * 128)
 
 
 @triton.jit
-def _inner_products(addresses, like, sizes, owners, layers, gradient, sums):
+def _inner_products(addresses, like, sizes, owners, layers, gradient, sums, UNIT: tl.constexpr):
     """Partial sums of <G, W>."""
     layer = tl.load(owners + tl.program_id(0))
-    count = (_size(sizes, layers, _ROWS, layer) * _size(sizes, layers, _COLUMNS, layer)).to(tl.int32)
+    count = _count(sizes, layers, layer, UNIT)
     program = tl.program_id(0) - _size(sizes, layers, _FIRST, layer).to(tl.int32)
     place = program * _BLOCK + tl.arange(0, _BLOCK)
     w = wide(tl.load(_address(addresses, layer, like) + place, mask=place < count, other=0))
-    source = gradient + tl.multiple_of(_size(sizes, layers, _FLAT, layer), 128)
+    source = gradient + _flat(sizes, layers, layer)
     g = wide(tl.load(source + place, mask=place < count, other=0))
     tl.store(sums + tl.program_id(0), tl.sum(g * w, 0))
 
 
 @triton.jit
-def _divide_backward(sizes, owners, layers, gradient, sums, lefts, rights, sigmas, result):
+def _divide_backward(sizes, owners, layers, gradient, sums, lefts, rights, sigmas, result, UNIT: tl.constexpr):
     """(G - <G, W> / sigma u v^T) / sigma, and zeros between one weight and the next."""
     layer = tl.load(owners + tl.program_id(0))
-    columns = _size(sizes, layers, _COLUMNS, layer).to(tl.int32)
-    count = _size(sizes, layers, _ROWS, layer).to(tl.int32) * columns
+    columns, count = _size(sizes, layers, _COLUMNS, layer).to(tl.int32), _count(sizes, layers, layer, UNIT)
     first = _size(sizes, layers, _FIRST, layer).to(tl.int32)
     total = tl.full((_BLOCK,), 0, sums.dtype.element_ty)
     programs = tl.cdiv(count, _BLOCK)
@@ -171,7 +184,7 @@ def _divide_backward(sizes, owners, layers, gradient, sums, lefts, rights, sigma
     slope = tl.sum(total, 0) / sigma
     place = (tl.program_id(0) - first) * _BLOCK + tl.arange(0, _BLOCK)
     inside = place < count
-    flat = tl.multiple_of(_size(sizes, layers, _FLAT, layer), 128)
+    flat = _flat(sizes, layers, layer)
     g = wide(tl.load(gradient + flat + place, mask=inside, other=0))
     u = tl.load(lefts + _size(sizes, layers, _LEFT, layer) + place // columns, mask=inside, other=0)
     v = tl.load(rights + _size(sizes, layers, _RIGHT, layer) + place % columns, mask=inside, other=0)
@@ -229,6 +242,11 @@ def _division(shapes: Shapes, programs_of: Callable[[int, int], int], device: to
     return table, torch.tensor(owners, dtype=torch.int32, device=device)
 
 
+def _unit_of(weights: Sequence[Tensor]) -> int:
+    """The largest power of two up to 8 that divides all numbers of elements."""
+    return math.gcd(8, *(weight.numel() for weight in weights))
+
+
 def spectral_iterate(weights: Sequence[Tensor], lefts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     device, exact, layers = weights[0].device, exact_dtype(weights[0]), len(weights)
     matrices, before = [as_matrix(weight).contiguous() for weight in weights], [left.contiguous() for left in lefts]
@@ -259,8 +277,19 @@ def spectral_divide(weights: Sequence[Tensor], sigmas: Tensor, dtype: torch.dtyp
     matrices = [as_matrix(weight).contiguous() for weight in weights]
     result = weights[0].new_empty(sum(padded(weight.numel()) for weight in weights), dtype=dtype)
     sizes, owners = _division(_shapes(weights), _by_element, result.device)
-    addresses = _addresses_of(matrices)
-    launch(_divide, (len(owners),), addresses, matrices[0], sizes, owners, len(weights), sigmas.contiguous(), result)
+    addresses, unit = _addresses_of(matrices), _unit_of(weights)
+    launch(
+        _divide,
+        (len(owners),),
+        addresses,
+        matrices[0],
+        sizes,
+        owners,
+        len(weights),
+        sigmas.contiguous(),
+        result,
+        UNIT=unit,
+    )
     return result
 
 
@@ -272,7 +301,7 @@ def spectral_divide_backward(
     result = torch.empty_like(gradient, dtype=weights[0].dtype)
     sizes, owners = _division(_shapes(weights), _by_element, result.device)
     grid, sums = (len(owners),), torch.empty(len(owners), dtype=exact_dtype(result), device=result.device)
-    addresses = _addresses_of(matrices)
-    launch(_inner_products, grid, addresses, matrices[0], sizes, owners, layers, gradient, sums)
-    launch(_divide_backward, grid, sizes, owners, layers, gradient, sums, lefts, rights, sigmas, result)
+    addresses, unit = _addresses_of(matrices), _unit_of(weights)
+    launch(_inner_products, grid, addresses, matrices[0], sizes, owners, layers, gradient, sums, UNIT=unit)
+    launch(_divide_backward, grid, sizes, owners, layers, gradient, sums, lefts, rights, sigmas, result, UNIT=unit)
     return result
