@@ -43,6 +43,7 @@ SCOPES = {
 }
 # Operations of ours, by module of trivd.ops; those that only help others have none.
 MODULES = {
+    "trivd.ops.average": Kind.ELEMENTWISE,
     "trivd.ops.conv3d": None,  # PyTorch's own
     "trivd.ops.crop": Kind.ELEMENTWISE,
     "trivd.ops.differences": Kind.RECURRENT,

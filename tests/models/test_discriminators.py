@@ -272,7 +272,8 @@ def test_discriminator_has_five_blocks(temporal: bool, three_dimensional: int, m
     discriminator = Discriminator(3, 2, 0, temporal=temporal)
     pools = []
     pool = upsample.average_pool
-    monkeypatch.setattr("trivd.models.blocks.average_pool", lambda x, time: pools.append(x.dim()) or pool(x, time))
+    for module in ("trivd.models.blocks", "trivd.ops.average"):  # without ReLU, and with it
+        monkeypatch.setattr(f"{module}.average_pool", lambda x, time: pools.append(x.dim()) or pool(x, time))
     discriminator(torch.zeros(1, 2, 3, 32, 32), torch.zeros(1, dtype=torch.int64))
     assert pools == [5] * three_dimensional + [4] * (4 - three_dimensional)  # of the shortcuts
     assert len(discriminator.blocks) == 5

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.ops import crop, differences, gates, normalize, residual, softmax, spectral, warp
+from trivd.ops import average, crop, differences, gates, normalize, residual, softmax, spectral, warp
 from trivd.ops.operator import channels_innermost
 
 F64 = torch.float64
@@ -128,6 +128,18 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     "spectral_divide_backward": (
         spectral._divide_backward,
         lambda: (vectors(384 + 1024), kernels(), vectors(74), vectors(89), vectors(2)),
+        False,
+    ),
+    "average_pool": (average._average_pool, lambda: (image(2, 3, 5, 6), True, False), True),
+    "average_pool_over_time": (average._average_pool, lambda: (image(2, 3, 5, 5, 6), False, True), True),
+    "average_pool_backward": (
+        average._average_pool_backward,
+        lambda: (image(2, 3, 2, 3).detach(), image(2, 3, 5, 6).detach(), image(2, 3, 5, 6).detach(), [5, 6], False),
+        False,
+    ),
+    "average_pool_backward_over_time": (
+        average._average_pool_backward,
+        lambda: (image(2, 3, 2, 2, 3).detach(), None, None, [5, 5, 6], True),
         False,
     ),
 }

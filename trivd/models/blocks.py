@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from trivd.models.frame_norm import Affine, FrameNormReLU
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
+from trivd.ops.average import average_pool, relu_and_average_pool
 from trivd.ops.residual import Unbiased, add, biased, relu
-from trivd.ops.upsample import average_pool
 
 
 class ResidualBlock(nn.Module):
@@ -101,18 +101,17 @@ class DBlock(ResidualBlock):
 
     def unpooled(self, x: Tensor) -> Tensor:
         """The block's features before its pooling."""
-        return add(self.conv2.unbiased(self._hidden(x)), _shortcut(self.shortcut, x))
+        h = relu(self.conv1.unbiased(F.relu(x) if self.activate else x))
+        return add(self.conv2.unbiased(h), _shortcut(self.shortcut, x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(self._body if self.pool else self.unpooled, x)
 
-    def _hidden(self, x: Tensor) -> Tensor:
-        return relu(self.conv1.unbiased(F.relu(x) if self.activate else x))
-
     def _body(self, x: Tensor) -> Tensor:
-        # 1x1 after pooling: the same values, at most a quarter of the work
-        skip = _shortcut(self.shortcut, average_pool(x, self.pool_time))
-        return add(self.conv2.pooled(self._hidden(x), self.pool_time), skip)
+        # the shortcut's 1x1 after pooling: the same values, at most a quarter of the work
+        h, small = relu_and_average_pool(x, self.pool_time) if self.activate else (x, average_pool(x, self.pool_time))
+        h = relu(self.conv1.unbiased(h))
+        return add(self.conv2.pooled(h, self.pool_time), _shortcut(self.shortcut, small))
 
 
 def discriminator_blocks(

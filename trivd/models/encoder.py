@@ -8,8 +8,8 @@ from trivd.config import ModelConfig
 from trivd.models.blocks import discriminator_blocks
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized
+from trivd.ops.average import average_pool
 from trivd.ops.residual import relu
-from trivd.ops.upsample import average_pool
 
 
 class Encoder(nn.Module):

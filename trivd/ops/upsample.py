@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trivd.ops.average import average_pool
 from trivd.ops.conv3d import conv3d
 
 FOLDED_FROM = 8  # pixels; on smaller features, libraries are faster with a plain convolution
@@ -43,22 +44,6 @@ def pooled_convolution(
         kernel = _averaged_over_time(kernel)
         return convolve(x, kernel.to(dtype), bias, stride=2, padding=padding)
     return convolve(x, kernel.to(dtype), bias, stride=(1, 2, 2), padding=padding)
-
-
-def average_pool(x: Tensor, time: bool = False) -> Tensor:
-    """Average over 2 x 2 pixels: (..., H, W) -> (..., H/2, W/2), for 4 or 5 dimensions.
-
-    Args:
-        x: features (B, C, [T,] H, W).
-        time: whether pairs of frames are averaged too: T' = T // 2, the last of an odd number left out, at least 1.
-    """
-    if x.dim() == 4:
-        return F.avg_pool2d(x, 2)
-    frames = x.transpose(1, 2)  # pooled as pictures: autocast would have avg_pool3d run in float32
-    if time and x.shape[2] > 1:
-        first, second = frames[:, : x.shape[2] // 2 * 2].unflatten(1, (-1, 2)).unbind(2)
-        frames = (first + second) / 2
-    return F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
 def _averaged(kernel: Tensor) -> Tensor:
