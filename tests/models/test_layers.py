@@ -209,9 +209,11 @@ def discriminators_call(config: ModelConfig, decomposition: str) -> tuple[nn.Mod
     def call() -> Tensor:
         rng = torch.Generator().manual_seed(0)
         labels = torch.zeros(2, dtype=torch.int64)
-        return torch.stack(
-            [torch.cat(discriminator(model.draw(v, video, rng), labels), 1).sum() for v, discriminator in model.items()]
-        )
+        totals = []
+        for view, discriminator in model.items():
+            seen = model.cut(view, video, model.draw_places(view, video.shape, rng))
+            totals.append(torch.cat(discriminator(seen, labels), 1).sum())
+        return torch.stack(totals)
 
     return model, call
 
