@@ -8,11 +8,12 @@
 # Each part has a time limit of its own, and the others run whatever happens to it. OUT names another folder: it gets a
 # JSON file for each part that measures, and log.txt with all output and the summary. LIMIT is the seconds of the whole.
 #
-# Besides PyTorch, numpy, rich, tyro, dacite and safetensors are needed, and for the tests pytest and hypothesis. Without
-# a network, bring them as a folder of wheels and name it by WHEELS; no pip is needed there:
+# Besides PyTorch, numpy, rich, tyro, dacite and safetensors are needed, for the training pillow, and for the tests pytest
+# and hypothesis (with pytest-xdist they take less time). Without a network, bring them as a folder of wheels and name it
+# by WHEELS; no pip is needed there:
 #
-#     pip download --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 --dest wheels \
-#         numpy rich tyro dacite safetensors pytest hypothesis
+#     pip download --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 --dest wheels \
+#         numpy rich tyro dacite safetensors pillow pytest pytest-xdist hypothesis
 
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -38,6 +39,12 @@ quick=(${QUICK:+--quick})
 # wanted NAME: whether a part is asked for.
 wanted() { [[ -z ${PARTS:-} || " $PARTS " == *" $1 "* ]]; }
 
+# has NAME MODULES: whether a part can have these modules; says so if not.
+has() {
+    wanted "$1" || return 1
+    "$python" -c "import $2" 2>>"$log" || { lines+=("$1: skipped, $2 cannot be imported"); return 1; }
+}
+
 # part NAME LIMIT COMMAND...: run it for at most LIMIT seconds, less if less is left of the whole.
 lines=()
 part() {
@@ -51,13 +58,12 @@ part() {
         return
     fi
     printf '\n== %s: %s\n' "$name" "$*" >>"$log"
-    timeout --kill-after=5 "$limit" "$@" >"$work/part.txt" 2>&1
+    timeout --kill-after=5 "$limit" "$@" >>"$log" 2>&1
     status=$?
-    cat "$work/part.txt" >>"$log"
     case $status in
         0) verdict=done ;;
         124 | 137) verdict="stopped at its limit of $limit s; rows until then are kept" ;;
-        *) verdict="failed ($status): $(grep -v '^ *$' "$work/part.txt" | tail -n 1 | cut -c 1-200)" ;;
+        *) verdict="failed ($status): $(tail -n 20 "$log" | grep -v '^ *$' | tail -n 1 | cut -c 1-200)" ;;
     esac
     lines+=("$name: $verdict, $((SECONDS - start)) s")
     echo "${lines[-1]}"
@@ -71,24 +77,27 @@ suite() {
     part "$name" "$limit" "${measure[@]}" "$@" --device "$device" --json "$out/$name.json" "${quick[@]}"
 }
 
-steps=200 small=()
-[ -n "${QUICK:-}" ] && steps=2 small=(--small)
+few=8 many=64 turns=5 steps=200 small=()
+[ -n "${QUICK:-}" ] && few=1 many=2 turns=1 steps=2 small=(--small)
 
-suite step-8 60 step --batch 8 --tables chosen small --turns 5
-suite step-64 60 step --batch 64 --tables chosen --turns 3
-suite units 45 units --units conv_gru tsru_p --turns 5
-suite warp 25 warp
-suite predict 40 predict --batches 1 16 64 --turns 5
+suite step-8 120 step --batch "$few" --tables chosen small --turns "$turns" # and compiles most kernels
+suite step-64 60 step --batch "$many" --tables chosen --turns "$turns"
 part graphs 30 "${run[@]}" benchmarks.scripts.graphs --json "$out/graphs.json" --steps "$((steps / 10 + 2))" \
     --device "$device"
-suite profile 50 profile --turns 1 "${small[@]}"
-part quickstart 40 "${run[@]}" trivd train moving-digits --preset quickstart --out "$work/run" \
-    --training.steps "$steps" --training.device "$device" --training.evaluate-every "$steps" --evaluation.clips 16
+suite units 45 units --units conv_gru tsru_p --turns "$turns"
+suite warp 25 warp
+suite predict 40 predict --batches 1 "$((2 * few))" "$many" --turns "$turns"
+suite profile 60 profile --turns 1 "${small[@]}"
+if has tests "pytest, hypothesis"; then
+    spread=(-n 8)
+    "$python" -c "import xdist" 2>>"$log" || spread=()
+    part tests 90 "${run[@]}" pytest -q -p no:cacheprovider "${spread[@]}" -m cuda \
+        tests/ops tests/training tests/prediction tests/evaluation
+fi
 suite evaluate 40 evaluate
-if "$python" -c "import pytest, hypothesis" 2>>"$log"; then
-    part tests 120 "${run[@]}" pytest -q -x -p no:cacheprovider -m cuda tests/ops tests/training tests/prediction
-elif wanted tests; then
-    lines+=("tests: skipped, pytest or hypothesis cannot be imported")
+if has quickstart PIL; then
+    part quickstart 40 "${run[@]}" trivd train moving-digits --preset quickstart --out "$work/run" \
+        --training.steps "$steps" --training.device "$device" --training.evaluate-every "$steps" --evaluation.clips 16
 fi
 
 printf '\n== summary, %s s, %s\n' "$SECONDS" "$device" | tee -a "$log"

@@ -43,10 +43,10 @@ def test_all_parts_have_their_turn_whatever_happens_to_one(tmp_path: Path) -> No
     assert status == 0
     summary = printed[printed.index("== summary") :].splitlines()[1:]
     names = [line.split(":")[0] for line in summary]
-    assert names[:3] == ["step-8", "step-64", "units"]
+    assert names[:3] == ["step-8", "step-64", "graphs"]
     assert len(names) == 10
-    assert all("failed (1)" in line for line in summary[:-1])
-    assert summary[-1] == "tests: skipped, pytest or hypothesis cannot be imported"
+    skipped = ["tests: skipped, pytest, hypothesis cannot be imported", "quickstart: skipped, PIL cannot be imported"]
+    assert [line for line in summary if "failed (1)" not in line] == skipped
     assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
 
 
