@@ -36,7 +36,7 @@ def _clip_logits(video: Tensor, variables: Variables, dtype: torch.dtype) -> Ten
     for block in "5b", "5c":
         x = _mixed(x, f"Mixed_{block}", variables)
     x = F.avg_pool3d(x, (2, 7, 7), stride=1)
-    kernel, bias = (_variable(f"Logits/Conv3d_0c_1x1/conv_3d/{part}", variables, dtype) for part in "wb")
+    kernel, bias = (_variable(f"Logits/Conv3d_0c_1x1/conv_3d/{part}", variables, x) for part in "wb")
     x = F.conv3d(x, kernel, bias)
     return x[..., 0, 0].mean(dim=2)
 
@@ -55,16 +55,16 @@ def _mixed(x: Tensor, name: str, variables: Variables) -> Tensor:
 
 def _unit(x: Tensor, name: str, variables: Variables, stride: int = 1) -> Tensor:
     """Convolution, BatchNorm with epsilon 1e-3 and without gain, ReLU."""
-    kernel = _variable(f"{name}/conv_3d/w", variables, x.dtype)
+    kernel = _variable(f"{name}/conv_3d/w", variables, x)
     x = F.conv3d(pad_same(x, tuple(kernel.shape[2:]), (stride,) * 3, 0.0), kernel, stride=stride)
     statistics = (f"{name}/batch_norm/{part}" for part in ("moving_mean", "moving_variance", "beta"))
-    mean, variance, beta = (_variable(statistic, variables, x.dtype).movedim(0, 1) for statistic in statistics)
+    mean, variance, beta = (_variable(statistic, variables, x).movedim(0, 1) for statistic in statistics)
     return F.relu((x - mean) / torch.sqrt(variance + 1e-3) + beta)
 
 
-def _variable(name: str, variables: Variables, dtype: torch.dtype) -> Tensor:
-    """A bias (C,), or TensorFlow's (T, H, W, in, out) as PyTorch has it, (out, in, T, H, W)."""
-    value = torch.from_numpy(variables[f"RGB/inception_i3d/{name}"]).to(dtype)
+def _variable(name: str, variables: Variables, x: Tensor) -> Tensor:
+    """A bias (C,), or TensorFlow's (T, H, W, in, out) as PyTorch has it, (out, in, T, H, W); like x otherwise."""
+    value = torch.from_numpy(variables[f"RGB/inception_i3d/{name}"]).to(x)
     return value.permute(4, 3, 0, 1, 2).contiguous() if value.dim() == 5 else value
 
 
@@ -92,7 +92,7 @@ def resize(video: Tensor, height: int, width: int) -> Tensor:
     frames = video.double()
     for axis, size in ((2, height), (3, width)):
         whole = frames.shape[axis]
-        position = torch.arange(size) * whole  # in units of 1 / size
+        position = torch.arange(size, device=video.device) * whole  # in units of 1 / size
         first = position // size
         second = (first + 1).clamp(max=whole - 1)
         share = ((position % size).double() / size).view(-1, *[1] * (4 - axis))

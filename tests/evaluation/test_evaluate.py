@@ -15,13 +15,14 @@ from stand_ins import Means
 from trivd.config import Config, to_dict
 from trivd.data.clips import ClipDataset, open_clips
 from trivd.data.loader import evaluation_numbers
+from trivd.evaluation.collecting import Columns
 from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import Evaluation, Spread, read_evaluation
 from trivd.evaluation.partial import PartialResults
-from trivd.evaluation.scorer import Columns, ModelForecaster, Scorer
+from trivd.evaluation.scorer import ModelForecaster, Scorer
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.evaluation.subjects import TrainedModel, model_subject
 from trivd.models.generator import Generator

@@ -9,9 +9,10 @@ from stand_ins import Means
 from torch import Tensor
 
 from trivd.data.clips import Clip
+from trivd.evaluation.collecting import Columns, collect
 from trivd.evaluation.metrics.frame_scores import psnr, ssim
 from trivd.evaluation.metrics.sharpness import motion_magnitude, sharpness
-from trivd.evaluation.scorer import Columns, ModelForecaster, Scorer, best_of_counts, clip_latents, collect
+from trivd.evaluation.scorer import ModelForecaster, Scorer, best_of_counts, clip_latents
 from trivd.models.generator import Generator
 from trivd.runtime.pixels import to_float
 

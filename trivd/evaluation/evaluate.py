@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 
 from trivd.config import Config, DataConfig, EvaluationConfig
+from trivd.data.ahead import ReadAhead
 from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.splits import Split
+from trivd.evaluation.collecting import Columns, Part, batches, collect
 from trivd.evaluation.figures import ONE, curves, distribution_figures, frame_figures, sample_size_warnings
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
@@ -21,7 +23,7 @@ from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import Evaluation, Protocol, check_report
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.readable import NUMBER, LeavingOut, in_common, left_out
-from trivd.evaluation.scorer import Columns, ModelForecaster, Part, Scorer, batches, collect
+from trivd.evaluation.scorer import ModelForecaster, Scorer
 from trivd.evaluation.subjects import Copies, Progress, Subject, TrainedModel, copy_subject, model_subject
 from trivd.runtime.distributed import all_gather, any_process, barrier, rank, world_size
 from trivd.runtime.errors import TrivdError
@@ -169,21 +171,26 @@ def evaluate(
     if network is not None:
         _check_count(network, protocol.clips, settings.inception_splits)
     subject.check(progress)
-    readable = LeavingOut(clips)
+    ahead = ReadAhead(clips, device)
+    readable = LeavingOut(ahead)
     partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": clips.summary})
 
     def collected(what: str, part: Part, count: int, prepare: Callable[[], None] = lambda: None) -> Columns:
         """Columns of a part of the evaluation; each process computes some of its batches and reads all."""
         name, numbers = what.replace(" ", "-"), evaluation_numbers(clips, count)
-        kept, parts = partial.kept(name, readable.only_readable(part)), batches(numbers, settings.batch_size)
-        if any_process(any(partial.read(name, batch) is None for batch in parts), device):
+        size, only = settings.batch_size, readable.only_readable(part)
+        parts = batches(numbers, size)
+        missing = partial.missing(name, parts)
+        if any_process(bool(missing), device):
             prepare()
         progress(what, 0, len(numbers))
-        for done, batch in enumerate(parts[rank() :: world_size()], start=1):
-            kept(batch)
-            progress(what, min(done * settings.batch_size * world_size(), len(numbers)), len(numbers))
+        own = parts[rank() :: world_size()]
+        to_read = [number for batch in own if batch in missing for number in batch]
+        with ahead.expecting(to_read, 2 * size):
+            for done, _ in enumerate(partial.complete(name, only, own), start=1):
+                progress(what, min(done * size * world_size(), len(numbers)), len(numbers))
         barrier()
-        return collect(kept, numbers, settings.batch_size)
+        return collect(partial.kept(name, only), numbers, size)
 
     scorer = Scorer(readable, subject.conditioning_frames, network, settings.count_conditioning, device)
     reference = collected("truth and copy", scorer.reference, settings.clips)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from trivd.evaluation.collecting import Columns
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance, small_sample_warning
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import APPEARANCE, TITLES, Figure, Spread
-from trivd.evaluation.scorer import Columns, best_of_counts
+from trivd.evaluation.scorer import best_of_counts
 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
 DIVERSITY = "diversity [grey levels]"

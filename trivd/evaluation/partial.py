@@ -1,14 +1,14 @@
 """Finished batches of an evaluation, kept on disk until its report is written, so that it can resume."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from trivd.evaluation.scorer import Columns, Part
+from trivd.evaluation.collecting import Columns, Part, measure
 from trivd.runtime.files import json_digest, write_atomically
 
 KEY_LENGTH = 12
@@ -36,6 +36,28 @@ class PartialResults:
         except (OSError, SafetensorError):
             return None
 
+    def missing(self, name: str, groups: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """The batches, by their clips' numbers, whose columns are not there."""
+        return [numbers for numbers in groups if self.read(name, numbers) is None]
+
+    def complete(self, name: str, part: Part, groups: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Compute what is missing, and keep it.
+
+        Args:
+            name: name of the part, unique within the evaluation.
+            part: computes the columns of some clips.
+            groups: the numbers of each batch.
+
+        Yields:
+            nothing, once a batch is there.
+        """
+        missing = self.missing(name, groups)
+        computed = measure(part, missing)
+        for numbers in groups:
+            if numbers in missing:
+                self._write(name, numbers, next(computed))
+            yield
+
     def kept(self, name: str, part: Part) -> Part:
         """`part`, but columns that were computed before are read back.
 
@@ -48,12 +70,15 @@ class PartialResults:
             columns = self.read(name, numbers)
             if columns is None:
                 columns = {key: column.cpu() for key, column in part(numbers).items()}
-                # Cloned, as safetensors refuses tensors that share memory, such as I3D's embedding and logits.
-                data = save({key: column.clone() for key, column in columns.items()})
-                write_atomically(self._path(name, numbers), data)
+                self._write(name, numbers, columns)
             return columns
 
         return read_or_compute
+
+    def _write(self, name: str, numbers: Sequence[int], columns: Columns) -> None:
+        # Cloned, as safetensors refuses tensors that share memory, such as I3D's embedding and logits.
+        data = save({key: column.clone() for key, column in columns.items()})
+        write_atomically(self._path(name, numbers), data)
 
     def _path(self, name: str, numbers: Sequence[int]) -> Path:
         return self.folder / f"{name}-{numbers[0]}-{numbers[-1]}-{len(numbers)}.safetensors"

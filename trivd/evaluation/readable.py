@@ -7,7 +7,7 @@ import torch
 
 from trivd.data.clips import Clip, ClipDataset, WrappedClips
 from trivd.data.formats.frames import UnreadableVideo
-from trivd.evaluation.scorer import Columns, Part
+from trivd.evaluation.collecting import Columns, Part
 from trivd.runtime.errors import TrivdError
 
 NUMBER = "number"  # name of the column of clip numbers

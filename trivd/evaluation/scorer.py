@@ -3,7 +3,7 @@
 Results are columns, one row per clip, so that batches of clips can be computed apart, kept, and put together again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,21 +13,21 @@ from torch.nn import functional as F
 
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import evaluation_batch
+from trivd.evaluation.collecting import Columns
+from trivd.evaluation.fixed import FixedGenerator
 from trivd.evaluation.metrics.diversity import Diversity
 from trivd.evaluation.metrics.frame_scores import BestOf, psnr, ssim
 from trivd.evaluation.metrics.sharpness import motion_magnitude, sharpness
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents, seeded_generator
-from trivd.runtime.hardware import autocast
+from trivd.runtime.graphs import Record
+from trivd.runtime.hardware import to_device
 from trivd.runtime.pixels import to_float, to_pixels
 
 BEST_OF = (10, 100)  # best-of-10 and best-of-100 (Figure 5), where so many futures are drawn
 
 THUMBNAIL = 4  # pixels
-
-Columns = dict[str, Tensor]  # name -> (clips, ...)
-Part = Callable[[Sequence[int]], Columns]  # measures some clips by their numbers
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,27 @@ class ModelForecaster:
         dtype: of convolutions.
         seed: of z in the first run; the following runs take the following numbers.
         truncation: of z.
+        record: how CUDA graphs are recorded; None: as the device suggests.
     """
 
-    def __init__(self, generator: Generator, dtype: torch.dtype, seed: int, truncation: float | None) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        dtype: torch.dtype,
+        seed: int,
+        truncation: float | None,
+        record: Record | None = None,
+    ) -> None:
         self.generator = generator
         self.dtype = dtype
         self.seed = seed
         self.truncation = truncation
+        self._record = record
+        self._fixed: FixedGenerator | None = None  # from the first futures on
 
     def prepare(self, run: int) -> None:
-        """See `Forecaster.prepare`."""
+        """See `Forecaster.prepare`. The generator changes here alone."""
+        self._fixed = None
 
     @torch.no_grad()
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
@@ -89,13 +100,12 @@ class ModelForecaster:
         dim, device = self.generator.config.latent_dim, clips.truth.device
         latents = torch.stack(
             [clip_latents(number, samples, dim, self.seed + run, self.truncation) for number in clips.numbers], dim=1
-        ).to(device)  # (samples, B, latent_dim)
-        with autocast(device, self.dtype):
-            states = self.generator.encoder(clips.conditioning)
-        for z in latents:
-            with autocast(device, self.dtype):
-                video = self.generator.decode(states, z, clips.labels).video
-            yield video
+        )  # (samples, B, latent_dim)
+        if self._fixed is None:
+            self._fixed = FixedGenerator(self.generator, self.dtype, self._record)
+        states = self._fixed.encode(clips.conditioning)
+        for z in to_device(latents, device):
+            yield self._fixed.decode(states, z, clips.labels).video
 
 
 class Scorer:
@@ -126,8 +136,8 @@ class Scorer:
     def load(self, numbers: Sequence[int]) -> Clips:
         """The clips on the device."""
         batch = evaluation_batch(self.held_out, numbers)
-        video = to_float(batch.video.to(self.device))
-        return Clips(numbers, video[:, : self.given], video[:, self.given :], batch.labels.to(self.device))
+        video = to_float(to_device(batch.video, self.device))
+        return Clips(numbers, video[:, : self.given], video[:, self.given :], to_device(batch.labels, self.device))
 
     @torch.no_grad()
     def reference(self, numbers: Sequence[int]) -> Columns:
@@ -212,30 +222,6 @@ def spread(model: Tensor, truth: Tensor) -> float:
 def best_of_counts(samples: int) -> tuple[int, ...]:
     """The counts l for which best-of-l is reported: those of Figure 5 below `samples`, and `samples` itself."""
     return tuple(sorted({count for count in BEST_OF if count < samples} | ({samples} if samples > 1 else set())))
-
-
-def collect(
-    part: Part, numbers: Sequence[int], batch_size: int, advance: Callable[[int], None] = lambda clips: None
-) -> Columns:
-    """Columns of many clips, computed in batches; batches without columns are left out.
-
-    Args:
-        part: returns the columns of some clips.
-        numbers: numbers of all clips.
-        batch_size: clips at once.
-        advance: called with the number of clips done after each batch.
-    """
-    parts = []
-    for batch in batches(numbers, batch_size):
-        parts.append({name: column.cpu() for name, column in part(batch).items()})
-        advance(len(batch))
-    measured = [columns for columns in parts if columns]
-    return {name: torch.cat([columns[name] for columns in measured]) for name in measured[0]} if measured else {}
-
-
-def batches(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
-    """The numbers in order, in batches of `size`; the last may be smaller."""
-    return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
 
 def _named(prefix: str, columns: Columns) -> Columns:

@@ -11,9 +11,9 @@ from trivd.data.loader import Batch, TrainingStream
 from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_own_latents
-from trivd.models.spectral_norm import SpectralNorm
+from trivd.models.spectral_norm import SpectralNorm, normalized
 from trivd.runtime.distributed import rank, world_size
-from trivd.runtime.hardware import autocast
+from trivd.runtime.hardware import autocast, to_device
 from trivd.runtime.pixels import to_float
 
 POWER_ITERATIONS = 20  # averaged weights have singular vectors of their own
@@ -69,10 +69,10 @@ def collect_standing_statistics(
     for norm in norms:
         norm.collect(True)
     device = next(generator.parameters()).device
-    for batch in batches:
-        frames = to_float(batch.video[:, : generator.config.conditioning_frames].to(device))
-        z = draw_own_latents(len(frames), generator.config.latent_dim, rng, truncation=truncation).to(device)
-        with autocast(device, dtype):
-            generator(frames, z, batch.labels.to(device))
+    with autocast(device, dtype), normalized(generator):
+        for batch in batches:
+            frames = to_float(to_device(batch.video[:, : generator.config.conditioning_frames], device))
+            z = draw_own_latents(len(frames), generator.config.latent_dim, rng, truncation=truncation)
+            generator(frames, to_device(z, device), to_device(batch.labels, device))
     for norm in norms:
         norm.collect(False)

@@ -71,6 +71,7 @@ class _RefreshedModel(ModelForecaster):
             unreadable = refresh_standing_statistics(self.generator, self._train, settings, self.dtype)
             self.notes += [f"Another training clip is taken for the standing statistics: {line}" for line in unreadable]
             self._run = run
+            super().prepare(run)
 
 
 def copy_subject(conditioning_frames: int) -> Subject:

@@ -14,16 +14,17 @@ from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels,
 from trivd.data.formats.decode import VideoFile, first_frames
 from trivd.data.formats.frames import FrameConverter
 from trivd.data.source import span_of
+from trivd.evaluation.fixed import FixedGenerator
 from trivd.evaluation.scorer import clip_latents
 from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.models.motion import motion_field
 from trivd.models.pretrained import find_model, load_generator, save_generator
-from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
 from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_folder
-from trivd.runtime.hardware import autocast, choose_device, choose_precision
+from trivd.runtime.graphs import recorder
+from trivd.runtime.hardware import choose_device, choose_precision
 from trivd.runtime.pixels import Frames, Pixels, as_pixels, to_float, to_uint8
 
 
@@ -51,8 +52,8 @@ class Predictor:
         self.history = history
         self.device = next(generator.parameters()).device
         self.dtype = choose_precision("auto", self.device)
-        with torch.no_grad(), normalized(generator):
-            self.weights = normalized_now()  # once for all futures
+        self.record = recorder(self.device)  # how the CUDA graphs are recorded that draw futures; None: without graphs
+        self._fixed = FixedGenerator(generator, self.dtype, self.record)
 
     @property
     def trained_with(self) -> Config:
@@ -224,24 +225,24 @@ class Predictor:
                 no such motion field.
         """
         given, chunk = self.config.conditioning_frames, self.config.predicted_frames
-        pixels = as_pixels(past)
-        if len(pixels) < given:
-            raise TrivdError(f"The model needs {given} frames to start from, but there are {len(pixels)}.")
+        shown = as_pixels(past)
+        if len(shown) < given:
+            raise TrivdError(f"The model needs {given} frames to start from, but there are {len(shown)}.")
         samples, frames, seed, label = sampling.resolved(self.config)
-        seen = to_float(self.fit(pixels[-given:])).to(self.device)
-        seen = seen.expand(samples, *seen.shape)  # (samples, C, channels, R, R)
+        if (self._fixed.dtype, self._fixed.record) != (self.dtype, self.record):
+            self._fixed = FixedGenerator(self.generator, self.dtype, self.record)
+        seen = to_float(self.fit(shown[-given:])).to(self.device)[None]  # (1 or samples, C, channels, R, R)
         labels = torch.full((samples,), label, device=self.device)
         videos, flows = [], []
         for part in range(math.ceil(frames / chunk)):
             z = clip_latents(part, samples, self.config.latent_dim, seed, sampling.truncation).to(self.device)
-            with use_normalized(self.weights), autocast(self.device, self.dtype):
-                video, warps = self.generator(seen, z, labels, return_warps=motion is not None)
+            video, warps = self._fixed(seen, z, labels, return_warps=motion is not None)
             if motion is not None:
                 flows.append(motion_field({r: w.float() for r, w in warps.items()}, self.config.resolution, motion))
             videos.append(video)
-            seen = torch.cat([seen, video], dim=1)[:, -given:]
-        video = to_uint8(torch.cat(videos, dim=1)[:, :frames])
-        return Futures(video, torch.cat(flows)[:frames].cpu() if motion is not None else None)
+            seen = torch.cat([seen.expand(samples, -1, -1, -1, -1), video], dim=1)[:, -given:]
+        pixels = to_uint8(torch.cat(videos, dim=1)[:, :frames])
+        return Futures(pixels, torch.cat(flows)[:frames].cpu() if motion is not None else None)
 
 
 def _at(truncation: float | None) -> str:

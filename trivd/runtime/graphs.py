@@ -1,5 +1,8 @@
 """Functions of tensors that a GPU runs as one CUDA graph: a single launch in place of thousands."""
 
+import threading
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 WARM_UPS = 3  # calls before a function is recorded, in which libraries choose their algorithms and kernels are compiled
+KEPT_SIZES = 4  # of inputs, whose graphs are kept: each has memory of its own
 
 Replay = Callable[[], Any]
 Record = Callable[[Replay], Replay]
@@ -17,11 +21,19 @@ def record_cuda_graph(function: Replay) -> Replay:
     """Record what `function` launches, without running it; the result launches all of it again.
 
     Its tensors stay where they are: each replay writes to those that the recording has returned.
+
+    Raises:
+        RuntimeError: it launches what cannot be recorded, waits for the device, or there is too little memory.
     """
     torch.cuda.empty_cache()  # the graph has memory of its own
+    stream = torch.cuda.current_stream()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = function()
+    try:
+        # Other threads may wait for the device meanwhile, as those do that copy clips.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = function()
+    finally:
+        torch.cuda.set_stream(stream)  # which torch leaves aside if the recording fails
 
     def replay() -> Any:
         graph.replay()
@@ -35,10 +47,16 @@ def call_directly(function: Replay) -> Replay:
     return function
 
 
+def recorder(device: torch.device) -> Record | None:
+    """How functions are recorded on a device; None where launches cost nothing, so that they are just called."""
+    return record_cuda_graph if device.type == "cuda" else None
+
+
 class Graphed:
     """A function of tensors, recorded after some calls and then replayed.
 
-    The function must launch the same work whatever its inputs' values are, and must not wait for the device.
+    The function must launch the same work whatever its inputs' values are, and must not wait for the device. If it
+    cannot be recorded, it is called as before, and a warning says so.
 
     Args:
         function: of tensors on the device; of one size each, at all calls.
@@ -59,8 +77,44 @@ class Graphed:
         for static, value in zip(self._inputs, inputs, strict=True):
             static.copy_(value)
         if self._replay is None and self._calls >= WARM_UPS:
-            self._replay = self._record(partial(self._function, *self._inputs))
+            self._replay = self._recorded(partial(self._function, *self._inputs))
         if self._replay is not None:
             return self._replay()
         self._calls += 1
         return self._function(*self._inputs)
+
+    def _recorded(self, function: Replay) -> Replay:
+        try:
+            return self._record(function)
+        except RuntimeError as error:  # which those of CUDA and of its memory are too
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"No CUDA graph could be recorded; without it all is slower. {reason}", stacklevel=3)
+            return function
+
+
+class GraphedPerSize:
+    """A function of tensors that is recorded apart for each size of its inputs, see `Graphed`.
+
+    Its results are copies, which later calls leave alone. Several threads may call it; they take turns.
+
+    Args:
+        function: of tensors on the device; returns a tuple of tensors.
+        record: how it is recorded.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], record: Record) -> None:
+        self._function = function
+        self._record = record
+        self._graphs: OrderedDict[tuple[torch.Size, ...], Graphed] = OrderedDict()  # least recently used first
+        self._lock = threading.Lock()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The function's results for inputs on the device."""
+        size = tuple(value.shape for value in inputs)
+        with self._lock:
+            if size not in self._graphs:
+                if len(self._graphs) == KEPT_SIZES:
+                    self._graphs.popitem(last=False)
+                self._graphs[size] = Graphed(self._function, self._record)
+            self._graphs.move_to_end(size)
+            return tuple(result.clone() for result in self._graphs[size](*inputs))

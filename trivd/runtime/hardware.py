@@ -99,6 +99,11 @@ def full_float32(device: torch.device) -> Iterator[None]:
             setting.fp32_precision = precision
 
 
+def to_device(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on `device`; a GPU takes it when its turn comes, and nobody waits for that."""
+    return value.contiguous().pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
+
+
 @contextlib.contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """Context that runs with `count` CPU threads (None: unchanged), and restores the number afterwards."""

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from trivd.config import EvaluationConfig, to_dict
+from trivd.data.ahead import ReadAhead
 from trivd.data.clips import ClipDataset, ReadableClips
 from trivd.data.loader import evaluation_batch, evaluation_numbers
+from trivd.evaluation.collecting import Columns, Part, collect
 from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.networks.choice import choose_network
-from trivd.evaluation.scorer import Columns, ModelForecaster, Part, Scorer, clip_latents, collect, spread
+from trivd.evaluation.scorer import ModelForecaster, Scorer, clip_latents, spread
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
 from trivd.models.pretrained import save_generator
@@ -55,7 +57,8 @@ class SplitScores:
         device: torch.device,
     ) -> None:
         self._settings = settings
-        self.clips = {split: ReadableClips(dataset) for split, dataset in splits.items()}
+        self._ahead = {split: ReadAhead(dataset, device) for split, dataset in splits.items()}
+        self.clips = {split: ReadableClips(dataset) for split, dataset in self._ahead.items()}
         self._network = choose_network(settings, splits["train"], device)
         self._scorers = {
             split: Scorer(dataset, conditioning_frames, self._network, settings.count_conditioning, device)
@@ -92,8 +95,8 @@ class SplitScores:
         for split, scorer in self._scorers.items():
             numbers = evaluation_numbers(scorer.held_out, settings.clips)
             if split not in self._references:
-                self._references[split] = self._collect(scorer.reference, numbers)
-            columns = self._collect(partial(scorer.single, model, 0), numbers) | self._references[split]
+                self._references[split] = self._collect(split, scorer.reference, numbers)
+            columns = self._collect(split, partial(scorer.single, model, 0), numbers) | self._references[split]
             if len(numbers) > 1:
                 values[f"score/{split}/spread"] = spread(columns["model/thumbnail"], columns["truth/thumbnail"])
             for who, prefix in (("model", ""), ("copy", "copy_")):
@@ -104,11 +107,13 @@ class SplitScores:
                     values[f"score/{split}/{prefix}{DISTANCE}"] = distance
         return values
 
-    def _collect(self, part: Part, numbers: Sequence[int]) -> Columns:
+    def _collect(self, split: str, part: Part, numbers: Sequence[int]) -> Columns:
         """Columns of all clips, which processes share; with fewer clips than processes, each computes all."""
-        if len(numbers) < world_size():
-            return collect(part, numbers, self._settings.batch_size)
-        return gather_rows(collect(part, numbers[rank() :: world_size()], self._settings.batch_size))
+        shared, size = len(numbers) >= world_size(), self._settings.batch_size
+        own = numbers[rank() :: world_size()] if shared else numbers
+        with self._ahead[split].expecting(own, 2 * size):
+            columns = collect(part, own, size)
+        return gather_rows(columns) if shared else columns
 
 
 @torch.no_grad()

@@ -3,6 +3,9 @@
 All scores treat frames as 8-bit images: 0 is black, and the data range is white minus black.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +21,8 @@ RANGE_TOLERANCE = 1e-3  # by which rounding may exceed [-1, 1]
 SMALLEST_MSE = DATA_RANGE**2 * 1e-10  # PSNR stops at 100 dB, so that a perfect frame leaves averages finite
 SSIM_WINDOW = 11  # pixels
 SSIM_SIGMA = 1.5  # pixels
+Bounds = Tensor  # (2,), the least and the largest value of some frames
+_POSTPONED: ContextVar[list[tuple[str, Bounds]] | None] = ContextVar("postponed checks", default=None)
 SSIM_C1, SSIM_C2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
 
 
@@ -59,7 +64,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     check_size(*truth.shape[-2:])
     # SSIM compares means, so black has to be 0: in [-1, 1] a dark and a light frame would have opposite signs.
     x, y = prediction.float() + 1, truth.float() + 1
-    down, across = _windows(x.shape[-2]).to(x.device), _windows(x.shape[-1]).to(x.device).T
+    down, across = _windows(x.shape[-2], x.device), _windows(x.shape[-1], x.device).T
     with full_float32(x.device):  # variances as differences of moments: fewer bits would leave noise
         mean_x, mean_y, square_x, square_y, product = (down @ image @ across for image in (x, y, x * x, y * y, x * y))
     both = mean_x * mean_y
@@ -69,14 +74,14 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 @cache
-def _windows(size: int) -> Tensor:
+def _windows(size: int, device: torch.device) -> Tensor:
     """Gaussian means over all windows inside an axis, as a matrix (size - 10, size): for sizes of frames, a product
     with it is far faster than a convolution of a few channels.
     """
     offsets = torch.arange(SSIM_WINDOW, dtype=torch.float32) - SSIM_WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     rows = [F.pad(window / window.sum(), (i, size - SSIM_WINDOW - i)) for i in range(size - SSIM_WINDOW + 1)]
-    return torch.stack(rows)
+    return torch.stack(rows).to(device)
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,17 @@ def check_size(height: int, width: int) -> None:
         raise TrivdError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels, but these are {(height, width)}.")
 
 
+@contextmanager
+def postponed_checks() -> Iterator[list[tuple[str, Bounds]]]:
+    """Context in which frames on a GPU are not judged but noted: each verdict would wait for all that came before."""
+    noted: list[tuple[str, Bounds]] = []
+    token = _POSTPONED.set(noted)
+    try:
+        yield noted
+    finally:
+        _POSTPONED.reset(token)
+
+
 def check_frames(name: str, frames: Tensor) -> None:
     """Refuse frames that are not in [-1, 1].
 
@@ -184,6 +200,16 @@ def check_frames(name: str, frames: Tensor) -> None:
     Raises:
         TrivdError: values lie outside, or are NaN.
     """
-    low, high = (float(value) for value in frames.aminmax())
+    bounds: Bounds = torch.stack(frames.aminmax())
+    postponed = _POSTPONED.get()
+    if postponed is None or not frames.is_cuda:
+        judge(name, bounds)
+    else:
+        postponed.append((name, bounds))
+
+
+def judge(name: str, bounds: Bounds) -> None:
+    """Refuse frames of this name whose least and largest value are not in [-1, 1]; see `check_frames`."""
+    low, high = bounds.tolist()
     if not (low >= -1 - RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # also true of NaN
         raise TrivdError(f"{name} span [{low:.3g}, {high:.3g}]; frame scores need values in [-1, 1].")

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from trivd.config import EvaluationConfig, chosen_levels, level_names
 from trivd.data.clips import DigitClips
+from trivd.evaluation.fixed import FixedGenerator
 from trivd.evaluation.scorer import clip_latents
 from trivd.models.generator import Generator
 from trivd.models.motion import endpoint_error, motion_field
-from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float
 
 MOTION_CLIPS = 64  # the first of the split
@@ -51,14 +51,14 @@ def motion_score(
     """End-point error of motion fields against moving-digits' true flow; None for units that do not warp."""
     given, length = generator.config.conditioning_frames, generator.config.frames
     device = next(generator.parameters()).device
+    fixed = FixedGenerator(generator, dtype)
     errors: dict[str, list[Tensor]] = {}
     clips = min(MOTION_CLIPS, digits.evaluation_clips)
     for clip in range(clips):
         shown, label = digits.evaluation_clip(clip)
         video, labels = to_float(shown).to(device)[None], torch.tensor([label], device=device)
         z = clip_latents(clip, 1, generator.config.latent_dim, settings.seed, settings.truncation).to(device)
-        with autocast(device, dtype):
-            warps = generator(video[:, :given], z, labels, return_warps=True).warps
+        warps = fixed(video[:, :given], z, labels, return_warps=True).warps
         if not warps:
             return None
         true = digits.digits.flow(clip)

@@ -3,6 +3,8 @@
 Blurred predictions and copies score well in PSNR, but not here.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -69,5 +71,10 @@ def _luma(name: str, video: Tensor) -> Tensor:
     frames = video.float() * GREY_LEVELS
     if video.shape[2] == 1:
         return frames[:, :, 0]
-    weights = torch.from_numpy(LUMA).to(video.device)
-    return (frames * weights[:, None, None]).sum(dim=2)
+    return (frames * _weights(video.device)).sum(dim=2)
+
+
+@cache
+def _weights(device: torch.device) -> Tensor:
+    """The colours' shares of luma, (3, 1, 1)."""
+    return torch.from_numpy(LUMA).to(device)[:, None, None]

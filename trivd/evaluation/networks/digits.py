@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trivd.evaluation.networks.features import Features, check_clips
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.hardware import autocast
+from trivd.runtime.hardware import full_float32
 from trivd.runtime.pixels import to_float
 
 WEIGHTS = "digits_network.safetensors"  # written by benchmarks/scripts/train_digits_network.py
@@ -130,10 +130,10 @@ class DigitsNetwork:
             TrivdError: the clips are not uint8, too short, not square, or not of 32 to 256 pixels.
         """
         device = self.classifier.nearest.weight.device
-        # TF32 would round to 10 bits, and an algorithm chosen by timing may differ from one run to the next.
+        # An algorithm chosen by timing may differ from one run to the next.
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-            autocast(device, torch.float32),
+            full_float32(device),
         ):
             readings: Readings = self.classifier(network_input(video.to(device)))
         return readings
