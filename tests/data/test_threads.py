@@ -42,6 +42,20 @@ def test_an_error_comes_in_its_place_and_ends_the_work() -> None:
     assert len(done) < 1000
 
 
+def test_no_more_are_begun_than_asked_for() -> None:
+    begun: list[int] = []
+    results = in_threads(begun.append, range(100), 3, ahead=5)
+    for taken in range(1, 4):
+        next(results)
+        time.sleep(0.05)
+        assert len(begun) == taken + 5
+    before = threading.active_count()
+    results.close()
+    time.sleep(0.05)
+    assert threading.active_count() == before - 3
+    assert list(in_threads(abs, range(-9, 0), 4, ahead=1)) == list(range(9, 0, -1))
+
+
 HANGING = """
 import os, runpy, signal, sys, threading
 in_threads = runpy.run_path(sys.argv[1])["in_threads"]

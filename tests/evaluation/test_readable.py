@@ -10,6 +10,7 @@ import torch
 from stand_ins import Means
 
 from trivd.config import Config, EvaluationConfig, override, to_dict
+from trivd.data.ahead import ReadAhead
 from trivd.data.clips import Clip, ClipDataset, open_clips
 from trivd.data.formats.frames import UnreadableVideo
 from trivd.evaluation.evaluate import HeldOut, evaluate
@@ -118,6 +119,16 @@ def test_they_are_left_out_named_and_counted(
     assert read_evaluation(tmp_path / "report.json") == evaluation
     assert json.loads((tmp_path / "report.json").read_text())["protocol"]["unreadable"] == 3
     assert "clip-3.mp4" in markdown(evaluation, "report.png")
+
+
+def test_clips_read_ahead_give_the_same_figures(
+    score: Callable[..., Evaluation], clips: ClipDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [score(Damaged(clips, damaged, readable), Means()) for damaged, readable in (({0, 3, 4}, 0), ({3, 6}, 1))]
+    monkeypatch.setattr(
+        "trivd.evaluation.evaluate.ReadAhead", lambda held_out, device: ReadAhead(held_out, torch.device("cuda"))
+    )
+    assert [score(Damaged(clips, *how), Means()) for how in (({0, 3, 4}, 0), ({3, 6}, 1))] == wanted
 
 
 def test_a_whole_batch_may_be_left_out(score: Callable[..., Evaluation], clips: ClipDataset) -> None:

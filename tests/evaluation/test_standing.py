@@ -9,10 +9,11 @@ from torch import Tensor
 
 from trivd.config import ModelConfig
 from trivd.data.loader import Batch
-from trivd.evaluation.standing import collect_standing_statistics
+from trivd.evaluation.standing import POWER_ITERATIONS, collect_standing_statistics
 from trivd.models.frame_norm import FrameNormReLU
 from trivd.models.generator import Generator
 from trivd.models.spectral_norm import SpectralNorm
+from trivd.runtime.pixels import to_float
 
 
 def batches(count: int, size: int = 3) -> list[Batch]:
@@ -61,6 +62,24 @@ def test_they_are_the_averages_of_batch_means_and_variances(generator: Generator
         torch.testing.assert_close(norm.standing_mean.double(), expected_mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(norm.standing_variance.double(), expected_variance, rtol=1e-4, atol=1e-6)
         assert not torch.allclose(norm.standing_mean[0], norm.standing_mean[1])  # each time step has its own
+
+
+def test_weights_normalised_once_change_nothing(generator: Generator) -> None:
+    """Bit for bit what each batch gives with weights of its own."""
+    again = copy.deepcopy(generator)
+    collect(generator, batches(3))
+    rng = torch.Generator().manual_seed(0)
+    for layer in again.eval().modules():
+        if isinstance(layer, SpectralNorm):
+            layer.power_iteration(POWER_ITERATIONS)
+    for norm in norms(again).values():
+        norm.collect(True)
+    with torch.no_grad():
+        for batch in batches(3):
+            again(to_float(batch.video[:, :2]), torch.randn(3, 4, generator=rng), batch.labels)
+    for norm, other in zip(norms(generator).values(), norms(again).values(), strict=True):
+        assert torch.equal(norm.standing_mean, other.standing_mean)
+        assert torch.equal(norm.standing_variance, other.standing_variance)
 
 
 def plain_latents(count: int, dim: int, rng: torch.Generator, truncation: float | None) -> Tensor:

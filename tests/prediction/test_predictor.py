@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stand_ins import record_as_a_gpu
 
 import trivd
 from trivd.config import Config, to_dict
@@ -20,6 +21,7 @@ from trivd.models.pretrained import save_generator
 from trivd.prediction.predictor import Predictor
 from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.graphs import WARM_UPS, Record, call_directly
 from trivd.runtime.pixels import Pixels, to_float, to_uint8
 
 GIVEN, LENGTH, SIZE = 2, 3, 32
@@ -115,6 +117,23 @@ def test_models_that_predict_less_than_they_are_given_keep_the_newest_frames(
         given = torch.cat([to_float(clip)[None, 2:], first], dim=1)
         second = predictor.generator(given, clip_latents(1, 1, 4, 0, None)).video
     assert np.array_equal(predictor.predict(clip, frames=4), to_uint8(torch.cat([first, second], dim=1)))
+
+
+@pytest.mark.parametrize("record", [call_directly, record_as_a_gpu])
+def test_recorded_futures_are_the_same(
+    make_generator: Callable[..., Generator], history: dict[str, Any], record: Record
+) -> None:
+    plain, recorded = (in_float32(Predictor(make_generator(), history)) for _ in range(2))
+    recorded.record = record
+    for seed in range(WARM_UPS + 2):
+        one, two = Sampling(1, seed=seed, frames=7), Sampling(2, seed=seed)
+        wanted, found = (predictor.draw(past(seed=seed), one, motion=2) for predictor in (plain, recorded))
+        assert np.array_equal(wanted.video, found.video)
+        assert wanted.motion is not None
+        assert found.motion is not None
+        assert torch.equal(wanted.motion, found.motion)
+        several, others = (predictor.draw(past(seed=seed), two).video for predictor in (plain, recorded))
+        assert np.abs(several.astype(int) - others.astype(int)).max() <= 1  # E sees one clip instead of two
 
 
 def test_motion_comes_with_the_futures(predictor: Predictor) -> None:

@@ -1,10 +1,11 @@
-"""Stand-ins of tests for a feature network and for the protocol of an evaluation."""
+"""Stand-ins of tests for a feature network, the protocol of an evaluation, and CUDA graphs."""
 
 import torch
 from torch import Tensor
 
 from trivd.evaluation.networks.features import Features
 from trivd.evaluation.outcome import Protocol
+from trivd.runtime.graphs import Replay
 
 PROTOCOL = Protocol(
     data="moving-digits",
@@ -35,3 +36,15 @@ class Means:
     def __call__(self, video: Tensor) -> Features:
         assert video.dtype == torch.uint8
         return Features(video.float().mean(dim=(2, 3, 4)), video.float().mean(dim=(1, 2, 3)))
+
+
+def record_as_a_gpu(function: Replay) -> Replay:
+    """A recorder whose replays write to the same tensors each time, as those of a CUDA graph do."""
+    outputs = function()
+
+    def replay() -> tuple[Tensor, ...]:
+        for output, value in zip(outputs, function(), strict=True):
+            output.copy_(value)
+        return outputs
+
+    return replay

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trivd.models.generator import Generator, Prediction
 from trivd.models.spectral_norm import SpectralNorm, normalized, normalized_now, use_normalized
-from trivd.runtime.graphs import GraphedPerSize, Record, recorder
+from trivd.runtime.graphs import GraphedPerSize, Record
 from trivd.runtime.hardware import autocast
 
 
@@ -20,13 +20,13 @@ class FixedGenerator:
     Args:
         generator: in evaluation mode; neither its weights nor its statistics change from now on.
         dtype: of convolutions.
-        record: how graphs are recorded; None: as the device suggests, see `trivd.runtime.graphs.recorder`.
+        record: how graphs are recorded, see `trivd.runtime.graphs.recorder`; None: without graphs.
     """
 
-    def __init__(self, generator: Generator, dtype: torch.dtype, record: Record | None = None) -> None:
+    def __init__(self, generator: Generator, dtype: torch.dtype, record: Record | None) -> None:
         self.dtype = dtype
         device = next(generator.parameters()).device
-        self.record = recorder(device) if record is None else record
+        self.record = record
         with torch.no_grad(), autocast(device, dtype), normalized(generator):
             network = _Network(generator, normalized_now(), dtype)
         self.resolutions = network.resolutions

@@ -72,7 +72,7 @@ class ModelForecaster:
         dtype: of convolutions.
         seed: of z in the first run; the following runs take the following numbers.
         truncation: of z.
-        record: how CUDA graphs are recorded; None: as the device suggests.
+        record: how CUDA graphs are recorded, see `trivd.runtime.graphs.recorder`; None: without graphs.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from trivd.evaluation.scorer import Clips, Forecaster, ModelForecaster
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
+from trivd.runtime.graphs import recorder
 from trivd.runtime.hardware import dtype_name
 
 Progress = Callable[[str, int, int], None]  # name of the part, clips done of it, clips it has
@@ -56,7 +57,8 @@ class _RefreshedModel(ModelForecaster):
     """A generator whose standing statistics are collected anew for each run (E.2)."""
 
     def __init__(self, model: TrainedModel, train: ClipDataset, settings: EvaluationConfig) -> None:
-        super().__init__(model.generator, model.dtype, settings.seed, settings.truncation)
+        record = recorder(next(model.generator.parameters()).device)
+        super().__init__(model.generator, model.dtype, settings.seed, settings.truncation, record)
         self._train = train
         self._settings = settings
         self._run = -1

@@ -22,6 +22,7 @@ from trivd.models.pretrained import save_generator
 from trivd.pictures.draw import sample_grid, save_png
 from trivd.pictures.plots import DISTANCE
 from trivd.runtime.distributed import gather_rows, rank, world_size
+from trivd.runtime.graphs import recorder
 from trivd.runtime.hardware import autocast
 from trivd.runtime.pixels import to_float, to_uint8
 from trivd.training.step import Trainer
@@ -91,7 +92,8 @@ class SplitScores:
             dtype: of convolutions.
         """
         settings, values = self._settings, {}
-        model = ModelForecaster(generator, dtype, settings.seed, settings.truncation)
+        record = recorder(next(generator.parameters()).device)
+        model = ModelForecaster(generator, dtype, settings.seed, settings.truncation, record)
         for split, scorer in self._scorers.items():
             numbers = evaluation_numbers(scorer.held_out, settings.clips)
             if split not in self._references:

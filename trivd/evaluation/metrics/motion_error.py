@@ -11,6 +11,7 @@ from trivd.evaluation.fixed import FixedGenerator
 from trivd.evaluation.scorer import clip_latents
 from trivd.models.generator import Generator
 from trivd.models.motion import endpoint_error, motion_field
+from trivd.runtime.graphs import recorder
 from trivd.runtime.pixels import to_float
 
 MOTION_CLIPS = 64  # the first of the split
@@ -51,7 +52,7 @@ def motion_score(
     """End-point error of motion fields against moving-digits' true flow; None for units that do not warp."""
     given, length = generator.config.conditioning_frames, generator.config.frames
     device = next(generator.parameters()).device
-    fixed = FixedGenerator(generator, dtype)
+    fixed = FixedGenerator(generator, dtype, recorder(device))
     errors: dict[str, list[Tensor]] = {}
     clips = min(MOTION_CLIPS, digits.evaluation_clips)
     for clip in range(clips):
