@@ -8,12 +8,13 @@ from torch import Tensor
 
 from trivd.models.generator import Generator, Prediction
 from trivd.models.spectral_norm import SpectralNorm, normalized, normalized_now, use_normalized
+from trivd.ops.precision import compute_dtype
 from trivd.runtime.graphs import GraphedPerSize, Record
 from trivd.runtime.hardware import autocast
 
 
 class FixedGenerator:
-    """A generator that is called often: its weights are normalised once, and a GPU replays CUDA graphs.
+    """A generator that is called often: weights are normalised and rounded once, and a GPU replays CUDA graphs.
 
     E and G have graphs of their own for each batch size, since samples of one clip share E's states.
 
@@ -28,7 +29,11 @@ class FixedGenerator:
         device = next(generator.parameters()).device
         self.record = record
         with torch.no_grad(), autocast(device, dtype), normalized(generator):
-            network = _Network(generator, normalized_now(), dtype)
+            weights = {
+                layer: weight if layer.exact else weight.to(compute_dtype(weight))
+                for layer, weight in normalized_now().items()
+            }
+        network = _Network(generator, weights, dtype)
         self.resolutions = network.resolutions
         self._encode = self._graphed(network.encode)
         self._decode = {warps: self._graphed(partial(network.decode, warps)) for warps in (False, True)}
@@ -74,7 +79,7 @@ class _Network:
 
     def __init__(self, generator: Generator, weights: Mapping[SpectralNorm, Tensor], dtype: torch.dtype) -> None:
         self.generator = generator
-        self.weights = weights  # normalised
+        self.weights = weights  # normalised, in the types in which they are used
         self.dtype = dtype
         self.device = next(generator.parameters()).device
         self.resolutions = tuple(sorted(generator.config.recurrent_resolutions))
