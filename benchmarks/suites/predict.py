@@ -18,8 +18,9 @@ from benchmarks.dgmr import (
     dgmr_generator,
     find_dgmr,
 )
-from benchmarks.measuring import finisher, ratios, take_turns
+from benchmarks.measuring import EAGER, finisher, ratios, take_turns
 from benchmarks.suite import Case, Column, Suite
+from benchmarks.suites.step import warm_ups
 from reference.generator import Generator as PlainGenerator
 from reference.layers import load
 from trivd.config import Config, ModelConfig, override
@@ -58,6 +59,7 @@ class Predict(Suite):
         Column("futures/s", ("futures_per_second",), 3),
         Column("GFLOP/s", ("flops_per_second",), 0, 1e-9),
         Column("plain float32 / ours", ("ratios", "plain / ours")),
+        Column("without graphs [ms]", ("seconds", EAGER), 1, 1e3),
         Column("DGMR / ours", ("ratios", "DGMR / ours")),
         Column("DGMR's FLOPs / ours", ("dgmr_flops_ratio",)),
     )
@@ -97,28 +99,32 @@ class Predict(Suite):
         generator = _generator(config, device)
         plain = load(PlainGenerator(config), generator.state_dict()).eval()
         to_channels_last(generator)
-        predictor = Predictor(generator, {})
-        predictor.dtype = dtype
         past = np.random.default_rng(0).integers(0, 256, _shape(config, config.conditioning_frames)[1:], np.uint8)
 
-        def ours() -> object:
-            return predictor.predict(past, samples=batch)
+        def ours(graphs: bool = True) -> Callable[[], object]:
+            predictor = Predictor(generator, {})
+            predictor.dtype = dtype
+            if not graphs:
+                predictor.record = None
+            return lambda: predictor.predict(past, samples=batch)
 
         @torch.no_grad()
         def plainly() -> object:
             frames = to_float(torch.from_numpy(past).to(device)).expand(batch, -1, -1, -1, -1)
             return to_uint8(plain(frames, torch.randn(batch, config.latent_dim, device=device)))
 
-        ways: dict[str, Callable[[], object]] = {"ours": ours, "plain": plainly}
+        ways: dict[str, Callable[[], object]] = {"ours": ours(), "plain": plainly}
+        if device.type == "cuda":
+            ways[EAGER] = ours(graphs=False)
         with torch.no_grad():
-            needed = flops(ours)
+            needed = flops(ours())
         facts: dict[str, Any] = {"flops": needed}
         if find_dgmr() is None:
             facts |= {"missing": {"DGMR / ours": HOW_TO_GET}}
         else:
             ways["DGMR"], theirs = _dgmr(needed // batch, config, batch, device, dtype)
             facts |= {"dgmr_flops_ratio": theirs / needed}
-        seconds = take_turns(ways, self.turns, finish=finisher(device))
+        seconds = take_turns(ways, self.turns, warm_ups(device), finisher(device))
         return facts | {
             "seconds": seconds,
             "real_time": config.predicted_frames / FRAMES_PER_SECOND,
