@@ -4,7 +4,8 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
+from contextlib import nullcontext
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,8 +18,14 @@ Replay = Callable[[], Any]
 Record = Callable[[Replay], Replay]
 
 
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """Where graphs of a device are recorded, all of them: a stream has library workspaces of its own."""
+    return torch.cuda.Stream(device)
+
+
 def record_cuda_graph(function: Replay) -> Replay:
-    """Record what `function` launches, without running it; the result launches all of it again.
+    """Record what `function` launches on the current device, without running it; the result launches all of it again.
 
     Its tensors stay where they are: each replay writes to those that the recording has returned.
 
@@ -30,7 +37,8 @@ def record_cuda_graph(function: Replay) -> Replay:
     graph = torch.cuda.CUDAGraph()
     try:
         # Other threads may wait for the device meanwhile, as those do that copy clips.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        side = _side_stream(torch.cuda.current_device())
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             outputs = function()
     finally:
         torch.cuda.set_stream(stream)  # which torch leaves aside if the recording fails
@@ -84,8 +92,10 @@ class Graphed:
         return self._function(*self._inputs)
 
     def _recorded(self, function: Replay) -> Replay:
+        device = self._inputs[0].device
         try:
-            return self._record(function)
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                return self._record(function)
         except RuntimeError as error:  # which those of CUDA and of its memory are too
             reason = str(error).partition("\n")[0]
             warnings.warn(f"No CUDA graph could be recorded; without it all is slower. {reason}", stacklevel=3)
