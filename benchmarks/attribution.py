@@ -48,6 +48,7 @@ MODULES = {
     "trivd.ops.crop": Kind.ELEMENTWISE,
     "trivd.ops.differences": Kind.RECURRENT,
     "trivd.ops.gates": Kind.RECURRENT,
+    "trivd.ops.mixed_warp": Kind.RECURRENT,
     "trivd.ops.normalize": Kind.NORMALISATION,
     "trivd.ops.operator": None,
     "trivd.ops.orthogonality": Kind.OPTIMIZER,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.ops import average, crop, differences, gates, normalize, residual, softmax, spectral, warp
+from trivd.ops import average, crop, differences, gates, mixed_warp, normalize, residual, softmax, spectral, warp
 from trivd.ops.operator import channels_innermost
 
 F64 = torch.float64
@@ -54,11 +54,38 @@ def corners() -> tuple[Tensor, Tensor]:
     return torch.tensor([3, 0]), torch.tensor([1, 3])
 
 
+def logits(links: int, kernels: int, width: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Features, logits of the selection, and of kernels with what fills them up to `width`."""
+    return image(2, 3, 5, 6), image(2, links * kernels, 5, 6), None if width is None else image(2, width)
+
+
+def detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
 # An operator, its arguments, and whether it has a derivative.
 CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     "warp": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6), False), True),
     "warp_replicate": (warp._warp, lambda: (image(2, 3, 5, 6), image(2, 9, 5, 6), True), True),
     "warp_backward": (warp._warp_backward, lambda: (*parts()[:1] * 2, image(2, 9, 5, 6).detach(), False), False),
+    "warp_backward_replicate": (
+        warp._warp_backward,
+        lambda: (*parts()[:1] * 2, image(2, 9, 5, 6).detach(), True),
+        False,
+    ),
+    "mixed_warp": (mixed_warp._mixed_warp, lambda: (*logits(1, 4, 36), 1, 9, False), True),
+    "mixed_warp_replicate": (mixed_warp._mixed_warp, lambda: (*logits(2, 3, 60), 2, 9, True), True),
+    "mixed_warp_pixelwise": (mixed_warp._mixed_warp, lambda: (*logits(1, 16, None), 1, 9, False), True),
+    "mixed_warp_backward": (
+        mixed_warp._mixed_warp_backward,
+        lambda: tuple(map(detached, (image(2, 6, 5, 6), *logits(2, 3, 60), 2, 9, False))),
+        False,
+    ),
+    "mixed_warp_backward_pixelwise": (
+        mixed_warp._mixed_warp_backward,
+        lambda: tuple(map(detached, (image(2, 3, 5, 6), *logits(1, 16, None), 1, 9, True))),
+        False,
+    ),
     "softmax": (softmax._softmax, lambda: (torch.randn(4, 5, 9, dtype=F64, requires_grad=True),), True),
     "softmax_backward": (softmax._softmax_backward, lambda: (vectors(4, 5, 9), vectors(4, 5, 9)), False),
     "activate": (gates._activate, lambda: (image(2, 14, 5, 6), image(2, 14, 5, 6), CHANNELS, CODES), True),
