@@ -1,6 +1,7 @@
 """The generator: shapes, widths, conditioning, independence of clips, and appendix A read line by line."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from agreement import assert_same, plainly, scramble, settle, use_batch_statistics
 from torch import Tensor
 from torch.nn import functional as F
+from triton_checks import triton_on_the_cpu
 
 from reference.generator import Generator as PlainGenerator
 from reference.layers import load
@@ -54,6 +56,23 @@ def test_output_shape(resolution: int, channels: int, tiny_model: ModelFactory) 
     assert video.dtype == torch.float32
     assert -1 <= video.min() < 0 < video.max() <= 1
     assert warps == {}
+
+
+def test_what_a_gpu_fuses_is_the_same(tiny_model: ModelFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_model(conditioning_frames=1, predicted_frames=1, recurrent_resolutions=(8,), unit="tsru_p")
+    model = scramble(Generator(config))
+    use_batch_statistics(model)
+    frames, z = (x.double() for x in inputs(config))
+    sources = list(model.parameters())
+    results = []
+    for fused in (False, True):
+        with triton_on_the_cpu(monkeypatch) if fused else nullcontext():
+            video = model(frames, z).video
+            results.append(
+                [video.detach(), *torch.autograd.grad(video.square().sum(), sources, materialize_grads=True)]
+            )
+    for ours, plain in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9 * max(1, float(plain.abs().max())))
 
 
 @pytest.mark.parametrize(("conditioning", "predicted"), [(1, 1), (1, 4), (3, 2)])

@@ -1,6 +1,7 @@
 """Every recurrent unit against its equations, written out step by step in `reference.units`."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import product
 from typing import Any, get_args
@@ -11,6 +12,7 @@ from agreement import assert_same, plainly, scramble
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from triton_checks import triton_on_the_cpu
 
 from reference.units import build_unit
 from trivd.config import ModelConfig, WarpPadding
@@ -74,6 +76,31 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
     expected = plainly(plain, unit)(x, initial)
     assert weights.shape == (steps, batch, kind.get("links", 1), options["warp_size"] ** 2, height, width)
     assert_same([states, weights], [expected, torch.stack(thetas)], [x, initial, *unit.parameters()])
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_a_gpu_fuses_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its convolutions are filled up with zeros too."""
+    options = {"warp_padding": "replicate"} if name in ("tsru_c", "ptsru_c") else {}
+    unit = scramble(UNITS[name][0](4, 4, **options))
+    x, initial = inputs(2, 1, 4, 4, 2, 3)
+    sources = [x, initial, *unit.parameters()]
+    direction = torch.randn_like(x)
+    results = []
+    for fused in (False, True):
+        with triton_on_the_cpu(monkeypatch) if fused else nullcontext():
+            states = unit(x, initial)
+            results.append([states.detach(), *torch.autograd.grad((states * direction).sum(), sources)])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["ptsru_p", "k_traj_gru-2"])
+def test_weights_that_are_kept_are_the_same_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = scramble(UNITS[name][0](4, 4))
+    x, initial = inputs(1, 1, 4, 4, 2, 3)
+    expected = unit(x, initial, return_weights=True)
+    with triton_on_the_cpu(monkeypatch), torch.no_grad():
+        torch.testing.assert_close(unit(x, initial, return_weights=True), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", UNITS)

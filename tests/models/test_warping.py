@@ -77,7 +77,7 @@ def test_warp_keeps_the_features_type() -> None:
 def test_weights_are_distributions(f: type[FactorizedKernels] | type[PixelwiseKernels], k: int) -> None:
     kernels = scramble(f(12, k, (0.5, 0.5), links=3) if f is FactorizedKernels else f(12, k, (0.5, 0.5)))
     read = {name: 3 * torch.randn(2, n, 5, 7, dtype=torch.float64) for name, n in kernels.reads.items()}
-    weights = kernels.bind()(read)
+    weights = kernels.bind()(read).weights()
     assert weights.shape == (2, 3 if f is FactorizedKernels else 1, k**2, 5, 7)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(2), torch.ones_like(weights.sum(2)))

@@ -77,7 +77,7 @@ def test_unused_states(name: str, used: slice) -> None:
     x.requires_grad_()
     sources = x, *unit.parameters()
     recursion = Recursion(x.dtype)
-    step = unit.bind(x, state, recursion)
+    step = unit.bind(x, state, recursion, keep_weights=False)
     states, h = [], recursion.begin(state)
     for t in range(len(x)):
         h, _ = step(t, h)
@@ -92,7 +92,7 @@ def test_nothing_is_kept_between_backward_passes(name: str) -> None:
     unit, x, state = prepare(name)
     sources = tuple(unit.parameters())
     recursion = Recursion(x.dtype)
-    step = unit.bind(x, state, recursion)
+    step = unit.bind(x, state, recursion, keep_weights=False)
     states = [recursion.begin(state)]
     for t in range(len(x)):
         states.append(step(t, states[-1])[0])

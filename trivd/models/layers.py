@@ -11,7 +11,7 @@ from trivd.ops.conv3d import conv3d
 from trivd.ops.gates import PartActivation, Parts, activate
 from trivd.ops.precision import compute_dtype
 from trivd.ops.residual import Unbiased, biased, leaves_bias
-from trivd.ops.unroll import Recursion
+from trivd.ops.unroll import Recursion, missing_outputs, with_zeros
 from trivd.ops.upsample import pooled_convolution, upsampled_convolution
 
 
@@ -79,15 +79,25 @@ class SNConv(SpectralNorm):
 
 
 def share_layer(
-    layer: SNConv | SNLinear, activation: PartActivation, recursion: Recursion | None
+    layer: SNConv | SNLinear, activation: PartActivation, recursion: Recursion | None, padded: bool = False
 ) -> Callable[[Tensor], Tensor]:
-    """A whole layer followed by its activation, shared in a recursion; without one it may be called on its own."""
+    """A whole layer followed by its activation, shared in a recursion; without one it may be called on its own.
+
+    Args:
+        layer: of `out` outputs.
+        activation: of them all.
+        recursion: in which it is shared, or None.
+        padded: whether the result may have further channels after these, as it then has on a GPU.
+    """
     if recursion is None:
         call = layer.bind()
         return lambda x: activate(call(x), activation)
     weight = layer.normalized_weight().to(recursion.dtype)
     bias = None if layer.bias is None else layer.bias.to(recursion.dtype)
-    shared = recursion.share(weight, bias, Parts([len(weight)], [activation]))
+    missing = missing_outputs(weight, len(weight))
+    parts = Parts([len(weight) + missing], [activation]) if padded else Parts([len(weight)], [activation], missing)
+    bias = None if bias is None else with_zeros(bias, missing)
+    shared = recursion.share(with_zeros(weight, missing), bias, parts)
     return lambda x: shared(x)[0]
 
 

@@ -1,14 +1,19 @@
 """The hyper-networks f, which predict the weights of kernel-based warping (B, F.1)."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.models.layers import SNConv, SNLinear, share_layer
+from trivd.ops.cuda import library
+from trivd.ops.mixed_warp import mixed_warp
 from trivd.ops.softmax import softmax
 from trivd.ops.unroll import Recursion
+from trivd.ops.warp import warp
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
 # Offsets of logits with which warps start as "copy": of each kernel's own tap, and of the centre in what selects.
@@ -26,6 +31,41 @@ def hidden_sizes(channels: int, shares: tuple[float, float]) -> tuple[int, int]:
     """Channels or units of f's two hidden layers, as shares of those of [h; x]; the paper takes half of them (F.1)."""
     first, second = (max(1, int(share * channels)) for share in shares)
     return first, second
+
+
+@dataclass(frozen=True)
+class Warps:
+    """Warps predicted for one step; their logits may have further channels, which are ignored."""
+
+    selection: Tensor  # of N kernels at each position (B, L N, H, W); without kernels, of taps (B, k^2, H, W)
+    kernels: Tensor | None  # (B, L N k^2), where N = k^2
+    links: int  # L
+    taps: int  # k^2
+
+    def weights(self) -> Tensor:
+        """Warping weights (B, L, k^2, H, W)."""
+        logits = _first(self.selection, self.links * self.taps).movedim(1, -1)
+        if self.kernels is None:
+            return softmax(logits).movedim(-1, 1).unsqueeze(1)
+        size = (self.links, self.taps, self.taps)
+        kernels = softmax(_first(self.kernels, math.prod(size)).unflatten(1, size))
+        selection = softmax(logits.unflatten(-1, size[:2]))
+        positions = selection.flatten(1, 2).transpose(1, 2)  # S: (B, L, H W, N)
+        mixed = positions @ kernels.to(positions.dtype)  # Eq 12: (B, L, H W, k^2)
+        return mixed.mT.unflatten(3, selection.shape[1:3])
+
+    def warp(self, h: Tensor, replicate: bool, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
+        """h (B, C, H, W) -> (B, L C, H, W), all warps side by side, and the weights; a GPU has these only to keep."""
+        if not keep_weights and library.fused(h, "mixed_warp"):
+            return mixed_warp(h, self.selection, self.kernels, self.links, self.taps, replicate), None
+        weights = self.weights()
+        if self.links == 1:
+            return warp(h, weights.squeeze(1), replicate), weights
+        return torch.cat([warp(h, link, replicate) for link in weights.unbind(1)], dim=1), weights
+
+
+def _first(logits: Tensor, count: int) -> Tensor:
+    return logits if logits.shape[1] == count else logits[:, :count]
 
 
 class FactorizedKernels(nn.Module):
@@ -62,21 +102,17 @@ class FactorizedKernels(nn.Module):
             _bias(self.output).copy_((OWN_TAP * torch.eye(self.taps)).flatten().repeat(self.links))
             _bias(first["selection"])[self.taps // 2 :: self.taps] = CENTRE
 
-    def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Tensor]:
-        """A function from the outputs of the first convolutions to warping weights (B, L, k^2, H, W)."""
-        hidden, output = share_layer(self.hidden, "relu", recursion), share_layer(self.output, "identity", recursion)
+    def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Warps]:
+        """A function from the outputs of the first convolutions to L warps."""
+        hidden = share_layer(self.hidden, "relu", recursion)
+        output = share_layer(self.output, "identity", recursion, padded=True)
 
-        def weights(read: dict[str, Tensor]) -> Tensor:
+        def warps(read: dict[str, Tensor]) -> Warps:
             # ReLU after pooling is ReLU before it, on fewer values.
             pooled = F.relu(F.adaptive_max_pool2d(read["kernel_features"], POOLED).flatten(1))
-            kernels = softmax(output(hidden(pooled)).unflatten(1, (self.links, self.taps, self.taps)))
-            selection = softmax(read["selection"].movedim(1, -1).unflatten(-1, (self.links, self.taps)))
-            height, width = selection.shape[1:3]
-            positions = selection.flatten(1, 2).transpose(1, 2)  # S: (B, L, H W, N)
-            mixed = positions @ kernels.to(positions.dtype)  # Eq 12: (B, L, H W, k^2)
-            return mixed.mT.unflatten(3, (height, width))
+            return Warps(read["selection"], output(hidden(pooled)), self.links, self.taps)
 
-        return weights
+        return warps
 
 
 class PixelwiseKernels(nn.Module):
@@ -88,6 +124,7 @@ class PixelwiseKernels(nn.Module):
     def __init__(self, channels: int, size: int, hidden: tuple[float, float]) -> None:
         super().__init__()
         first, second = hidden_sizes(channels, hidden)
+        self.taps = size**2
         self.reads = {"kernel_features": first}
         self.hidden = SNConv(first, second)
         self.output = SNConv(second, size**2)
@@ -98,12 +135,12 @@ class PixelwiseKernels(nn.Module):
             bias = _bias(self.output)
             bias[len(bias) // 2] = CENTRE
 
-    def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Tensor]:
-        """A function from the output of the first convolution to warping weights (B, 1, k^2, H, W)."""
-        hidden, output = share_layer(self.hidden, "relu", recursion), share_layer(self.output, "identity", recursion)
+    def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Warps]:
+        """A function from the output of the first convolution to a warp."""
+        hidden = share_layer(self.hidden, "relu", recursion)
+        output = share_layer(self.output, "identity", recursion, padded=True)
 
-        def weights(read: dict[str, Tensor]) -> Tensor:
-            taps = output(hidden(F.relu(read["kernel_features"])))
-            return softmax(taps.movedim(1, -1)).movedim(-1, 1).unsqueeze(1)
+        def warps(read: dict[str, Tensor]) -> Warps:
+            return Warps(output(hidden(F.relu(read["kernel_features"]))), None, 1, self.taps)
 
-        return weights
+        return warps

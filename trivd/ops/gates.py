@@ -16,18 +16,26 @@ ACTIVATIONS: tuple[PartActivation, ...] = get_args(PartActivation)  # their numb
 
 
 class Parts:
-    """The gates that are evaluated as one layer: how its channels are divided, and the activation of each part."""
+    """The gates that are evaluated as one layer: how its channels are divided, and the activation of each part.
 
-    def __init__(self, channels: Sequence[int], activations: Sequence[PartActivation]) -> None:
+    Args:
+        channels: of each part.
+        activations: of each.
+        padding: further channels of the layer, that belong to no part.
+    """
+
+    def __init__(self, channels: Sequence[int], activations: Sequence[PartActivation], padding: int = 0) -> None:
         self.channels = list(channels)
-        self.width = sum(channels)
+        self.padding = padding
+        self.width = sum(channels) + padding
         self.activations = [ACTIVATIONS.index(activation) for activation in activations]
+        self.unchanged = list(activations) == ["identity"] and not padding  # the layer's output is the only part
 
     def activate(self, raw: Tensor, given: Tensor | None) -> list[Tensor]:
         """The activated parts of raw + given.
 
         Args:
-            raw: (B, C, H, W) or (B, C), C the sum of all parts' channels.
+            raw: (B, C, H, W) or (B, C), C the sum of all parts' channels and the padding.
             given: of the same shape, or None for zeros.
 
         Raises:
@@ -36,12 +44,20 @@ class Parts:
         if raw.shape[1] != self.width or (given is not None and given.shape != raw.shape):
             both = f"{tuple(raw.shape)} and {None if given is None else tuple(given.shape)}"
             raise ValueError(f"Parts of {self.width} channels cannot be taken of {both}.")
+        if self.unchanged and given is None:
+            return [channels_innermost(raw)]
         parts: list[Tensor] = _activate(raw, given, self.channels, self.activations)
         return parts
 
     def backward(self, gradients: Sequence[Tensor | None], parts: Sequence[Tensor]) -> Tensor:
         """Gradient of `raw`, and of `given`, from those of the activated parts (None: zero) and these."""
-        gradient: Tensor = _activate_backward(list(gradients), list(parts), self.activations)
+        if self.unchanged and gradients[0] is not None:
+            return channels_innermost(gradients[0])
+        gradients, parts, activations = list(gradients), list(parts), self.activations
+        if self.padding:  # a part without a gradient, whose values are not read
+            gradients, activations = [*gradients, None], [*activations, ACTIVATIONS.index("identity")]
+            parts = [*parts, empty(parts[0], self.padding)]
+        gradient: Tensor = _activate_backward(gradients, parts, activations)
         return gradient
 
 
@@ -69,7 +85,7 @@ def mix(content: Tensor, past: Tensor, gate: Tensor) -> Tensor:
 def plain_activate(
     raw: Tensor, given: Tensor | None, channels: Sequence[int], activations: Sequence[int]
 ) -> list[Tensor]:
-    parts = (raw if given is None else raw + given).split(list(channels), dim=1)
+    parts = (raw if given is None else raw + given)[:, : sum(channels)].split(list(channels), dim=1)
     names = [ACTIVATIONS[code] for code in activations]
     # A copy of what no activation changes: operators give no views of their arguments.
     activated = [p.clone() if n == "identity" else activate(p, n) for p, n in zip(parts, names, strict=True)]

@@ -17,12 +17,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+from trivd.ops.cuda import library
 from trivd.ops.gates import Parts
 from trivd.ops.precision import without_autocast
 
 WIDE = 256  # channels of a convolution whose time is that of its sums
 WIDEST = 768  # channels; beyond, the gradient of a convolution's weight no longer fits in the processor's caches
 BLOCK = 16  # channels
+ALIGNED = 16  # outputs; a layer that has no multiple of these is slow on a GPU, which pads it again at every call
 
 Needs = tuple[bool, bool, bool]  # whether gradients of weight, bias and given are asked for
 
@@ -50,6 +52,16 @@ def joint_convolutions(channels: Mapping[str, int]) -> list[list[str]]:
             groups.append([])
         groups[-1].append(name)
     return [*groups, odd] if odd else groups
+
+
+def missing_outputs(weight: Tensor, outputs: int) -> int:
+    """Outputs that a layer lacks to run well on the device of its weight; see `Parts.padding`."""
+    return -outputs % ALIGNED if library.fused(weight, "gates") else 0
+
+
+def with_zeros(rows: Tensor, count: int) -> Tensor:
+    """A weight or bias (out, ...) followed by zeros, (out + count, ...)."""
+    return torch.cat([rows, rows.new_zeros(count, *rows.shape[1:])]) if count else rows
 
 
 class Recursion:

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized
+from trivd.ops.cuda import library
 from trivd.ops.gates import PartActivation, Parts
 from trivd.ops.precision import compute_dtype
-from trivd.ops.unroll import Recursion, joint_convolutions
+from trivd.ops.unroll import Recursion, joint_convolutions, missing_outputs, with_zeros
 
 Activation = Literal["relu", "tanh"]
 
@@ -38,10 +39,11 @@ class RecurrentUnit(nn.Module, ABC):
         self.hidden_channels = hidden_channels
 
     @abstractmethod
-    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         """The function of one step, for inputs x (T, B, C, H, W).
 
-        Layers that each step uses are shared through `recursion`, which begins after this.
+        Layers that each step uses are shared through `recursion`, which begins after this. Warping weights need not be
+        given unless they are to be kept.
         """
 
     def forward(
@@ -68,7 +70,7 @@ class RecurrentUnit(nn.Module, ABC):
         recursion = Recursion(compute_dtype(x))
         state = initial.to(recursion.dtype).contiguous(memory_format=torch.channels_last)
         with normalized(self):
-            step = self.bind(x, state, recursion)
+            step = self.bind(x, state, recursion, keep_weights)
         state = recursion.begin(state)
         states, weights = [], []
         for t in range(x.shape[0]):
@@ -118,7 +120,9 @@ class Gates(nn.Module):
             recursion: in which the state's half is shared.
             activations: by name; gates that are not named have none.
         """
-        groups = [self._bind_group(names, x, recursion, activations) for names in joint_convolutions(self.outputs)]
+        # A GPU starts one convolution sooner than two, and fills up odd channels.
+        together = [list(self.outputs)] if library.fused(x, "gates") else joint_convolutions(self.outputs)
+        groups = [self._bind_group(names, x, recursion, activations) for names in together]
 
         def evaluate(t: int, state: Tensor) -> dict[str, Tensor]:
             return {name: gate for group in groups for name, gate in group(t, state)}
@@ -132,14 +136,18 @@ class Gates(nn.Module):
         convolutions = [self._convolution(name) for name in names]
         # split, not slices: its backward writes each gradient once
         halves = [layer.normalized_weight().to(dtype).split(self.sources, dim=1) for layer in convolutions]
+        channels = [self.outputs[name] for name in names]
+        missing = missing_outputs(x, sum(channels))
         state_weight, input_weight = (
-            torch.cat(half).contiguous(memory_format=torch.channels_last) for half in zip(*halves, strict=True)
+            with_zeros(torch.cat(half), missing).contiguous(memory_format=torch.channels_last)
+            for half in zip(*halves, strict=True)
         )
         bias = torch.cat([layer.bias for layer in convolutions if layer.bias is not None]).to(dtype)
+        bias = with_zeros(bias, missing)
         constant = x.stride(0) == 0  # every step is the same (the first stage of G)
         steps = x[:1] if constant else x
         from_input = F.conv2d(steps.flatten(0, 1).to(dtype), input_weight, bias, padding=self.padding)
-        parts = Parts([self.outputs[name] for name in names], [activations.get(name, "identity") for name in names])
+        parts = Parts(channels, [activations.get(name, "identity") for name in names], missing)
         shared = recursion.share(state_weight, None, parts, from_input)
         return lambda t, state: zip(names, shared(state, 0 if constant else t), strict=True)
 

@@ -1,6 +1,5 @@
 """ConvGRU (Eq 1-5) and its kernel-based trajectory variant K-TrajGRU (F.2, Eq 16-22)."""
 
-import torch
 from torch import Tensor
 
 from trivd.config import WarpPadding, WarpStart
@@ -8,7 +7,6 @@ from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels
 from trivd.ops.gates import mix
 from trivd.ops.unroll import Recursion
-from trivd.ops.warp import warp
 
 
 class ConvGRU(RecurrentUnit):
@@ -22,7 +20,7 @@ class ConvGRU(RecurrentUnit):
         self.gates = Gates(hidden_channels, input_channels, {"r": hidden_channels, "u": hidden_channels}, kernel_size)
         self.candidate = Gates(hidden_channels, input_channels, {"c": hidden_channels}, kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         gates = self.gates.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid"})
         candidate = self.candidate.bind(x, recursion, {"c": self.activation})
 
@@ -65,14 +63,13 @@ class KTrajGRU(RecurrentUnit):
         self.gates = Gates(warped, input_channels, {"r": warped, "u": hidden_channels}, kernel_size)
         self.candidate = Gates(warped, input_channels, {"c": hidden_channels}, kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         first, kernels = self.first.bind(x, recursion, {}), self.kernels.bind(recursion)
         gates = self.gates.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid"})
         candidate = self.candidate.bind(x, recursion, {"c": self.activation})
 
-        def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
-            weights = kernels(first(t, h))  # Eq 16
-            warped = torch.cat([warp(h, link, self.replicate) for link in weights.unbind(1)], dim=1)  # Eq 17
+        def step(t: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
+            warped, weights = kernels(first(t, h)).warp(h, self.replicate, keep_weights)  # Eq 16, 17
             gate = gates(t, warped)  # Eq 18, 21
             content = candidate(t, gate["r"] * warped)["c"]  # Eq 19, 20
             return mix(content, h, gate["u"]), weights  # Eq 22

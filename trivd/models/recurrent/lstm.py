@@ -38,7 +38,7 @@ class ConvLSTM(RecurrentUnit):
         half = hidden_channels // 2
         self.gates = Gates(half, input_channels, dict.fromkeys(GATES, half), kernel_size)
 
-    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         gates = self.gates.bind(x, recursion, lstm_activations(self.activation))
 
         def step(t: int, state: Tensor) -> tuple[Tensor, None]:
@@ -109,7 +109,7 @@ class DynamicConvLSTM(RecurrentUnit):
         self.kernel_cnn = KernelCNN(len(GATES) * (self.multiple + 1), kernel_size)
         self.bias = nn.Parameter(torch.zeros(len(GATES) * self.cells))
 
-    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         dtype = recursion.dtype
         padding = self.kernel_size // 2
         predict = self.kernel_cnn.bind()

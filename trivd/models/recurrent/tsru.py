@@ -11,7 +11,6 @@ from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels
 from trivd.ops.gates import mix
 from trivd.ops.unroll import Recursion
-from trivd.ops.warp import warp
 
 Flow = Literal["c", "p", "s"]
 
@@ -73,16 +72,15 @@ class TSRU(RecurrentUnit):
         if warp_start == "copy":
             self.kernels.start_as_copy(self.first.convolutions)
 
-    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion) -> Step:
+    def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         first = self.first.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid", "c": self.activation})
         kernels = self.kernels.bind(recursion)
         candidate = None if self.candidate is None else self.candidate.bind(x, recursion, {"c": self.activation})
         update = None if self.update is None else share_layer(self.update, "sigmoid", recursion)
 
-        def step(t: int, h: Tensor) -> tuple[Tensor, Tensor]:
+        def step(t: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
             read = first(t, h)
-            weights = kernels(read)  # Eq 6
-            warped = warp(h, weights.squeeze(1), self.replicate)  # Eq 7
+            warped, weights = kernels(read).warp(h, self.replicate, keep_weights)  # Eq 6, 7
             past = h if self.flow == "p" else warped
             if self.read_gate:
                 past = read["r"] * past
