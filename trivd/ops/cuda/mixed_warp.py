@@ -13,47 +13,14 @@ from torch import Tensor
 
 from trivd.ops.cuda.arithmetic import wide
 from trivd.ops.cuda.library import launch
-from trivd.ops.cuda.softmax import softmax_rows, softmax_slope
+from trivd.ops.cuda.mixing import column_of, kernels_backward, scale_of, selection_of
+from trivd.ops.cuda.softmax import softmax_slope
 from trivd.ops.cuda.warp import constants, gather_tile, may_reach, neighbour, product_tile, products
 from trivd.ops.mixed_warp import kernel_count
 from trivd.ops.operator import channels_innermost, empty
 from trivd.ops.precision import exact_dtype
 
 LARGEST_SUM = 2048  # elements of the partial sums that a program reads at once
-
-
-@triton.jit
-def _selection(logits, position, exists, of_selection, N: tl.constexpr, NS: tl.constexpr):
-    """S of Eq 12 at each position, (ROWS, NS), from the address of the first sample's first logit."""
-    n = tl.arange(0, NS)[None, :]
-    return softmax_rows(wide(tl.load(logits + position * of_selection + n, mask=exists & (n < N), other=0)), n < N)
-
-
-@triton.jit
-def _scale(kernels, MIXED: tl.constexpr, N: tl.constexpr, K: tl.constexpr, NS: tl.constexpr, TAPS: tl.constexpr):
-    """Of each kernel's logits the largest, and the sum of exponentials without it, (1, NS) each."""
-    if MIXED:
-        n = tl.arange(0, NS)[:, None]
-        tap = tl.arange(0, TAPS)[None, :]
-        logits = wide(tl.load(kernels + n * (K * K) + tap, mask=(n < N) & (tap < K * K), other=0))
-        logits = tl.where(tap < K * K, logits, -float("inf"))
-        largest = tl.max(logits, axis=1)
-        total = tl.sum(tl.exp(logits - largest[:, None]), axis=1)
-    else:
-        largest = tl.zeros((NS,), tl.float32)
-        total = largest
-    return largest[None, :], total[None, :]
-
-
-@triton.jit
-def _column(kernels, largest, total, tap, MIXED: tl.constexpr, N: tl.constexpr, K: tl.constexpr, NS: tl.constexpr):
-    """The weight of a tap in each kernel, (1, NS); where kernels are not mixed, kernel n is tap n alone."""
-    n = tl.arange(0, NS)[None, :]
-    if MIXED:
-        weights = tl.exp(wide(tl.load(kernels + n * (K * K) + tap, mask=n < N, other=0)) - largest) / total
-    else:
-        weights = tl.where(n == tap, 1.0, 0.0)
-    return weights
 
 
 @triton.jit
@@ -87,15 +54,15 @@ def _mixed_warp(
     position = sample * positions + place
     channel = tl.program_id(1) * ACROSS + tl.arange(0, ACROSS)[None, :]
     exists = (place < positions) & (channel < channels)
-    chosen = _selection(selection + link * N, position, place < positions, of_selection, N, NS)
+    chosen = selection_of(selection + link * N, position, place < positions, of_selection, N, NS)
     if MIXED:
         kernels += sample * of_kernels + link * (N * K * K)
-    largest, total = _scale(kernels, MIXED, N, K, NS, TAPS)
+    largest, total = scale_of(kernels, MIXED, N, K, NS, TAPS)
     warped = tl.zeros((ROWS, ACROSS), SUMS)
     for tap in tl.range(0, K * K, loop_unroll_factor=UNROLL):
         step, inside = neighbour(place, tap, height, width, K, REPLICATE)
         source = position + step
-        column = _column(kernels, largest, total, tap, MIXED, N, K, NS)
+        column = column_of(kernels, largest, total, tap, MIXED, N, K, NS)
         weight = tl.sum(chosen * column, axis=1, keep_dims=True)  # Eq 12
         warped += weight * wide(tl.load(h + source * channels + channel, mask=exists & inside, other=0))  # Eq 11
     tl.store(result + (position * LINKS + link) * channels + channel, warped, mask=exists)
@@ -136,21 +103,21 @@ def _mixed_warp_backward_features(
         kernels += sample * of_kernels
     result_sum = tl.zeros((ROWS, ACROSS), SUMS)
     for link in range(LINKS):
-        largest, total = _scale(kernels, MIXED, N, K, NS, TAPS)
+        largest, total = scale_of(kernels, MIXED, N, K, NS, TAPS)
         for reader in tl.range(0, K * K, loop_unroll_factor=UNROLL):
             step, inside = neighbour(place, reader, height, width, K, False)
             source = position + step
             inside &= place < positions
-            chosen = _selection(selection + link * N, source, inside, of_selection, N, NS)
+            chosen = selection_of(selection + link * N, source, inside, of_selection, N, NS)
             if REPLICATE:
                 weight = tl.zeros((ROWS, 1), SUMS)
                 for tap in range(K * K):
                     if may_reach(reader, tap, K):
                         back, _ = neighbour(place + step, tap, height, width, K, True)
-                        column = _column(kernels, largest, total, tap, MIXED, N, K, NS)
+                        column = column_of(kernels, largest, total, tap, MIXED, N, K, NS)
                         weight += tl.where(step + back == 0, tl.sum(chosen * column, axis=1, keep_dims=True), 0)
             else:
-                column = _column(kernels, largest, total, K * K - 1 - reader, MIXED, N, K, NS)
+                column = column_of(kernels, largest, total, K * K - 1 - reader, MIXED, N, K, NS)
                 weight = tl.sum(chosen * column, axis=1, keep_dims=True)
             g = tl.load(gradient + (source * LINKS + link) * channels + channel, mask=exists & inside, other=0)
             result_sum += weight * wide(g)
@@ -194,11 +161,11 @@ def _mixed_warp_backward_weights(
     position = sample * positions + place
     exists = place < positions
     n = tl.arange(0, NS)[None, :]
-    chosen = _selection(selection + link * N, position, exists, of_selection, N, NS)
+    chosen = selection_of(selection + link * N, position, exists, of_selection, N, NS)
     if MIXED:
         kernels += sample * of_kernels + link * (N * K * K)
         partial += (tl.program_id(0).to(tl.int64) * LINKS + link) * (N * K * K)
-    largest, total = _scale(kernels, MIXED, N, K, NS, TAPS)
+    largest, total = scale_of(kernels, MIXED, N, K, NS, TAPS)
     for_weights = products(
         gradient + link * channels,
         h,
@@ -221,44 +188,13 @@ def _mixed_warp_backward_weights(
     for_chosen = tl.zeros((ROWS, NS), SUMS)
     for tap in tl.range(0, K * K):
         of_tap = tl.sum(tl.where(tl.arange(0, TAPS)[None, :] == tap, for_weights, 0), axis=1, keep_dims=True)
-        for_chosen += of_tap * _column(kernels, largest, total, tap, MIXED, N, K, NS)
+        for_chosen += of_tap * column_of(kernels, largest, total, tap, MIXED, N, K, NS)
         if MIXED:
             tl.store(partial + n * (K * K) + tap, tl.sum(chosen * of_tap, axis=0, keep_dims=True), mask=n < N)
     # Logits that fill up the rows have the gradient zero, and belong to the last link.
     written = n < (of_selection if link == LINKS - 1 else (link + 1) * N) - link * N
     address = for_selection + position * of_selection + link * N + n
     tl.store(address, softmax_slope(for_chosen, chosen), mask=exists & written)
-
-
-@triton.jit
-def _kernels_backward(
-    partial,
-    kernels,
-    result,
-    blocks,
-    of_kernels,
-    COUNT: tl.constexpr,
-    TAPS: tl.constexpr,
-    K: tl.constexpr,
-    DOWN: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    SUMS: tl.constexpr,
-):
-    """Gradient of one kernel's logits, of COUNT in each sample, from the blocks' sums."""
-    sample = tl.program_id(0).to(tl.int64)
-    kernel = tl.program_id(1)
-    tap = tl.arange(0, TAPS)[None, :]
-    sums = tl.zeros((DOWN, TAPS), SUMS)
-    for chunk in range(CHUNKS):
-        block = chunk * DOWN + tl.arange(0, DOWN)[:, None]
-        place = ((sample * blocks + block) * COUNT + kernel) * (K * K) + tap
-        sums += tl.load(partial + place, mask=(block < blocks) & (tap < K * K), other=0)
-    gradient = tl.sum(sums, axis=0, keep_dims=True)
-    place = sample * of_kernels + kernel * (K * K) + tap
-    y = softmax_rows(wide(tl.load(kernels + place, mask=tap < K * K, other=0)), tap < K * K)
-    # Logits that fill up the row have the gradient zero, and belong to the last kernel.
-    end = of_kernels if kernel == COUNT - 1 else (kernel + 1) * (K * K)
-    tl.store(result + place, softmax_slope(gradient, y), mask=kernel * (K * K) + tap < end)
 
 
 def mixed_warp(h: Tensor, selection: Tensor, kernels: Tensor | None, links: int, taps: int, replicate: bool) -> Tensor:
@@ -304,7 +240,7 @@ def mixed_warp_backward(
         across = triton.next_power_of_2(taps + kernels.shape[1] - count * taps)
         down = min(triton.next_power_of_2(blocks), max(1, LARGEST_SUM // across))
         launch(
-            _kernels_backward,
+            kernels_backward,
             (batch, count),
             *(partial, kernels, results[2], blocks, kernels.shape[1]),
             COUNT=count,
