@@ -72,8 +72,8 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
         lambda: gates.Parts([1, 1], ["relu", "tanh"]).activate(h, None),
         lambda: gates.Parts([3], ["relu"]).activate(h, h[:1]),
         lambda: differences.pooled_differences(h, h[:1]),
-        lambda: normalize.normalize(x, flat[:1], flat, (vectors(4), vectors(4)), own=False),
-        lambda: normalize.normalize(x[0], flat, flat, (vectors(4), vectors(4)), own=False),
+        lambda: normalize.normalize(x, flat[:1], flat, (vectors(4), vectors(4)), epsilon=0, own=False),
+        lambda: normalize.normalize(x[0], flat, flat, (vectors(4), vectors(4)), epsilon=0, own=False),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"shape|warp|Parts|Windows|Statistics"):
@@ -90,12 +90,12 @@ def test_statistics_and_scales_may_be_of_any_layout_and_type(
     values = [vectors(2, 4).to(torch.bfloat16), vectors(2, 4).to(torch.bfloat16), vectors(3, 4), vectors(3, 4)]
     if turned:
         values = [value.mT.contiguous().mT for value in values]
-    mean, rstd, *affine = values
+    mean, variance, *affine = values
     results = []
     for kernels in ("compiled", "plain"):
         if kernels == "plain":
             monkeypatch.setattr("trivd.ops.cpu.library.kernels", dict)
-        results.append(normalize.normalize(x, mean, rstd, (affine[0], affine[1]), own=False))
+        results.append(normalize.normalize(x, mean, variance, (affine[0], affine[1]), epsilon=1e-5, own=False))
     torch.testing.assert_close(*results, rtol=2e-2, atol=2e-2)
 
 

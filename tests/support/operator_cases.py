@@ -96,12 +96,12 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     "statistics": (normalize._statistics, lambda: (features().detach(),), False),
     "normalize": (
         normalize._normalize,
-        lambda: (features(), vectors(2, 4), vectors(2, 4), False, image(3, 4), image(3, 4)),
+        lambda: (features(), vectors(2, 4), vectors(2, 4), 1e-5, False, image(3, 4), image(3, 4)),
         True,
     ),
     "normalize_sums": (
         normalize._normalize_sums,
-        lambda: (*(features().detach() for _ in range(3)), vectors(2, 4), vectors(2, 4)),
+        lambda: (*(features().detach() for _ in range(3)), vectors(2, 4), vectors(2, 4), 1e-5, True, vectors(3, 4)),
         False,
     ),
     "normalize_backward": (
@@ -109,8 +109,9 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
         lambda: (
             *(features().detach() for _ in range(3)),
             *(vectors(2, 4) for _ in range(2)),
+            1e-5,
             vectors(3, 4),
-            *(vectors(2, 4) for _ in range(2)),
+            vectors(2, 2, 4),
         ),
         False,
     ),

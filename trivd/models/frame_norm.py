@@ -64,8 +64,7 @@ class FrameNormReLU(nn.Module):
             mean, variance = statistics(x) if own else (self.standing_mean, self.standing_variance)
             if self.training:
                 mean, variance = over_processes(mean, variance)
-            rstd = torch.rsqrt(variance + self.epsilon)
-        y = normalize(x, mean, rstd, affine, own=own)
+        y = normalize(x, mean, variance, affine, epsilon=self.epsilon, own=own)
         if self.collecting:
             self.collected += 1
             for standing, batch in ((self.standing_mean, mean), (self.standing_variance, variance)):
