@@ -34,12 +34,14 @@ def _statistics_of_parts(x, means, squares, rows, channels, tiles, ROWS: tl.cons
     start = x + (tl.program_id(0).to(tl.int64) * rows + first) * channels
     mean = tl.zeros((ROWS, ACROSS), means.dtype.element_ty)
     square = tl.zeros((ROWS, ACROSS), means.dtype.element_ty)
+    number = tl.zeros((1, 1), means.dtype.element_ty)
     for tile in range(tl.cdiv(count, ROWS)):  # Welford's recurrence in each lane
+        number += 1
         row = tile * ROWS + lane
         inside = (row < count) & (channel < channels)[None, :]
         value = wide(tl.load(start + row.to(tl.int64) * channels + channel[None, :], mask=inside, other=0))
         step = tl.where(inside, value - mean, 0)
-        mean += step / (tile + 1)
+        mean += step * (1 / number)
         square += step * (value - mean)
     taken = tl.maximum((count - lane + ROWS - 1) // ROWS, 0)  # values of each lane
     whole = tl.sum(mean * taken, axis=0) / count
