@@ -52,6 +52,7 @@ MODULES = {
     "trivd.ops.normalize": Kind.NORMALISATION,
     "trivd.ops.operator": None,
     "trivd.ops.orthogonality": Kind.OPTIMIZER,
+    "trivd.ops.pool": Kind.ELEMENTWISE,
     "trivd.ops.precision": None,
     "trivd.ops.residual": Kind.ELEMENTWISE,
     "trivd.ops.softmax": Kind.RECURRENT,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trivd.ops import average, crop, differences, gates, mixed_warp, normalize, residual, softmax, spectral, warp
+from trivd.ops import average, crop, differences, gates, mixed_warp, normalize, pool, residual, softmax, spectral, warp
 from trivd.ops.operator import channels_innermost
 
 F64 = torch.float64
@@ -113,6 +113,13 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
             vectors(3, 4),
             vectors(2, 2, 4),
         ),
+        False,
+    ),
+    "pooled_features": (pool._pooled_features, lambda: (image(2, 3, 5, 6), 4), True),
+    "pooled_features_small": (pool._pooled_features, lambda: (image(2, 3, 3, 1), 4), True),
+    "pooled_features_backward": (
+        pool._pooled_features_backward,
+        lambda: (vectors(2, 12), pool.plain_pooled_features(image(2, 3, 5, 6).detach(), 2)[1], 5, 6),
         False,
     ),
     "pooled_differences": (

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from trivd.models.layers import SNConv, SNLinear, share_layer
 from trivd.ops.cuda import library
 from trivd.ops.mixed_warp import mixed_warp
+from trivd.ops.pool import pooled_features
 from trivd.ops.softmax import softmax
 from trivd.ops.unroll import Recursion
 from trivd.ops.warp import warp
@@ -109,7 +110,7 @@ class FactorizedKernels(nn.Module):
 
         def warps(read: dict[str, Tensor]) -> Warps:
             # ReLU after pooling is ReLU before it, on fewer values.
-            pooled = F.relu(F.adaptive_max_pool2d(read["kernel_features"], POOLED).flatten(1))
+            pooled = pooled_features(read["kernel_features"], POOLED)
             return Warps(read["selection"], output(hidden(pooled)), self.links, self.taps)
 
         return warps

@@ -90,7 +90,9 @@ class Operator:
 def _computable(arguments: Sequence[Any]) -> bool:
     """Whether all tensors are of types that Triton kernels compute in, or indices."""
     return all(
-        _computable(argument) if isinstance(argument, list | tuple) else argument.dtype in (*library.TYPES, torch.int64)
+        _computable(argument)
+        if isinstance(argument, list | tuple)
+        else argument.dtype in library.TYPES + library.INDICES
         for argument in arguments
         if isinstance(argument, Tensor | list | tuple)
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INDICES = (torch.int32, torch.int64)
 
 
 @functools.cache
