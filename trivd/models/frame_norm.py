@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.models.layers import SNLinear
+from trivd.ops.cuda import library
 from trivd.ops.normalize import normalize, over_processes, statistics
 from trivd.ops.precision import full_precision
 from trivd.runtime.distributed import all_reduce_mean, world_size
@@ -77,15 +78,19 @@ def affine_maps(module: nn.Module, condition: Tensor) -> dict[FrameNormReLU, Aff
     norms = [norm for norm in module.modules() if isinstance(norm, FrameNormReLU)]
     layers = [layer for norm in norms for layer in norm.children() if isinstance(layer, SNLinear)]
     predicted: Iterator[Tensor] = iter(())
+    fused = library.fused(condition, "normalize")
     if layers:
         with full_precision(condition):
             weight = torch.cat([layer.normalized_weight() for layer in layers])
-            bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])  # all have one
-            predicted = iter(F.linear(condition, weight, bias).split([len(layer.weight) for layer in layers], dim=1))
+            biases = [layer.bias for layer in layers if layer.bias is not None]  # all have one
+            if fused:  # 1 is added to all scales at once
+                biases[::2] = torch._foreach_add(biases[::2], 1)
+            predicted = iter(F.linear(condition, weight, torch.cat(biases)).split([len(layer.weight) for layer in layers], dim=1))
     maps: dict[FrameNormReLU, Affine] = {}
     for norm in norms:
         if isinstance(norm.scale, Tensor) and isinstance(norm.offset, Tensor):
             maps[norm] = norm.scale, norm.offset
         else:
-            maps[norm] = 1 + next(predicted), next(predicted)
+            scale = next(predicted)
+            maps[norm] = scale if fused else 1 + scale, next(predicted)
     return maps

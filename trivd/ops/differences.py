@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivd.ops.cpu.library import kernel, launch
+from trivd.ops.cuda import library
 from trivd.ops.operator import Operator, save_inputs
 from trivd.ops.precision import exact_dtype
 
@@ -17,16 +18,21 @@ def pooling_windows(maps: Tensor, count: int) -> Tensor:
 
     Windows that are smaller than the largest name their last place several times.
     """
-    chosen = []
-    for length in maps.shape[-2:]:
-        bounds = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
-        most = max(end - first for first, end in bounds)
-        places = [[min(first + place, end - 1) for place in range(most)] for first, end in bounds]
-        chosen.append(torch.tensor(places, device=maps.device))  # (count, most)
-    rows, columns = chosen
-    picked = maps.index_select(3, rows.flatten()).unflatten(3, rows.shape)
-    picked = picked.index_select(5, columns.flatten()).unflatten(5, columns.shape)
-    return picked.permute(0, 1, 4, 6, 2, 3, 5).flatten(4).flatten(2, 3)
+    windows = _windows(_windows(maps, 3, count), 5, count)  # (B, c, width, count, rows, count, columns)
+    return windows.permute(0, 1, 4, 6, 2, 3, 5).flatten(4).flatten(2, 3)
+
+
+def _windows(maps: Tensor, dim: int, count: int) -> Tensor:
+    """The windows along one dimension, which becomes two: (..., length, ...) -> (..., count, places, ...)."""
+    length = maps.shape[dim]
+    if length % count == 0 and library.fused(maps, "differences"):  # elsewhere it would change the order of sums
+        return maps.unflatten(dim, (count, length // count))
+    most = max(-(-(i + 1) * length // count) - i * length // count for i in range(count))
+    number = torch.arange(count, device=maps.device)[:, None]
+    first, last = number * length // count, ((number + 1) * length - 1) // count
+    # Computed on the device: a list of places would be copied there, which no CUDA graph can record.
+    places = torch.minimum(first + torch.arange(most, device=maps.device), last)  # (count, most)
+    return maps.index_select(dim, places.flatten()).unflatten(dim, places.shape)
 
 
 def pooled_differences(now: Tensor, before: Tensor) -> Tensor:
@@ -73,6 +79,9 @@ _pooled_differences_backward = Operator(
     plain_pooled_differences_backward,
     lambda gradient, now, before: (now.new_empty(now.shape), before.new_empty(before.shape)),
 )
+
+for _operator in (_pooled_differences, _pooled_differences_backward):
+    _operator.triton()
 
 # CPU
 
