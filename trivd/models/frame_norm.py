@@ -85,7 +85,9 @@ def affine_maps(module: nn.Module, condition: Tensor) -> dict[FrameNormReLU, Aff
             biases = [layer.bias for layer in layers if layer.bias is not None]  # all have one
             if fused:  # 1 is added to all scales at once
                 biases[::2] = torch._foreach_add(biases[::2], 1)
-            predicted = iter(F.linear(condition, weight, torch.cat(biases)).split([len(layer.weight) for layer in layers], dim=1))
+            predicted = iter(
+                F.linear(condition, weight, torch.cat(biases)).split([len(layer.weight) for layer in layers], dim=1)
+            )
     maps: dict[FrameNormReLU, Affine] = {}
     for norm in norms:
         if isinstance(norm.scale, Tensor) and isinstance(norm.offset, Tensor):

@@ -61,10 +61,13 @@ for _operator in (_pooled_features, _pooled_features_backward):
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no zeros for places
     ctx.size = inputs[0].shape[2:]
 
 
-def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
+def _backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+    if gradient is None:
+        return None, None
     return _pooled_features_backward(gradient, *ctx.saved_tensors, *ctx.size), None
 
 
