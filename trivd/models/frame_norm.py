@@ -82,7 +82,7 @@ def affine_maps(module: nn.Module, condition: Tensor) -> dict[FrameNormReLU, Aff
     if layers:
         with full_precision(condition):
             weight = torch.cat([layer.normalized_weight() for layer in layers])
-            biases = [layer.bias for layer in layers if layer.bias is not None]  # all have one
+            biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]  # all have one
             if fused:  # 1 is added to all scales at once
                 biases[::2] = torch._foreach_add(biases[::2], 1)
             predicted = iter(
