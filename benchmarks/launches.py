@@ -40,17 +40,8 @@ NAMES = {
 WORK = {name: work for work, names in NAMES.items() for name in names.split()}
 # Operators that start nothing: they make room for values, wait for one, or run on the CPU wherever the networks are.
 FREE = {
-    *(
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "new_empty",
-        "new_empty_strided",
-        "resize_",
-        "set_",
-        "lift_fresh",
-        "detach_",
-    ),
+    *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "set_"),
+    *("lift_fresh", "detach_"),
     *("_unsafe_view", "_local_scalar_dense", "promote_types", "is_same_size", "is_pinned"),
     *("randn", "rand", "randint", "randperm", "normal_", "uniform_", "random_"),
 }
