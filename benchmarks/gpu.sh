@@ -9,11 +9,11 @@
 # JSON file for each part that measures, and log.txt with all output and the summary. LIMIT is the seconds of the whole.
 #
 # Besides PyTorch, numpy, rich, tyro, dacite and safetensors are needed, for the training pillow, and for the tests pytest
-# and hypothesis (with pytest-xdist they take less time). Without a network, bring them as a folder of wheels and name it
-# by WHEELS; no pip is needed there:
+# and hypothesis. Without a network, bring them as a folder of wheels (26 MB) and name it by WHEELS; no pip is needed there:
 #
-#     pip download --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 --dest wheels \
-#         numpy rich tyro dacite safetensors pillow pytest pytest-xdist hypothesis
+#     pip download --only-binary=:all: --python-version 3.12 --dest wheels \
+#         --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+#         numpy rich tyro dacite safetensors pillow pytest hypothesis
 
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -89,9 +89,7 @@ suite warp 25 warp
 suite predict 40 predict --batches 1 "$((2 * few))" "$many" --turns "$turns"
 suite profile 60 profile --turns 1 "${small[@]}"
 if has tests "pytest, hypothesis"; then
-    spread=(-n 8)
-    "$python" -c "import xdist" 2>>"$log" || spread=()
-    part tests 90 "${run[@]}" pytest -q -p no:cacheprovider "${spread[@]}" -m cuda \
+    part tests 100 "${run[@]}" pytest -q -p no:cacheprovider -m cuda \
         tests/ops tests/training tests/prediction tests/evaluation
 fi
 suite evaluate 40 evaluate
