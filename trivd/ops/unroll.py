@@ -178,7 +178,8 @@ class Shared:
         if steps == tuple(range(total)):
             return gradient
         whole = torch.zeros_like(given)
-        whole.unflatten(0, (total, -1))[list(steps)] = by_step  # steps that nothing depends on have no gradient
+        for step, part in zip(steps, by_step, strict=True):  # steps that nothing depends on have no gradient
+            whole.unflatten(0, (total, -1))[step].copy_(part)
         return whole
 
 
