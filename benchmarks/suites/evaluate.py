@@ -98,8 +98,7 @@ class Evaluation(Suite):
         history = {"step": 0, "config": to_dict(config)}
 
         def plain(held_out: Loaded) -> float:
-            with full_float32(device):
-                return plain_distance(generators[0], held_out, plain_network)
+            return plain_distance(generators[0], held_out, plain_network)
 
         def ours(held_out: Loaded) -> float:
             return our_distance(generators[1], history, held_out, network)
@@ -200,7 +199,8 @@ def plain_distance(generator: Generator, held_out: Loaded, features: FeaturesOf)
         clip = held_out.evaluation_clip(number)
         video = to_float(clip.video).to(device)[None]
         z = clip_latents(number, 1, generator.config.latent_dim, 0, None).to(device)
-        future = generator(video[:, :given], z, torch.tensor([clip.label], device=device)).video
+        with full_float32(device):
+            future = generator(video[:, :given], z, torch.tensor([clip.label], device=device)).video
         copy = video[:, given - 1 : given].expand_as(future)
         for prediction in (future, copy):
             psnr(prediction, video[:, given:])
@@ -219,4 +219,9 @@ def _networks(is_i3d: bool, device: torch.device) -> tuple[FeaturesOf, FeatureNe
         return (lambda video: network(video).embedding), network
     variables = random_variables(variable_shapes(), 0)
     identity = Identity("FVD (random weights)", "IS (random weights)", "random")
-    return (lambda video: plain_logits(video, variables)), I3D.from_tensorflow(variables, identity).to(device)
+
+    def plain(video: Tensor) -> Tensor:
+        with full_float32(device):  # that of the digits sets it itself, and may not find it set
+            return plain_logits(video, variables)
+
+    return plain, I3D.from_tensorflow(variables, identity).to(device)
