@@ -125,7 +125,7 @@ def launches(triton: bool) -> Iterator[Launches]:
         return lambda *arguments, **constants: counter.add(kernel)
 
     with (
-        patch.object(library, "fused", lambda x, module: triton),
+        patch.object(library, "fused", lambda x, module=None: triton),
         patch.object(KernelInterface, "__getitem__", count),
         counter,
     ):

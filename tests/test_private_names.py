@@ -14,6 +14,7 @@ REASONS = {
     "torch._foreach_norm": "lengths of many vectors in one call; there is no public function over lists",
     "torch._foreach_div": "the same for quotients",
     "torch._foreach_add": "the same for sums",
+    "torch._foreach_mul_": "the same, in place",
     "torch._foreach_copy_": "the same for copies",
     "torch._C._current_graph_task_id": "tells one backward pass from the next; torch.utils.checkpoint relies on it too",
     "torch.autograd.forward_ad._current_level": "whether tangents are computed, which operators would drop silently",

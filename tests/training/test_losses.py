@@ -10,6 +10,7 @@ from trivd.config import ModelConfig
 from trivd.models.generator import Generator
 from trivd.models.layers import ClassEmbedding, SNConv, SNLinear
 from trivd.models.spectral_norm import SpectralNorm
+from trivd.ops.cuda import library
 from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
 
 
@@ -48,6 +49,12 @@ def shaken(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.fixture(params=[False, True], ids=["apart", "together"])
+def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, where each weight is computed by itself, and as on a GPU."""
+    monkeypatch.setattr(library, "fused", lambda x, module=None: request.param and module is None)
+
+
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "wide": lambda: SNLinear(9, 4),
     "tall": lambda: SNLinear(3, 20),
@@ -58,6 +65,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.usefixtures("_ways")
 @pytest.mark.parametrize("name", LAYERS)
 def test_penalty_and_gradient_of_one_layer(name: str) -> None:
     layer = shaken(LAYERS[name]())
@@ -70,6 +78,7 @@ def test_penalty_and_gradient_of_one_layer(name: str) -> None:
     torch.testing.assert_close(weight.grad.double().flatten(1), analytic, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("_ways")
 def test_penalty_covers_every_weight_of_the_generator_but_the_embedding(
     tiny_model: Callable[..., ModelConfig],
 ) -> None:
@@ -91,6 +100,7 @@ def test_penalty_covers_every_weight_of_the_generator_but_the_embedding(
     assert all(layer.weight.grad is not None for layer in counted)
 
 
+@pytest.mark.usefixtures("_ways")
 @pytest.mark.parametrize("name", LAYERS)
 def test_penalty_of_bfloat16_products_is_as_exact_as_these(name: str) -> None:
     layer = shaken(LAYERS[name]())
@@ -105,6 +115,7 @@ def test_penalty_of_bfloat16_products_is_as_exact_as_these(name: str) -> None:
     torch.testing.assert_close(gradient, expected, rtol=0, atol=2**-6 * expected.abs().max().item())
 
 
+@pytest.mark.usefixtures("_ways")
 def test_penalty_is_zero_for_orthogonal_rows_of_any_length() -> None:
     layer = SNLinear(6, 4)  # starts orthogonal
     with torch.no_grad():

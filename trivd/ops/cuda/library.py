@@ -43,12 +43,13 @@ def _has_triton() -> bool:
     return True
 
 
-def fused(x: Tensor, module: str) -> bool:
+def fused(x: Tensor, module: str | None = None) -> bool:
     """Whether several operations on x are to run as one kernel of `module`: on a GPU with Triton.
 
-    There, each launch costs as long as a small operation. On a CPU they run one after the other.
+    There, each launch costs as long as a small operation. On a CPU they run one after the other. Without a module,
+    whether one function of PyTorch over a list of tensors is to replace many calls.
     """
-    return x.is_cuda and x.dtype in TYPES and kernels(module) is not None
+    return x.is_cuda and (module is None or (x.dtype in TYPES and kernels(module) is not None))
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
