@@ -90,7 +90,7 @@ suite predict 40 predict --batches 1 "$((2 * few))" "$many" --turns "$turns"
 suite profile 60 profile --turns 1 "${small[@]}"
 if has tests "pytest, hypothesis"; then
     part tests 100 "${run[@]}" pytest -q -p no:cacheprovider -m cuda \
-        tests/ops tests/training tests/prediction tests/evaluation
+        tests/ops tests/runtime tests/training tests/evaluation
 fi
 suite evaluate 40 evaluate
 if has quickstart PIL; then

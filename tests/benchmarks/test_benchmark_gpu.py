@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from benchmarks import bare
 from benchmarks.bare import StandIns, missing
 
+MARK = re.compile(r"\bpytest\.mark\.cuda\b|^from triton_checks import .*(COMPILED|DEVICES)", re.MULTILINE)
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
 
 
@@ -48,6 +50,13 @@ def test_all_parts_have_their_turn_whatever_happens_to_one(tmp_path: Path) -> No
     skipped = ["tests: skipped, pytest, hypothesis cannot be imported", "quickstart: skipped, PIL cannot be imported"]
     assert [line for line in summary if "failed (1)" not in line] == skipped
     assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+
+
+def test_the_script_runs_all_tests_that_need_a_gpu() -> None:
+    folder = Path(__file__).parents[1]
+    named = re.findall(r"\btests/\w+", SCRIPT.read_text())
+    marked = (path.relative_to(folder) for path in folder.rglob("test_*.py") if MARK.search(path.read_text()))
+    assert {f"tests/{path.parts[0]}" for path in marked} == {name for name in named if name != "tests/support"}
 
 
 def test_the_whole_has_a_limit(tmp_path: Path) -> None:
