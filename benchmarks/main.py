@@ -48,6 +48,9 @@ class Measure:
         if self.turns is not None and self.turns < 1:
             raise TrivdError(f"--turns is {self.turns}; it must be at least 1.")
         given = {name: value for name, value in (changes | {"turns": self.turns}).items() if value is not None}
+        for name, value in given.items():
+            if value == ():
+                raise TrivdError(f"--{name} names nothing; leave it out to measure all.")
         settings = suite.quick() if self.quick else suite()  # type: ignore[call-arg]  # every suite has all defaults
         if self.threads is not None and self.threads < 1:
             raise TrivdError(f"--threads is {self.threads}; it must be at least 1.")

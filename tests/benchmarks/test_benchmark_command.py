@@ -68,6 +68,11 @@ def test_all_suites_write_a_file_each(tmp_path: Path, seen: list[tuple[Suite, Pa
     ]
 
 
+def test_a_list_without_values_is_refused() -> None:
+    with pytest.raises(TrivdError, match="--tables names nothing; leave it out to measure all"):
+        run("step", "--tables")
+
+
 @pytest.mark.parametrize("option", ["turns", "threads"])
 def test_numbers_below_one_are_refused(option: str) -> None:
     with pytest.raises(TrivdError, match=f"--{option} is 0; it must be at least 1"):
