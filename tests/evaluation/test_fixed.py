@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from stand_ins import Means, record_as_a_gpu
+from stand_ins import Means, call_directly, record_as_a_gpu
 from test_scorer import CLIPS, SAMPLES, Noise
 from torch import Tensor
 from triton_checks import HAS_GPU
@@ -14,7 +14,7 @@ from trivd.evaluation.collecting import Columns, collect
 from trivd.evaluation.fixed import FixedGenerator
 from trivd.evaluation.scorer import ModelForecaster, Scorer
 from trivd.models.generator import Generator
-from trivd.runtime.graphs import WARM_UPS, Record, Replay, call_directly, record_cuda_graph
+from trivd.runtime.graphs import WARM_UPS, Record, Replay, record_cuda_graph
 
 MakeGenerator = Callable[..., Generator]
 F32, BF16 = torch.float32, torch.bfloat16

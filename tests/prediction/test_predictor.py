@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stand_ins import record_as_a_gpu
+from stand_ins import call_directly, record_as_a_gpu
 
 import trivd
 from trivd.config import Config, to_dict
@@ -21,7 +21,7 @@ from trivd.models.pretrained import save_generator
 from trivd.prediction.predictor import Predictor
 from trivd.prediction.sampling import Sampling
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.graphs import WARM_UPS, Record, call_directly
+from trivd.runtime.graphs import WARM_UPS, Record
 from trivd.runtime.pixels import Pixels, to_float, to_uint8
 
 GIVEN, LENGTH, SIZE = 2, 3, 32

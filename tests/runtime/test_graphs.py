@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from stand_ins import record_as_a_gpu
+from stand_ins import call_directly, record_as_a_gpu
 from torch import Tensor
 from triton_checks import HAS_GPU
 
@@ -18,7 +18,6 @@ from trivd.runtime.graphs import (
     GraphedPerSize,
     Record,
     Replay,
-    call_directly,
     record_cuda_graph,
     recorder,
 )

@@ -50,11 +50,6 @@ def record_cuda_graph(function: Replay) -> Replay:
     return replay
 
 
-def call_directly(function: Replay) -> Replay:
-    """In place of `record_cuda_graph`, where there is no GPU: the same way through a step or a prediction."""
-    return function
-
-
 def recorder(device: torch.device) -> Record | None:
     """How functions are recorded on a device; None where launches cost nothing, so that they are just called."""
     return record_cuda_graph if device.type == "cuda" else None
@@ -67,7 +62,7 @@ class Graphed:
     cannot be recorded, it is called as before, and a warning says so.
 
     Args:
-        function: of tensors on the device; of one size each, at all calls.
+        function: of tensors on the device, of the same sizes at all calls.
         record: how it is recorded.
     """
 
