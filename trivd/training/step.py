@@ -15,7 +15,7 @@ from trivd.models.blocks import recompute_blocks
 from trivd.models.discriminators import Discriminators
 from trivd.models.generator import Generator
 from trivd.runtime.distributed import all_reduce_mean, world_size
-from trivd.runtime.hardware import autocast, to_channels_last
+from trivd.runtime.hardware import autocast, to_channels_last, to_device
 from trivd.runtime.pixels import to_float
 from trivd.training.draws import Pass, StepInputs, draw_step, tensors_of, with_tensors
 from trivd.training.ema import Ema
@@ -120,7 +120,7 @@ class Trainer:
         self.verdicts.finish()
 
     def _on_device(self, inputs: StepInputs) -> StepInputs:
-        sent = {id(tensor): tensor.to(self.device, non_blocking=True) for tensor in tensors_of(inputs)}
+        sent = {id(tensor): to_device(tensor, self.device) for tensor in tensors_of(inputs)}
         moved: StepInputs = with_tensors(inputs, lambda tensor: sent[id(tensor)])
         return moved
 
