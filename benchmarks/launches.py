@@ -1,6 +1,6 @@
 """How many kernels a GPU would be told to start, counted without one: every operator that computes, by kind.
 
-Tensors stay on the CPU, whose values do not matter here; sizes can be small, since the number hardly depends on them.
+Tensors stay on the CPU, and their values do not matter. They may be small: the number hardly depends on sizes.
 """
 
 from collections import Counter

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scripts.graphs --json OUT.json
 
-Both begin with the same weights and see the same clips. Where cuDNN chooses other algorithms, or such as add up in any
-order, they differ by the rounding of the type, which training then amplifies.
+Both begin with the same weights and see the same clips. Where cuDNN chooses other algorithms, or some that add up in no
+fixed order, they differ by the rounding of the type, which training then amplifies.
 """
 
 import json as json_format

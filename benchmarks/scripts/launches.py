@@ -2,7 +2,7 @@
 
     python -m benchmarks.scripts.launches --json OUT.json --document docs/benchmarks.md
 
-How they are counted: `benchmarks.launches`. Channels and batch are small: the number does not depend on them.
+How they are counted: `benchmarks.launches`. Channels and batch are small: the number hardly depends on them.
 """
 
 import json as json_format

@@ -32,7 +32,7 @@ def collect(
 
 
 def measure(part: Part, groups: Sequence[Sequence[int]]) -> Iterator[Columns]:
-    """The columns of each batch on the CPU, in order; a GPU computes one batch while those of the last one leave it.
+    """The columns of each batch on the CPU, in order; a GPU computes a batch while those of the one before leave it.
 
     Args:
         part: returns the columns of some clips.

@@ -73,7 +73,7 @@ def _squares(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _OffDiagonalTogether(torch.autograd.Function):
-    """The same, but for the products in a few passes over all weights: on a GPU, each launch has its price."""
+    """The same with a few passes over all weights beside the products: on a GPU, each launch has its price."""
 
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Eq 12 inside of Triton kernels: weights of one tap, from softmaxes of logits; and the gradient of kernels' logits."""
+"""Eq 12 inside Triton kernels: weights of one tap, from softmaxes of logits; and the gradient of kernels' logits."""
 
 import triton
 import triton.language as tl
