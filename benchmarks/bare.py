@@ -9,6 +9,7 @@ import runpy
 import sys
 from collections.abc import MutableSequence, Sequence
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock
@@ -58,17 +59,36 @@ def missing(packages: Sequence[str]) -> list[str]:
     return found
 
 
+def replace_missing() -> list[str]:
+    """Have something stand in for packages that are missing, and return their names."""
+    absent = missing(REPLACED)
+    if absent:
+        sys.meta_path.insert(0, StandIns(absent))
+    return absent
+
+
 def main() -> None:
     absent = missing(NEEDED)
     if absent:
         sys.exit(f"skipped: {', '.join(absent)} cannot be imported; put wheels into a folder and name it by WHEELS")
-    absent = missing(REPLACED)
+    absent = replace_missing()
     if absent:
         print(f"without {', '.join(absent)}, which no measurement calls", flush=True)
-        sys.meta_path.insert(0, StandIns(absent))
-    sys.argv = sys.argv[1:]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    _, module, *arguments = sys.argv
+    sys.argv = [_file(module), *arguments]
+    # Not as the main module: that is this one, which processes of a measurement begin with.
+    runpy.run_module(module, run_name="__main__")
+
+
+def _file(module: str) -> str:
+    """The file that runs as a module, or as the main module of a package."""
+    spec = find_spec(module)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = find_spec(f"{module}.__main__")
+    return module if spec is None or spec.origin is None else spec.origin
 
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # in a process that a measurement has started
+    replace_missing()

@@ -100,5 +100,29 @@ def test_what_is_missing_can_be_imported_with_all_its_parts() -> None:
     assert missing(["absent_videos", "absent_pages", "json"]) == ["absent_pages"]
 
 
+def test_processes_of_a_measurement_have_the_stand_ins_too(tmp_path: Path) -> None:
+    _with_file(tmp_path, "av.py", "raise ImportError")
+    _with_file(tmp_path, "reads.py", "import av\ndef codec(): return str(av.codec)")
+    lines = (
+        "import multiprocessing, reads, sys",
+        "from concurrent.futures import ProcessPoolExecutor",
+        "with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:",
+        "    print(pool.submit(reads.codec).result(), *sys.argv)",
+    )
+    _with_file(tmp_path, "starts.py", "\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bare", "starts", "--option"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{SCRIPT.parents[1]}"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    without, printed = done.stdout.splitlines()
+    assert without == "without av, which no measurement calls"
+    assert printed.startswith("<MagicMock name='av.codec'")
+    assert printed.endswith(f" {tmp_path / 'starts.py'} --option")
+
+
 def test_needed_packages_have_no_stand_in() -> None:
     assert not set(bare.NEEDED) & set(bare.REPLACED)
