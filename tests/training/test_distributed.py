@@ -18,6 +18,7 @@ from torch import Tensor
 from trivd.config import Config, from_dict, to_dict
 from trivd.data.clips import open_clips
 from trivd.data.loader import TrainingStream
+from trivd.runtime.distributed import any_process
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import to_float
 from trivd.training import loop
@@ -33,6 +34,12 @@ BATCH, PASSES = 8, 2
 
 State = dict[str, Tensor]
 Result = tuple[list[State], State]
+
+
+def test_a_single_process_does_not_wait_for_its_device() -> None:
+    """Before each step it would wait for the last one; of this device, no value can be read."""
+    assert any_process(True, torch.device("meta"))
+    assert not any_process(False, torch.device("meta"))
 
 
 def trained(config: Config, rank: int, world: int) -> Result:

@@ -170,7 +170,9 @@ def all_gather(value: Value) -> list[Value]:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank; all ranks get the same answer."""
+    """Whether the flag is set on any rank; all ranks get the same answer. Several ranks wait for the device."""
+    if world_size() == 1:
+        return flag
     return bool(all_reduce_mean(torch.tensor(float(flag), device=device)) > 0)
 
 
