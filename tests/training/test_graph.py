@@ -18,7 +18,7 @@ from triton_checks import HAS_GPU
 
 from trivd.data.loader import Batch
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.graphs import Replay
+from trivd.runtime.graphs import Record, Replay
 from trivd.runtime.transfer import Sender
 from trivd.training.draws import tensors_of, with_tensors
 from trivd.training.graph import GraphedStep, uses_graph
@@ -62,7 +62,7 @@ def forbidden(*arguments: Any, **options: Any) -> Tensor:
     raise AssertionError("numbers are drawn while a step runs")
 
 
-def graphed(trainer: Trainer, stand: Stand) -> Trainer:
+def graphed(trainer: Trainer, stand: Record) -> Trainer:
     """The trainer with a recorded step, whose verdicts come one step late."""
     trainer.verdicts.lag = 1
     trainer._graphed = GraphedStep(trainer._updates, CPU, stand)
@@ -131,6 +131,24 @@ def test_a_step_that_is_not_finite_is_known_one_step_late(network: str, fails: i
     ):
         for index, state in optimizer.state_dict()["state"].items():
             assert same(old_moments[index], state)
+
+
+def test_a_step_that_cannot_be_recorded_is_called(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever its recording failed, as for want of memory while G's losses are computed."""
+    trainer = make_trainer()
+
+    def fails(*_: object) -> Losses:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def record(function: Replay) -> Replay:
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.generator_losses, "forward", fails)
+            return function() or function
+
+    graphed(trainer, record)
+    with pytest.warns(UserWarning, match=r"slower\. CUDA out of memory\."):
+        some_steps(trainer)
+    assert trainer.step == STEPS
 
 
 # Whole runs
@@ -240,6 +258,21 @@ def test_what_is_sent_to_a_busy_gpu_arrives() -> None:
         load @ load  # the buffer is read late
         sums.append(arrived.sum())
     assert [value.item() for value in sums] == [turn * size for turn in range(20)]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs")
+def test_another_gpu_than_the_current_one_is_waited_for(tiny_config: MakeConfig) -> None:
+    losses = []
+    for number in (0, 1):
+        trainer = Trainer(tiny_config(), torch.device("cuda", number), torch.float32)
+        load, product = torch.randn(2, 4096, 4096, device=trainer.device)
+        losses.append([])
+        for step in range(STEPS):
+            torch.mm(load, load, out=product)
+            losses[-1].append(trainer.train_step([[batch(step)], [batch(step + 50)]])["loss/orthogonality"].item())
+        trainer.finish()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @given(st.lists(st.tuples(st.sampled_from([torch.uint8, torch.int64, torch.float32]), st.integers(0, 40)), max_size=6))

@@ -49,7 +49,7 @@ class Sender:
             place.copy_(tensor)
         if not self._on_gpu:
             return host
-        current = torch.cuda.current_stream()
+        current = torch.cuda.current_stream(self._stream.device)  # another device may be the current one
         self._stream.wait_event(self._read)
         with torch.cuda.stream(self._stream):
             self._buffers[turn].copy_(host, non_blocking=True)

@@ -155,8 +155,10 @@ class Trainer:
         arguments = ((to_float(one.video), one.labels, one.z, one.places) for one in passes)
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminators.requires_grad_(False)
-        losses = self._accumulate(self.generator_losses, arguments, len(passes), weights)
-        self.discriminators.requires_grad_(True)
+        try:
+            losses = self._accumulate(self.generator_losses, arguments, len(passes), weights)
+        finally:  # a recording may fail here, and the step is then called
+            self.discriminators.requires_grad_(True)
         return self._apply(self.generator_optimizer, losses)
 
     @torch.no_grad()

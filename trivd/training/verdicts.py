@@ -72,9 +72,9 @@ class Verdicts:
         """
         stacked, arrived = torch.stack(values), None
         if stacked.device.type == "cuda":
+            stream = torch.cuda.current_stream(stacked.device)  # another device may be the current one
             stacked = torch.empty(stacked.shape, pin_memory=True).copy_(stacked, non_blocking=True)
-            arrived = torch.cuda.Event()
-            arrived.record()
+            arrived = stream.record_event()
         self._launched.append(_Launched(step, names, stacked, arrived))
         self._read(self.lag)
 
