@@ -17,6 +17,8 @@ REASONS = {
     "torch._foreach_mul_": "the same, in place",
     "torch._foreach_copy_": "the same for copies",
     "torch._C._current_graph_task_id": "tells one backward pass from the next; torch.utils.checkpoint relies on it too",
+    "torch._C._cuda_endAllocateToPool": "what torch leaves out if a recording fails; nothing public does it",
+    "torch._C._cuda_releasePool": "the same",
     "torch.autograd.forward_ad._current_level": "whether tangents are computed, which operators would drop silently",
     "torch.cpu._is_amx_tile_supported": "whether bfloat16 gains on this processor; torch.backends.cpu names less",
     "torch.cpu._is_avx512_bf16_supported": "the same",

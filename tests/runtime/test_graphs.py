@@ -1,8 +1,10 @@
 """Functions that are recorded and replayed: the same results as when they are called, whatever goes wrong."""
 
+import contextlib
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -83,9 +85,61 @@ def test_one_that_waits_for_the_gpu_is_called() -> None:
     assert all(torch.equal(result, 3 * x * i) for i, (result, x) in enumerate(zip(results, values, strict=True)))
     assert torch.cuda.current_stream() == stream
     good = Graphed(sums)  # the failure has left nothing behind
-    for _ in range(CALLS):
-        x, y = torch.randn(2, 5, 5, device="cuda")
-        assert torch.equal(good(x, y)[0], x + y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(CALLS):
+            x, y = torch.randn(2, 5, 5, device="cuda")
+            assert torch.equal(good(x, y)[0], x + y)
+    del x, y, results, values, graphed, good
+    kept = torch.cuda.memory_reserved()
+    torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= kept
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["out of memory", "invalid"])
+def test_a_failed_recording_is_ended(ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that has become invalid, torch ends nothing and says only that there was an error."""
+    calls: list[tuple[Any, ...]] = []
+
+    @contextlib.contextmanager
+    def recording(graph: object, **options: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if not ended:
+                raise RuntimeError("an earlier error")
+
+    def end(*arguments: Any) -> None:
+        if ended:
+            raise RuntimeError("not recording")
+        calls.append(arguments)
+
+    def waits(x: Tensor) -> Tensor:
+        if recorded:
+            raise RuntimeError("the reason\nand details")
+        return x + 1
+
+    for name, function in {
+        "empty_cache": lambda: None,
+        "current_device": lambda: 3,
+        "current_stream": lambda: "stream",
+        "set_stream": lambda stream: calls.append((stream,)),
+        "CUDAGraph": lambda: None,
+        "graph_pool_handle": lambda: (0, 7),
+        "graph": recording,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    monkeypatch.setattr(graphs, "_side_stream", lambda device: None)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *pool: calls.append(pool), raising=False)
+    graphed, recorded = Graphed(waits), False
+    for _ in range(WARM_UPS):
+        graphed(torch.zeros(1))
+    recorded = True
+    with pytest.warns(UserWarning, match="slower. the reason$"), pytest.raises(RuntimeError, match="the reason"):
+        graphed(torch.zeros(1))
+    assert calls == ([("stream",)] if ended else [(3, (0, 7)), (3, (0, 7)), ("stream",)])
 
 
 def test_other_errors_are_not_hidden() -> None:

@@ -4,7 +4,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from typing import Any
 
@@ -33,13 +33,16 @@ def record_cuda_graph(function: Replay) -> Replay:
         RuntimeError: it launches what cannot be recorded, waits for the device, or there is too little memory.
     """
     torch.cuda.empty_cache()  # the graph has memory of its own
-    stream = torch.cuda.current_stream()
-    graph = torch.cuda.CUDAGraph()
+    stream, device = torch.cuda.current_stream(), torch.cuda.current_device()
+    graph, memory = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     try:
         # Other threads may wait for the device meanwhile, as those do that copy clips.
-        side = _side_stream(torch.cuda.current_device())
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        side = _side_stream(device)
+        with torch.cuda.graph(graph, pool=memory, stream=side, capture_error_mode="thread_local"):
             outputs = function()
+    except RuntimeError:
+        _give_up(memory, device)
+        raise
     finally:
         torch.cuda.set_stream(stream)  # which torch leaves aside if the recording fails
 
@@ -48,6 +51,13 @@ def record_cuda_graph(function: Replay) -> Replay:
         return outputs
 
     return replay
+
+
+def _give_up(memory: Any, device: int) -> None:
+    """End a recording that has become invalid, which torch does not: no memory would be released any more."""
+    with suppress(RuntimeError, AttributeError):  # one that was valid, but out of memory, has ended
+        torch._C._cuda_endAllocateToPool(device, memory)
+        torch._C._cuda_releasePool(device, memory)
 
 
 def recorder(device: torch.device) -> Record | None:
@@ -92,6 +102,8 @@ class Graphed:
             with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
                 return self._record(function)
         except RuntimeError as error:  # which those of CUDA and of its memory are too
+            while isinstance(error.__context__, RuntimeError):  # at its end, torch says only that there was an error
+                error = error.__context__
             reason = str(error).partition("\n")[0]
             warnings.warn(f"No CUDA graph could be recorded; without it all is slower. {reason}", stacklevel=3)
             return function
