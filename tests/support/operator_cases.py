@@ -28,6 +28,15 @@ def as_in_networks(value: Any) -> Any:
     return channels_innermost(value.detach()).requires_grad_(value.requires_grad)
 
 
+def converted(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """An argument without its derivative, on a device and, unless it has indices, in another type."""
+    if isinstance(value, list | tuple):
+        return type(value)(converted(item, device, dtype) for item in value)
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to(device, dtype if value.is_floating_point() else None)
+
+
 def vectors(*shape: int) -> Tensor:
     return torch.rand(shape, dtype=F64) + 0.5
 

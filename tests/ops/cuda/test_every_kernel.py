@@ -3,11 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from operator_cases import CASES, as_in_networks
+from operator_cases import CASES, as_in_networks, converted
 from torch import Tensor
 from triton_checks import DEVICES, close
 
@@ -15,14 +14,6 @@ import trivd
 
 NAMES = [name for name, (operator, _, _) in CASES.items() if operator.compiled is not None]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
-
-
-def converted(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(converted(item, device, dtype) for item in value)
-    if not isinstance(value, Tensor):
-        return value
-    return value.detach().to(device, dtype if value.is_floating_point() else None)
 
 
 @pytest.mark.parametrize("device", DEVICES)
