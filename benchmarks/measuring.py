@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def recorded(
 
 def finisher(device: torch.device) -> Callable[[], object]:
     """A function that waits for `device`: a GPU still works after a call has returned."""
-    return torch.cuda.synchronize if device.type == "cuda" else _nothing
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else _nothing
 
 
 def ratios(seconds: Mapping[str, float], *pairs: tuple[str, str]) -> dict[str, float]:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import call_directly
 
 from benchmarks import measuring
 from benchmarks.costs import highest_resident_bytes, product_peak, product_ways, resident_bytes
-from benchmarks.measuring import circumstances, ratios, recorded, take_recorded_turns, take_turns
+from benchmarks.measuring import circumstances, finisher, ratios, recorded, take_recorded_turns, take_turns
 from benchmarks.suites.units import unit_flops
-from trivd.runtime.graphs import call_directly
 from trivd.training.plan import flops, saved_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(measuring, "time", clock)
     return clock
+
+
+def test_the_gpu_that_works_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another than the current one."""
+    waited: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    finisher(torch.device("cuda", 1))()
+    finisher(torch.device("cpu"))()
+    assert waited == [torch.device("cuda", 1)]
 
 
 def test_turns_alternate_and_medians_leave_the_warm_up_out(clock: Clock) -> None:
