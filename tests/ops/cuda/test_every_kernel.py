@@ -34,15 +34,23 @@ def test_kernels_give_what_the_plain_form_gives(
         close(a, b, dtype)
 
 
-def test_all_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
-    """The interpreter takes more than the compiler does, which needs no GPU."""
+@pytest.mark.parametrize(
+    ("capability", "dtype", "numbers"),
+    [(80, "float32", "given"), (90, "bfloat16", "given"), (100, "float64", "given"), (90, "bfloat16", "ones")],
+)
+def test_all_kernels_compile_for_a_gpu(capability: int, dtype: str, numbers: str, tmp_path: Path) -> None:
+    """The interpreter takes more than the compiler does, which needs no GPU: here an A100, H100 and B200."""
     script = Path(__file__).parents[2] / "support" / "compile_kernels.py"
     environment = {
         "TRITON_CACHE_DIR": str(tmp_path),
         "PYTHONPATH": f"{Path(trivd.__file__).parents[1]}:{script.parent}",
     }
     done = subprocess.run(
-        [sys.executable, str(script), *NAMES], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, str(script), str(capability), dtype, numbers, *NAMES],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == NAMES

@@ -211,9 +211,9 @@ def _add_parts(
     of_scale, of_offset = tl.sum(scales, axis=0)[None, :], tl.sum(offsets, axis=0)[None, :]
     inside = channel < channels
     if of_frame:
-        place = program.to(tl.int64) * channels + channel
-        tl.store(means + place, of_offset / positions, mask=inside)
-        tl.store(means + frames.to(tl.int64) * channels + place, of_scale / positions, mask=inside)
+        tl.store(means + program.to(tl.int64) * channels + channel, of_offset / positions, mask=inside)
+        second = (frames + program).to(tl.int64)  # not frames alone: Triton makes a constant of the number 1
+        tl.store(means + second * channels + channel, of_scale / positions, mask=inside)
     else:
         place = (program - frames).to(tl.int64) * channels + channel
         tl.store(for_scale + place, of_scale, mask=inside)
