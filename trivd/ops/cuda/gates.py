@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trivd.ops.cuda.arithmetic import block_of, tile_of, wide
+from trivd.ops.cuda.arithmetic import block_of, wide
 from trivd.ops.cuda.library import launch
 from trivd.ops.operator import channels_innermost, empty
 
@@ -56,9 +56,10 @@ def _activate(
 ):
     row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
     first = 0
+    block = tl.program_id(1)
     for part in tl.static_range(len(channels)):
-        for start in range(0, channels[part], ACROSS):
-            channel = start + tl.arange(0, ACROSS)[None, :]
+        if (block >= 0) & (block * ACROSS < channels[part]):
+            channel = block * ACROSS + tl.arange(0, ACROSS)[None, :]
             inside = (row < rows) & (channel < channels[part])
             place = row * width + first + channel
             x = wide(tl.load(raw + place, mask=inside, other=0))
@@ -66,6 +67,7 @@ def _activate(
                 x += wide(tl.load(given + place, mask=inside, other=0))
             tl.store(parts[part] + row * channels[part] + channel, _activated(x, activations[part]), mask=inside)
         first += channels[part]
+        block -= tl.cdiv(channels[part], ACROSS)
 
 
 @triton.jit
@@ -83,19 +85,20 @@ def _activate_backward(
 ):
     row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
     first = 0
+    block = tl.program_id(1)
     for part in tl.static_range(len(channels)):
-        for start in range(0, channels[part], ACROSS):
-            channel = start + tl.arange(0, ACROSS)[None, :]
+        if (block >= 0) & (block * ACROSS < channels[part]):
+            channel = block * ACROSS + tl.arange(0, ACROSS)[None, :]
             inside = (row < rows) & (channel < channels[part])
             place = row * channels[part] + channel
-            y = wide(tl.load(parts[part] + place, mask=inside, other=0))
-            slope = _slope(y, activations[part])
             if given[part]:
-                slope *= wide(tl.load(gradients[part] + place, mask=inside, other=0))
+                y = wide(tl.load(parts[part] + place, mask=inside, other=0))
+                g = wide(tl.load(gradients[part] + place, mask=inside, other=0)) * _slope(y, activations[part])
             else:
-                slope = slope * 0
-            tl.store(result + row * width + first + channel, slope, mask=inside)
+                g = tl.zeros((ROWS, ACROSS), tl.float32)
+            tl.store(result + row * width + first + channel, g, mask=inside)
         first += channels[part]
+        block -= tl.cdiv(channels[part], ACROSS)
 
 
 @triton.jit
@@ -121,15 +124,22 @@ def _mix_backward(gradient, content, past, gate, for_content, for_past, for_gate
     tl.store(for_gate + place, g * (p - c), mask=inside)
 
 
+def _tile(rows: int, channels: Sequence[int]) -> tuple[int, int, int]:
+    """Blocks of channels of all parts, each a program's; rows and channels of one."""
+    across = min(triton.next_power_of_2(max(channels)), 128)
+    down = max(1, block_of(rows * sum(channels)) // across)
+    return sum(triton.cdiv(count, across) for count in channels), down, across
+
+
 def activate(raw: Tensor, given: Tensor | None, channels: Sequence[int], activations: Sequence[int]) -> list[Tensor]:
     raw = channels_innermost(raw)
     given = None if given is None else channels_innermost(given)
     parts = [empty(raw, count) for count in channels]
     rows, width = raw.numel() // raw.shape[1], raw.shape[1]
-    down, across = tile_of(rows, width)
+    blocks, down, across = _tile(rows, channels)
     launch(
         _activate,
-        (triton.cdiv(rows, down),),
+        (triton.cdiv(rows, down), blocks),
         *(raw, given, tuple(parts), tuple(channels), tuple(activations), rows, width),
         HAS_GIVEN=given is not None,
         ROWS=down,
@@ -148,10 +158,10 @@ def activate_backward(
     channels = tuple(part.shape[1] for part in parts)
     result = empty(parts[0], sum(channels))
     rows, width = result.numel() // result.shape[1], result.shape[1]
-    down, across = tile_of(rows, width)
+    blocks, down, across = _tile(rows, channels)
     launch(
         _activate_backward,
-        (triton.cdiv(rows, down),),
+        (triton.cdiv(rows, down), blocks),
         *(tuple(read), tuple(parts), result, channels, tuple(activations), given, rows, width),
         ROWS=down,
         ACROSS=across,
