@@ -20,9 +20,10 @@ from trivd.ops.residual import innermost
 def _window(frames, height, width, ROWS: tl.constexpr, LENGTH: tl.constexpr):
     """Sample, first frame, row and column of windows, and their places in the averages (-1: outside)."""
     across, down, along = tl.cdiv(width, 2), tl.cdiv(height, 2), tl.cdiv(frames, LENGTH)
-    place = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    # In 32 bits: divisions of 64 take several times longer.
+    place = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     column, row = place % across, place // across % down
-    frame, sample = place // across // down % along, place // across // down // along
+    frame, sample = place // across // down % along, (place // across // down // along).to(tl.int64)
     full = (column < width // 2) & (row < height // 2) & (frame < frames // LENGTH)
     target = ((sample * (frames // LENGTH) + frame) * (height // 2) + row) * (width // 2) + column
     return sample, frame * LENGTH, row * 2, column * 2, tl.where(full, target, -1)

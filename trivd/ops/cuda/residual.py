@@ -32,7 +32,10 @@ def _residual(
     ROWS: tl.constexpr,
     ACROSS: tl.constexpr,
 ):
-    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    place = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[
+        :, None
+    ]  # 32 bits: divisions of 64 take several times longer
+    row = place.to(tl.int64)
     channel = tl.program_id(1) * ACROSS + tl.arange(0, ACROSS)[None, :]
     inside = (row < rows) & (channel < channels)
     y = wide(tl.load(x + row * channels + channel, mask=inside, other=0))
@@ -43,7 +46,7 @@ def _residual(
     if HAS_OTHER:
         source = row
         if UPSAMPLED:  # heights are even: lines of all pictures may be counted through
-            source = row // width // 2 * (width // 2) + row % width // 2
+            source = (place // width // 2 * (width // 2) + place % width // 2).to(tl.int64)
         y += wide(tl.load(other + source * channels + channel, mask=inside, other=0))
     if RELU:
         y = tl.maximum(y, 0, propagate_nan=tl.PropagateNan.ALL)
@@ -68,15 +71,16 @@ def _residual_backward(
     ACROSS: tl.constexpr,
 ):
     """Each program goes over some rows and leaves the sum of their gradients."""
-    first = tl.program_id(0).to(tl.int64) * share
+    first = tl.program_id(0) * share
     channel = tl.program_id(1) * ACROSS + tl.arange(0, ACROSS)[None, :]
     total = tl.full((ROWS, ACROSS), 0, sums.dtype.element_ty)
     for start in range(0, share, ROWS):
-        place = start + tl.arange(0, ROWS)[:, None]
-        row = first + place
-        inside = (place < share) & (row < rows) & (channel < channels)
+        step = start + tl.arange(0, ROWS)[:, None]
+        place = first + step  # 32 bits, as above
+        row = place.to(tl.int64)
+        inside = (step < share) & (row < rows) & (channel < channels)
         if UPSAMPLED:
-            corner = row // width * (4 * width) + row % width * 2
+            corner = (place // width).to(tl.int64) * (4 * width) + place % width * 2
             y = wide(tl.load(gradient + corner * channels + channel, mask=inside, other=0))
             y += wide(tl.load(gradient + (corner + 1) * channels + channel, mask=inside, other=0))
             corner += 2 * width
