@@ -90,11 +90,12 @@ def products(
     for tap in tl.range(0, K * K, loop_unroll_factor=UNROLL):
         step, inside = neighbour(place, tap, height, width, K, REPLICATE)
         total = tl.zeros((ROWS, ACROSS), SUMS)
-        for chunk in range(CHUNKS):
+        for chunk in tl.range(0, CHUNKS, loop_unroll_factor=CHUNKS if CHUNKS <= 2 else 1):  # more would spill
             channel = chunk * ACROSS + tl.arange(0, ACROSS)[None, :]
-            both = exists & inside & (channel < channels)
-            g = wide(tl.load(gradient + position * of_gradient + channel, mask=both, other=0))
-            total += g * wide(tl.load(h + (position + step) * channels + channel, mask=both, other=0))
+            there = exists & (channel < channels)  # the same for all taps: read once where they are unrolled
+            g = wide(tl.load(gradient + position * of_gradient + channel, mask=there, other=0))
+            there &= inside
+            total += g * wide(tl.load(h + (position + step) * channels + channel, mask=there, other=0))
         found = tl.where(index == tap, tl.sum(total, axis=1, keep_dims=True), found)
     return found
 
