@@ -129,3 +129,11 @@ def test_blocks_are_those_of_a_cpu(
             gradients = torch.autograd.grad(y, list(block.parameters()), torch.ones_like(y).cumsum(-1))
         results.append([y, *gradients])
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_biases_may_be_views(device: torch.device) -> None:
+    x, biases = torch.zeros(2, 3, 4, 5, device=device), torch.arange(6.0, device=device).view(3, 2)
+    with triton_on(device):
+        found = residual._residual(x, None, biases[:, 0], biases[:, 1], False, False)
+    assert found[0, :, 0, 0].tolist() == [1, 5, 9]

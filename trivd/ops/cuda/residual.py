@@ -116,6 +116,7 @@ def residual(
 ) -> Tensor:
     x = innermost(x)
     other = None if other is None else innermost(other)
+    bias, other_bias = (None if vector is None else vector.contiguous() for vector in (bias, other_bias))
     result = torch.empty_like(x)
     channels = x.shape[1]
     rows = x.numel() // max(channels, 1)
