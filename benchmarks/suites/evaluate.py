@@ -112,10 +112,7 @@ class Evaluation(Suite):
 
         ways = {"ours": way("ours", ours, self.our_clips), "plain": way("plain", plain, self.clips)}
         seconds = take_turns(ways, self.turns, warm_ups=0, finish=finisher(device))
-        if device.type == "cuda":
-            facts = network_speed(network, config.model, device, self.turns)
-        else:
-            facts = {"missing": dict.fromkeys(("float32", "TF32"), "on a GPU")}
+        facts = network_speed(network, config.model, device, self.turns) if device.type == "cuda" else {}
         speeds = {"ours": self.our_clips / seconds["ours"], "plain": self.clips / seconds["plain"]}
         return facts | {
             "seconds": seconds,
