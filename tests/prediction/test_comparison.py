@@ -11,7 +11,7 @@ import pytest
 import torch
 from picture_checks import places
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, Config, to_dict
 from trivd.data.clips import Clip, ClipDataset
@@ -95,21 +95,24 @@ def test_the_files_show_what_the_models_predict(
 def test_all_columns_get_the_same_frames_and_the_same_z(
     make_column: Callable[..., Column], held_out: ClipDataset, tmp_path: Path
 ) -> None:
-    seen: list[tuple[Tensor, Tensor]] = []
+    given: list[Tensor] = []
+    drawn: list[Tensor] = []
 
-    def keep(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[:2])
+    def watch(generator: Generator) -> None:
+        decode = generator.decode
+        generator.encoder.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+        generator.decode = lambda states, z, *more: drawn.append(z) or decode(states, z, *more)  # type: ignore[method-assign]
 
     columns = [make_column(), make_column("other", unit="conv_lstm"), make_column("third", latent_dim=6)]
     for column in columns:
-        column.predictor.generator.register_forward_pre_hook(keep)
+        watch(column.predictor.generator)
     clips = named_clips(held_out, [2, 9])
     list(write_comparison(columns, clips, tmp_path, about=[], seed=5))
-    assert len(seen) == 6
-    for number, calls in zip(clips, (seen[:3], seen[3:]), strict=True):
-        for frames, _ in calls:
+    assert len(given) == len(drawn) == 6
+    for place, number in enumerate(clips):
+        for frames in given[3 * place : 3 * place + 3]:
             assert torch.equal(frames[0], to_float(clips[number].video[:2]))
-        first, second, third = (z for _, z in calls)
+        first, second, third = drawn[3 * place : 3 * place + 3]
         assert torch.equal(first, clip_latents(0, 1, 4, 5 + number, None))
         assert torch.equal(first, second)
         assert third.shape == (1, 6)
