@@ -28,7 +28,7 @@ SIZES = [st.integers(1, n) for n in (3, 40, 4, 7, 9)]  # B, C, T, H, W
     frozen=st.booleans(),
     dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
 )
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_is_the_sum(
     device: torch.device,
     sizes: tuple[int, ...],
