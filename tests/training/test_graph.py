@@ -25,7 +25,7 @@ from trivd.training.graph import GraphedStep, uses_graph
 from trivd.training.objectives import Losses
 from trivd.training.run import Run
 from trivd.training.step import Trainer
-from trivd.training.verdicts import NonFiniteLossError
+from trivd.training.verdicts import NonFiniteLossError, Verdicts
 
 CPU = torch.device("cpu")
 STEPS = 7  # some before the recording, some after
@@ -220,6 +220,17 @@ def test_rollbacks_are_the_same(
     with in_graphs():
         assert f"Back to step {back}" in run_to(tmp_path / "graphs", config)[1]
     assert_same_state(tmp_path / "graphs", tmp_path / "plain", 10)
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_clips_that_are_read_while_the_device_works_are_not_waited_for(
+    pending: bool, tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Verdicts, "pending", pending)
+    assert run_to(tmp_path / "run", tiny_config())[0]
+    shares = [row["speed/wait_share"] for row in Run(tmp_path / "run").log_rows() if "speed/wait_share" in row]
+    assert len(shares) == 4
+    assert all((share == 0) == pending for share in shares)
 
 
 # Parts

@@ -75,7 +75,8 @@ class Session:
         self.unreadable = UnreadableClips(config.data.unreadable_share, progress.unreadable)
         self.started = time.monotonic()
         self.pace: list[float] = []  # seconds of the steps since the last log row
-        self.waits: list[float] = []  # seconds of these that were spent waiting for clips
+        self.reading = 0.0  # seconds in which the clips of a step were read
+        self.waits: list[float] = []  # seconds of these in which nothing was computed, for each step since the row
         self.waiting = 0  # consecutive log rows with long waits
 
     @property
@@ -147,7 +148,7 @@ class Session:
         """The clips of a step, by update; None if a signal to stop comes first."""
         recipe, started = self.config.training, time.monotonic()
         if self.again:
-            self.waits.append(0.0)
+            self.reading = 0.0
             return self.again.popleft()
         try:
             with stop.interrupting():
@@ -158,7 +159,8 @@ class Session:
         except Exception:
             self._rescue()
             raise
-        self.waits.append(time.monotonic() - started)
+        self.reading = time.monotonic() - started
+        self.waits.append(0.0 if self.trainer.verdicts.pending else self.reading)
         return updates
 
     def _rescue(self) -> None:
@@ -177,7 +179,7 @@ class Session:
         self.samples += self._clips
         self.last.append(updates)
         losses = self.trainer.train_step(updates)
-        self.pace.append(self.waits[-1] + time.monotonic() - started)
+        self.pace.append(self.reading + time.monotonic() - started)
         step = self.trainer.step
         log.advance(step)
         if self._due(recipe.log_every):

@@ -48,6 +48,11 @@ class Verdicts:
         self.lag = 0 if device.type == "cpu" else 1  # steps that are launched before a verdict is read
         self._launched: deque[_Launched] = deque()
 
+    @property
+    def pending(self) -> bool:
+        """Whether the device is still at work on a step."""
+        return any(step.arrived is not None and not step.arrived.query() for step in self._launched)
+
     def judge(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
         """Judge an update on the device, without waiting for it.
 
