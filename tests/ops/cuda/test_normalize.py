@@ -31,7 +31,7 @@ def features(size: tuple[int, ...], device: torch.device, dtype: torch.dtype) ->
 
 @pytest.fixture
 def with_programs(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    return lambda count: monkeypatch.setattr(kernels("normalize"), "PROGRAMS", count)
+    return lambda count: monkeypatch.setattr(kernels("parts"), "PROGRAMS", count)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -8,76 +8,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trivd.ops.cuda.arithmetic import BUSY, wide
+from trivd.ops.cuda.arithmetic import wide
 from trivd.ops.cuda.library import launch
+from trivd.ops.cuda.parts import PARTIAL, Division, combine_parts, part_of_rows, partial_grid, statistics_of_parts
 from trivd.ops.operator import channels_innermost
 from trivd.ops.precision import exact_dtype
-
-ELEMENTS = 2048  # of a tile of features: 16 to each thread of four warps
-PARTIAL = (64, 16)  # rows and channels of a tile of partial sums
-PROGRAMS = 4 * BUSY  # that keep enough reads under way
-
-
-@triton.jit
-def _part_of_rows(rows, tiles, ROWS: tl.constexpr):
-    """The first row of this program's part of a matrix, and its number of rows."""
-    first = tl.program_id(1) * tiles * ROWS
-    return first, tl.minimum(tiles * ROWS, rows - first)
-
-
-@triton.jit
-def _statistics_of_parts(x, means, squares, rows, channels, tiles, ROWS: tl.constexpr, ACROSS: tl.constexpr):
-    """Mean and sum of squared deviations of each part of a frame's rows, (T, parts, C)."""
-    first, count = _part_of_rows(rows, tiles, ROWS)
-    lane = tl.arange(0, ROWS)[:, None]
-    channel = tl.program_id(2) * ACROSS + tl.arange(0, ACROSS)
-    start = x + (tl.program_id(0).to(tl.int64) * rows + first) * channels
-    mean = tl.zeros((ROWS, ACROSS), means.dtype.element_ty)
-    square = tl.zeros((ROWS, ACROSS), means.dtype.element_ty)
-    number = tl.zeros((1, 1), means.dtype.element_ty)
-    for tile in range(tl.cdiv(count, ROWS)):  # Welford's recurrence in each lane
-        number += 1
-        row = tile * ROWS + lane
-        inside = (row < count) & (channel < channels)[None, :]
-        value = wide(tl.load(start + row.to(tl.int64) * channels + channel[None, :], mask=inside, other=0))
-        step = tl.where(inside, value - mean, 0)
-        mean += step * (1 / number)
-        square += step * (value - mean)
-    taken = tl.maximum((count - lane + ROWS - 1) // ROWS, 0)  # values of each lane
-    whole = tl.sum(mean * taken, axis=0) / count
-    apart = mean - whole[None, :]
-    total = tl.sum(square + apart * apart * taken, axis=0)
-    place = (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * channels + channel
-    tl.store(means + place, whole, mask=channel < channels)
-    tl.store(squares + place, total, mask=channel < channels)
-
-
-@triton.jit
-def _combine_parts(
-    means, squares, mean, variance, rows, most, parts, channels, ROWS: tl.constexpr, ACROSS: tl.constexpr
-):
-    """Mean and variance of frames from those of their parts (Chan et al. 1979), of `most` rows each but the last."""
-    lane = tl.arange(0, ROWS)[:, None]
-    channel = tl.program_id(1) * ACROSS + tl.arange(0, ACROSS)[None, :]
-    start = tl.program_id(0).to(tl.int64) * parts * channels + channel
-    total = tl.zeros((ROWS, ACROSS), mean.dtype.element_ty)
-    for first in range(0, parts, ROWS):
-        part = first + lane
-        inside = (part < parts) & (channel < channels)
-        count = tl.minimum(most, rows - part * most)
-        total += tl.load(means + start + part * channels, mask=inside, other=0) * count
-    whole = tl.sum(total, axis=0)[None, :] / rows
-    total = tl.zeros((ROWS, ACROSS), mean.dtype.element_ty)
-    for first in range(0, parts, ROWS):
-        part = first + lane
-        inside = (part < parts) & (channel < channels)
-        count = tl.minimum(most, rows - part * most)
-        apart = tl.load(means + start + part * channels, mask=inside, other=0) - whole
-        square = tl.load(squares + start + part * channels, mask=inside, other=0)
-        total += tl.where(inside, square + apart * apart * count, 0)
-    place = tl.program_id(0).to(tl.int64) * channels + channel
-    tl.store(mean + place, whole, mask=channel < channels)
-    tl.store(variance + place, tl.sum(total, axis=0)[None, :] / rows, mask=channel < channels)
 
 
 @triton.jit
@@ -114,7 +49,7 @@ def _normalize(
     ROWS: tl.constexpr,
     ACROSS: tl.constexpr,
 ):
-    first, count = _part_of_rows(rows, tiles, ROWS)
+    first, count = part_of_rows(rows, tiles, ROWS)
     lane = tl.arange(0, ROWS)[:, None]
     channel = tl.program_id(2) * ACROSS + tl.arange(0, ACROSS)[None, :]
     centre, rstd = _moments(mean, variance, EPSILON, samples, channels, channel)
@@ -147,7 +82,7 @@ def _sums_of_parts(
     ACROSS: tl.constexpr,
 ):
     """Sums of g xhat and of g over each part of a picture's rows, (T, B, parts, C)."""
-    first, count = _part_of_rows(rows, tiles, ROWS)
+    first, count = part_of_rows(rows, tiles, ROWS)
     lane = tl.arange(0, ROWS)[:, None]
     channel = tl.program_id(2) * ACROSS + tl.arange(0, ACROSS)[None, :]
     centre, rstd = _moments(mean, variance, EPSILON, samples, channels, channel)
@@ -240,7 +175,7 @@ def _normalize_backward(
     ROWS: tl.constexpr,
     ACROSS: tl.constexpr,
 ):
-    first, count = _part_of_rows(rows, tiles, ROWS)
+    first, count = part_of_rows(rows, tiles, ROWS)
     lane = tl.arange(0, ROWS)[:, None]
     channel = tl.program_id(2) * ACROSS + tl.arange(0, ACROSS)[None, :]
     centre, rstd = _moments(mean, variance, EPSILON, samples, channels, channel)
@@ -260,27 +195,10 @@ def _normalize_backward(
         tl.store(for_x + place, gain * g - shift - slope * centred, mask=inside)
 
 
-class _Division:
-    """How matrices of rows are divided among programs: in parts of so many tiles of rows, and tiles of channels."""
-
-    def __init__(self, matrices: int, rows: int, channels: int) -> None:
-        across = channels & -channels  # without remainder where that leaves rows of 64 bytes
-        self.across = min(across if across >= 32 else triton.next_power_of_2(channels), 128)
-        self.down = min(ELEMENTS // self.across, triton.next_power_of_2(rows))
-        columns, tiles = triton.cdiv(channels, self.across), triton.cdiv(rows, self.down)
-        self.tiles = triton.cdiv(tiles, triton.cdiv(PROGRAMS, max(1, matrices * columns)))
-        self.parts = triton.cdiv(tiles, self.tiles)
-        self.grid = (matrices, self.parts, columns)
-
-    @property
-    def constants(self) -> dict[str, int]:
-        return {"ROWS": self.down, "ACROSS": self.across}
-
-
-def _pictures(x: Tensor) -> tuple[_Division, tuple[int, ...]]:
+def _pictures(x: Tensor) -> tuple[Division, tuple[int, ...]]:
     """The division of pictures among programs, and what their kernels are told: samples, rows, channels, tiles."""
     frames, samples, channels, height, width = x.shape
-    division = _Division(frames * samples, height * width, channels)
+    division = Division(frames * samples, height * width, channels)
     return division, (samples, height * width, channels, division.tiles)
 
 
@@ -290,23 +208,19 @@ def _vectors(values: Tensor) -> tuple[Tensor, int]:
     return values, values.stride(0) if values.dim() == 2 else 0
 
 
-def _partial_grid(rows: int, channels: int) -> tuple[int, int]:
-    return rows, triton.cdiv(channels, PARTIAL[1])
-
-
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     x = channels_innermost(x)
     frames, samples, channels, height, width = x.shape
     rows = samples * height * width
-    division = _Division(frames, rows, channels)
+    division = Division(frames, rows, channels)
     parts = division.parts
     means, squares = torch.empty(2, frames, parts, channels, dtype=exact_dtype(x), device=x.device)
-    launch(_statistics_of_parts, division.grid, x, means, squares, rows, channels, division.tiles, **division.constants)
+    launch(statistics_of_parts, division.grid, x, means, squares, rows, channels, division.tiles, **division.constants)
     mean = means.new_empty(frames, channels)
     variance = torch.empty_like(mean)
     launch(
-        _combine_parts,
-        _partial_grid(frames, channels),
+        combine_parts,
+        partial_grid(frames, channels),
         *(means, squares, mean, variance, rows, division.tiles * division.down, parts, channels),
         ROWS=PARTIAL[0],
         ACROSS=PARTIAL[1],
@@ -357,7 +271,7 @@ def normalize_sums(
     groups, parts = (samples, division.parts) if scale.dim() == 2 else (1, samples * division.parts)
     launch(
         _add_parts,
-        _partial_grid(frames + groups, channels),
+        partial_grid(frames + groups, channels),
         *(*partial, scale, means, for_scale, for_offset),
         *(frames, groups, parts, channels, samples * height * width, stride),
         OWN=own,
