@@ -65,7 +65,7 @@ def corners() -> tuple[Tensor, Tensor]:
 
 def logits(links: int, kernels: int, width: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Features, logits of the selection, and of kernels with what fills them up to `width`."""
-    return image(2, 3, 5, 6), image(2, links * kernels, 5, 6), None if width is None else image(2, width)
+    return image(2, 3, 3, 4), image(2, links * kernels, 3, 4), None if width is None else image(2, width)
 
 
 def detached(value: Any) -> Any:
@@ -79,7 +79,7 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     "warp_backward": (warp._warp_backward, lambda: (*parts()[:1] * 2, image(2, 9, 5, 6).detach(), False), False),
     "warp_backward_replicate": (
         warp._warp_backward,
-        lambda: (*parts()[:1] * 2, image(2, 9, 5, 6).detach(), True),
+        lambda: tuple(map(detached, (image(2, 3, 3, 4), image(2, 3, 3, 4), image(2, 9, 3, 4), True))),
         False,
     ),
     "mixed_warp": (mixed_warp._mixed_warp, lambda: (*logits(1, 4, 36), 1, 9, False), True),
@@ -87,12 +87,12 @@ CASES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]], bool]] = {
     "mixed_warp_pixelwise": (mixed_warp._mixed_warp, lambda: (*logits(1, 16, None), 1, 9, False), True),
     "mixed_warp_backward": (
         mixed_warp._mixed_warp_backward,
-        lambda: tuple(map(detached, (image(2, 6, 5, 6), *logits(2, 3, 60), 2, 9, False))),
+        lambda: tuple(map(detached, (image(2, 6, 3, 4), *logits(2, 3, 60), 2, 9, False))),
         False,
     ),
     "mixed_warp_backward_pixelwise": (
         mixed_warp._mixed_warp_backward,
-        lambda: tuple(map(detached, (image(2, 3, 5, 6), *logits(1, 16, None), 1, 9, True))),
+        lambda: tuple(map(detached, (image(2, 3, 3, 4), *logits(1, 16, None), 1, 9, True))),
         False,
     ),
     "softmax": (softmax._softmax, lambda: (torch.randn(4, 5, 9, dtype=F64, requires_grad=True),), True),
