@@ -62,7 +62,7 @@ def test_what_a_gpu_fuses_is_the_same(tiny_model: ModelFactory, monkeypatch: pyt
     config = tiny_model(conditioning_frames=1, predicted_frames=1, recurrent_resolutions=(8,), unit="tsru_p")
     model = scramble(Generator(config))
     use_batch_statistics(model)
-    frames, z = (x.double() for x in inputs(config))
+    frames, z = (x.double() for x in inputs(config, 1))
     sources = list(model.parameters())
     results = []
     for fused in (False, True):

@@ -26,7 +26,7 @@ def means(x: Tensor, time: bool) -> Tensor:
     relu=st.booleans(),
     dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
 )
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_is_the_mean(
     device: torch.device, sizes: tuple[int, ...], clips: bool, time: bool, relu: bool, dtype: torch.dtype
 ) -> None:
