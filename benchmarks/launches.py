@@ -70,7 +70,7 @@ class Launches(TorchDispatchMode):
                     return func.decompose(*args, **(kwargs or {}))
             self._count(func, args)
             return func(*args, **(kwargs or {}))
-        if not self._triton or operator.compiled is None:
+        if not self._triton:
             with self:
                 return operator.plain(*args)
         with self:  # what is done beside the kernels counts too

@@ -29,8 +29,7 @@ class _TritonForAll(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operator = Operator.instances.get(func.name())
-        compiled = None if operator is None else operator.compiled
-        return (compiled or func)(*args, **(kwargs or {}))
+        return (func if operator is None else operator.compiled)(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -106,9 +106,6 @@ _average_pool_backward = Operator(
     lambda gradient, activated, for_activated, size, time: whole(gradient, size),
 )
 
-for _operator in (_average_pool, _average_pool_backward):
-    _operator.triton()
-
 # The derivative
 
 

@@ -60,9 +60,6 @@ def _sized(video: Tensor, tops: Tensor, lefts: Tensor, height: int, width: int) 
 _crop = Operator("crop", plain_crop, _sized)
 _crop_backward = Operator("crop_backward", plain_crop_backward, _sized)
 
-for _operator in (_crop, _crop_backward):
-    _operator.triton()
-
 # CPU: slices, whose places cost nothing to know there
 
 

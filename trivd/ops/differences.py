@@ -80,9 +80,6 @@ _pooled_differences_backward = Operator(
     lambda gradient, now, before: (now.new_empty(now.shape), before.new_empty(before.shape)),
 )
 
-for _operator in (_pooled_differences, _pooled_differences_backward):
-    _operator.triton()
-
 # CPU
 
 

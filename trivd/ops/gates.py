@@ -131,9 +131,6 @@ _mix_backward = Operator(
     lambda gradient, content, past, gate: tuple(map(empty, (content, past, gate))),
 )
 
-for _operator in (_activate, _activate_backward, _mix, _mix_backward):
-    _operator.triton()
-
 # CPU
 
 

@@ -113,9 +113,6 @@ _mixed_warp_backward = Operator(
     ],
 )
 
-for _operator in (_mixed_warp, _mixed_warp_backward):
-    _operator.triton()
-
 # The derivative
 
 

@@ -166,9 +166,6 @@ _normalize = Operator("normalize", plain_normalize, lambda x, *_: empty(x))
 _normalize_sums = Operator("normalize_sums", plain_normalize_sums, _fake_sums)
 _normalize_backward = Operator("normalize_backward", plain_normalize_backward, lambda _, x, *__: empty(x))
 
-for _operator in (_statistics, _normalize, _normalize_sums, _normalize_backward):
-    _operator.triton()
-
 # CPU
 
 

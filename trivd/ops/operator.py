@@ -21,6 +21,9 @@ Implementation = Callable[..., Any]
 class Operator:
     """The operator `trivd::name`, to be called like a function.
 
+    On a GPU it is the function of that name in `trivd.ops.cuda.<module>`, where <module> is that of the plain form in
+    `trivd.ops`; it is imported with Triton when first called.
+
     Args:
         name: in PyTorch's namespace `trivd`.
         plain: the PyTorch form, which every device takes that has no kernel registered. Its annotations are the schema;
@@ -39,8 +42,8 @@ class Operator:
         self.instances[self.name] = self
         self.plain = plain
         self.module = plain.__module__
-        self.compiled: Implementation | None = None  # by Triton
         self.overload = getattr(torch.ops.trivd, name).default
+        self.kernel("CUDA")(self.compiled)
 
     def __call__(self, *arguments: Any) -> Any:
         if torch.autograd.forward_ad._current_level >= 0:  # tangents would be dropped without a word
@@ -56,20 +59,10 @@ class Operator:
 
         return register
 
-    def triton(self) -> None:
-        """Register the function of the same name in `trivd.ops.cuda.<module>` as the kernel for CUDA.
-
-        It is imported with Triton when first called; without Triton, and for types that it does not know, the plain
-        form takes its place.
-        """
-        module, name = self.module.rpartition(".")[2], self.name.removeprefix("trivd::")
-
-        def run(*arguments: Any) -> Any:
-            kernels = library.kernels(module) if _computable(arguments) else None
-            return self.plain(*arguments) if kernels is None else getattr(kernels, name)(*arguments)
-
-        self.kernel("CUDA")(run)
-        self.compiled = run
+    def compiled(self, *arguments: Any) -> Any:
+        """The Triton kernel's results; those of the plain form without Triton, and for types that it does not know."""
+        kernels = library.kernels(self.module.rpartition(".")[2]) if _computable(arguments) else None
+        return self.plain(*arguments) if kernels is None else getattr(kernels, self.name.partition("::")[2])(*arguments)
 
     def derivative(self, save: Implementation, backward: Implementation) -> None:
         """Register the derivative, which has none of its own: a second backward pass raises RuntimeError.

@@ -52,9 +52,6 @@ def _fake_backward(gradient: Tensor, places: Tensor, height: int, width: int) ->
 _pooled_features = Operator("pooled_features", plain_pooled_features, _fake)
 _pooled_features_backward = Operator("pooled_features_backward", plain_pooled_features_backward, _fake_backward)
 
-for _operator in (_pooled_features, _pooled_features_backward):
-    _operator.triton()
-
 # The derivative
 
 

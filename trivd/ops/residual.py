@@ -123,9 +123,6 @@ def _fake_backward(gradient: Tensor, result: Tensor | None, bias: bool, upsample
 _residual = Operator("residual", plain_residual, lambda x, other, bias, other_bias, relu, upsampled: _like(x))
 _residual_backward = Operator("residual_backward", plain_residual_backward, _fake_backward)
 
-for _operator in (_residual, _residual_backward):
-    _operator.triton()
-
 # The derivative
 
 

@@ -31,9 +31,6 @@ def plain_softmax_backward(gradient: Tensor, y: Tensor) -> Tensor:
 _softmax = Operator("softmax", plain_softmax, lambda x: x.new_empty(x.shape))
 _softmax_backward = Operator("softmax_backward", plain_softmax_backward, lambda gradient, y: y.new_empty(y.shape))
 
-for _operator in (_softmax, _softmax_backward):
-    _operator.triton()
-
 # CPU
 
 

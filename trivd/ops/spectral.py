@@ -238,6 +238,3 @@ _divide_backward = Operator(
     plain_divide_backward,
     lambda gradient, weights, *_: torch.empty_like(gradient, dtype=weights[0].dtype),
 )
-
-for _operator in (_iterate, _divide, _divide_backward):
-    _operator.triton()

@@ -85,9 +85,6 @@ _warp_backward = Operator(
     "warp_backward", plain_warp_backward, lambda gradient, h, weights, replicate: (empty(h), empty(weights))
 )
 
-for _operator in (_warp, _warp_backward):
-    _operator.triton()
-
 # CPU
 
 
