@@ -3,7 +3,7 @@
 All numbers are drawn on the CPU: they are the same on every device.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -101,11 +101,15 @@ def _all_tensors(value: Any) -> Iterator[Tensor]:
             yield from _all_tensors(item)
 
 
-def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same lists, tuples and dictionaries with other tensors."""
+def with_tensors(value: Any, tensors: Iterable[Tensor]) -> Any:
+    """The same lists, tuples and dictionaries with others in place of the tensors of `tensors_of`, in that order."""
+    return _replaced(value, {id(old): new for old, new in zip(tensors_of(value), tensors, strict=True)})
+
+
+def _replaced(value: Any, others: Mapping[int, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return change(value)
+        return others[id(value)]
     if isinstance(value, dict):
-        return {key: with_tensors(item, change) for key, item in value.items()}
-    items = [with_tensors(item, change) for item in value]
+        return {key: _replaced(item, others) for key, item in value.items()}
+    items = [_replaced(item, others) for item in value]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -57,11 +57,5 @@ class GraphedStep:
         tensors = list(tensors_of(inputs))
         if self._graphed is None:
             self._sender = sender = Sender(tensors, self._device)
-            numbers = {id(tensor): number for number, tensor in enumerate(tensors)}
-
-            def run(packed: torch.Tensor) -> Any:
-                views = sender.views(packed)
-                return self._run(with_tensors(inputs, lambda tensor: views[numbers[id(tensor)]]))
-
-            self._graphed = Graphed(run, self._record)
+            self._graphed = Graphed(lambda packed: self._run(with_tensors(inputs, sender.views(packed))), self._record)
         return self._graphed(self._sender.send(tensors))

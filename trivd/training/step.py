@@ -120,8 +120,7 @@ class Trainer:
         self.verdicts.finish()
 
     def _on_device(self, inputs: StepInputs) -> StepInputs:
-        sent = {id(tensor): to_device(tensor, self.device) for tensor in tensors_of(inputs)}
-        moved: StepInputs = with_tensors(inputs, lambda tensor: sent[id(tensor)])
+        moved: StepInputs = with_tensors(inputs, (to_device(tensor, self.device) for tensor in tensors_of(inputs)))
         return moved
 
     def _updates(self, inputs: StepInputs) -> tuple[Losses, list[Tensor]]:
