@@ -150,7 +150,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         **{key: [0.0, -0.0001] for key in ["generator_lr", "discriminator_lr", "epsilon"]},
         **{key: [-0.1] for key in ["orthogonality", "reconstruction"]},
         **{key: [-0.1, 1.0] for key in ["beta1", "beta2", "ema_decay"]},
-        **{key: [-1] for key in ["ema_start", "seed"]},
+        **{key: [-1] for key in ["ema_start", "ema_halflife", "seed"]},
         "reconstruction_samples": [0, 2],  # 2: without reconstruction
         "reconstruction_half_life": [-1, 100],  # 100: without reconstruction
         "precision": ["float64"],

@@ -1,10 +1,15 @@
 """The moving average of the weights against its definition, one number at a time."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from trivd.training.ema import Ema
+from trivd.training.step import Trainer
 
 
 def set_weights(module: nn.Module, value: float) -> None:
@@ -58,3 +63,34 @@ def test_apply_to_puts_the_average_in_place() -> None:
     ema.apply_to(target)
     assert all((parameter == 2).all() for parameter in target.parameters())
     assert all((parameter == 3).all() for parameter in module.parameters())
+
+
+@given(st.integers(1, 64), st.integers(1, 100_000), st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_a_half_life_in_clips_is_that_of_stylegan(batch: int, clips: int, values: list[float]) -> None:
+    """Their loop in its own words: `ema_nimg = min(ema_nimg, cur_nimg * ema_rampup)`."""
+    module, ema = nn.Linear(1, 1).double(), Ema(decay=0.9, start=7, halflife=clips / batch)
+    mean = values[0]
+    for step, value in enumerate(values, start=1):
+        set_weights(module, value)
+        ema.update(module, step)
+        beta = 0.5 ** (batch / min(clips, 0.05 * step * batch)) if step > 1 else 0.0
+        mean = beta * mean + (1 - beta) * value
+        assert ema.weights["weight"].item() == pytest.approx(mean, abs=1e-12)
+
+
+def test_after_the_ramp_half_of_the_past_is_forgotten_in_a_half_life() -> None:
+    module, ema = nn.Linear(1, 1).double(), Ema(decay=0.9, start=7, halflife=40.0)
+    set_weights(module, 1.0)
+    ema.update(module, 1_000)
+    set_weights(module, 0.0)
+    for step in range(1_001, 1_041):
+        ema.update(module, step)
+    assert ema.weights["bias"].item() == pytest.approx(0.5)
+
+
+def test_the_clips_are_those_of_the_generators_updates(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer(training={"ema_halflife": 32, "batch_size": 4, "discriminator_updates": 3})
+    assert trainer.ema.decay(1_000) == pytest.approx(0.5 ** (1 / 8))
+    assert trainer.ema.decay(40) == pytest.approx(0.5 ** (1 / 2))
+    plain = make_trainer(training={"ema_decay": 0.25})
+    assert (plain.ema.start, plain.ema.decay(1_000)) == (2, 0.25)

@@ -83,7 +83,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "average": {"training": {"ema_start": 5}},  # begins between two replays
     "regularised": {
-        "training": {"reconstruction": 30.0, "reconstruction_samples": 2, "reconstruction_half_life": 2},
+        "training": {
+            "reconstruction": 30.0,
+            "reconstruction_samples": 2,
+            "reconstruction_half_life": 2,
+            "ema_halflife": 100,
+        },
         "model": {"classes": 10},
     },
     "recomputed": {"training": {"checkpoint_activations": True}, "discriminator": {"head": "projection"}},

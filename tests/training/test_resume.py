@@ -64,6 +64,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "reconstruction_samples": 2,
             "precision": "bfloat16",
             "beta1": 0.5,
+            "ema_halflife": 100,
         },
     },
 }

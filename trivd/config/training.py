@@ -31,6 +31,7 @@ class TrainingConfig:
     reconstruction_half_life: int = 0  # steps in which its weight halves, so that D takes over; 0: constant
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
+    ema_halflife: int = 0  # clips of G's updates in which a weight's share in the average halves; 0: by ema_decay
     seed: int = 0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware gains from it
     device: str = "auto"  # auto: cuda where there is one, else cpu
@@ -49,7 +50,7 @@ class TrainingConfig:
         at_least(1, "training", self, "reconstruction_samples")
         at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
-        at_least(0, "training", self, "ema_start", "seed")
+        at_least(0, "training", self, "ema_start", "ema_halflife", "seed")
         if self.microbatch is not None:
             at_least(1, "training", self, "microbatch")
         for name in ("generator_lr", "discriminator_lr", "epsilon"):

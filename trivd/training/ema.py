@@ -4,19 +4,31 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+RAMP = 0.05  # longest half-life, as a share of the steps so far (StyleGAN2-ADA's ema_rampup)
+
 
 class Ema:
     """Exponential moving average of a module's parameters, starting with their values after step `start`.
 
+    With a half-life it starts at once: short at first, it soon forgets the untrained weights.
+
     Args:
         decay: gamma, the weight of the past.
         start: the first step whose weights count.
+        halflife: steps in which the weight of the past halves, in place of the two others; 0: they count.
     """
 
-    def __init__(self, decay: float, start: int) -> None:
-        self.start = start
-        self._average = get_ema_multi_avg_fn(decay)
+    def __init__(self, decay: float, start: int, halflife: float = 0.0) -> None:
+        self.start = start if not halflife else 1
+        self._decay = decay
+        self._halflife = halflife
         self.weights: dict[str, Tensor] = {}  # empty until the average has started
+
+    def decay(self, step: int) -> float:
+        """Weight of the past in the average after `step` generator updates."""
+        if not self._halflife:
+            return self._decay
+        return float(0.5 ** (1 / min(self._halflife, RAMP * step)))
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
@@ -27,7 +39,8 @@ class Ema:
         if not self.weights:
             self.weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             return
-        self._average(list(self.weights.values()), list(parameters.values()), None)
+        average = get_ema_multi_avg_fn(self.decay(step))
+        average(list(self.weights.values()), list(parameters.values()), None)
 
     @torch.no_grad()
     def apply_to(self, module: nn.Module) -> None:

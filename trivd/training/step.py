@@ -59,7 +59,7 @@ class Trainer:
         self.discriminator_optimizer = self._adam(self.discriminators, recipe.discriminator_lr)
         self.discriminator_losses = _distributed(DiscriminatorLosses(self.discriminators, config, dtype))
         self.generator_losses = _distributed(GeneratorLosses(self.generator, self.discriminators, config, dtype))
-        self.ema = Ema(recipe.ema_decay, recipe.ema_start)
+        self.ema = Ema(recipe.ema_decay, recipe.ema_start, recipe.ema_halflife / recipe.batch_size)
         self.verdicts = Verdicts(device)
         self.step = 0  # generator updates made
         self._graphed = self._new_graph() if uses_graph(recipe.cuda_graph, device) else None
