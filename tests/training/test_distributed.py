@@ -57,6 +57,7 @@ def trained(config: Config, rank: int, world: int) -> Result:
     state = {f"generator/{name}": value for name, value in trainer.generator.state_dict().items()}
     state |= {f"discriminators/{name}": value for name, value in trainer.discriminators.state_dict().items()}
     state |= {f"average/{name}": value for name, value in trainer.ema.weights.items()}
+    state |= {f"lecam/{view}": value for view, value in trainer.anchors.averages.items()}
     return losses, state
 
 
@@ -88,6 +89,7 @@ def test_the_batch_is_one_however_it_is_shared(tmp_path: Path, tiny_config: Call
     recipe = {"batch_size": BATCH, "ema_start": 2, "discriminator_updates": 1, "precision": "float32"}
     # Beyond 1, where rates like these bring the outputs, the hinge makes the losses depend on the pairs.
     recipe |= {"reconstruction": 1.0, "reconstruction_samples": 2, "discriminator_lr": 0.05, "epsilon": 1e-3}
+    recipe |= {"lecam": 0.3}
 
     def configs(world: int) -> list[Config]:
         return [

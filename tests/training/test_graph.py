@@ -88,6 +88,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "reconstruction_samples": 2,
             "reconstruction_half_life": 2,
             "ema_halflife": 100,
+            "lecam": 0.3,
         },
         "model": {"classes": 10},
     },

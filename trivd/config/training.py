@@ -29,6 +29,7 @@ class TrainingConfig:
     reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
     reconstruction_samples: int = 1  # samples that the mean is taken over
     reconstruction_half_life: int = 0  # steps in which its weight halves, so that D takes over; 0: constant
+    lecam: float = 0.0  # weight of LeCam's regulariser of D (Tseng et al. 2021); not in the paper, for small data
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
     ema_halflife: int = 0  # clips of G's updates in which a weight's share in the average halves; 0: by ema_decay
@@ -51,6 +52,7 @@ class TrainingConfig:
         at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
         at_least(0, "training", self, "ema_start", "ema_halflife", "seed")
+        at_least(0, "training", self, "lecam")
         if self.microbatch is not None:
             at_least(1, "training", self, "microbatch")
         for name in ("generator_lr", "discriminator_lr", "epsilon"):

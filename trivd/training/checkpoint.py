@@ -53,6 +53,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         tensors |= {f"{prefix}/weights/{name}": value for name, value in module.state_dict().items()}
         tensors |= {f"{prefix}/optimizer/{name}": value for name, value in _optimizer_tensors(optimizer, module)}
     tensors |= {f"ema/{name}": value for name, value in trainer.ema.weights.items()}
+    tensors |= {f"lecam/{view}": value for view, value in trainer.anchors.averages.items()}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
@@ -157,6 +158,8 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor], step: int) -> None:
         name: _like(parameter, tensors[f"ema/{name}"])
         for name, parameter in (trainer.generator.named_parameters() if averaged else ())
     }
+    for view, average in trainer.anchors.averages.items():
+        average.copy_(_like(average, tensors[f"lecam/{view}"]))
     trainer.continue_from(step)
 
 

@@ -9,30 +9,39 @@ from trivd.config import Config
 from trivd.models.discriminators import Discriminators, Places, View, combine
 from trivd.models.generator import Generator
 from trivd.runtime.hardware import autocast
+from trivd.training.lecam import Anchors
 from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
 
 Losses = dict[str, Tensor]
 
 
 class DiscriminatorLosses(nn.Module):
-    """The hinge loss (Eq 13) of every discriminator, for one mini-batch."""
+    """The hinge loss (Eq 13) of every discriminator, and its regularisers, unweighted, for one mini-batch."""
 
-    def __init__(self, discriminators: Discriminators, config: Config, dtype: torch.dtype) -> None:
+    def __init__(self, discriminators: Discriminators, anchors: Anchors, config: Config, dtype: torch.dtype) -> None:
         super().__init__()
         self.discriminators = discriminators
+        self.anchors = anchors
         self.head = config.discriminator.head
         self.dtype = dtype
 
     def forward(self, real: Tensor, fake: Tensor, labels: Tensor, places: Mapping[View, Places]) -> Losses:
-        """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,)."""
+        """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,).
+
+        Beside them, where there are anchors, the mean outputs that these follow, detached.
+        """
         both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
         losses: Losses = {}
         for view in self.discriminators.views:
             seen = self.discriminators.cut(view, both, places[view])
             with autocast(real.device, self.dtype):
                 scores = self.discriminators[view](seen, both_labels)
-            outputs = [combine(part, self.head) for part in scores.split(len(real))]
-            losses[f"loss/discriminator/{view}"] = discriminator_hinge(*outputs)
+            of_real, of_fake = (combine(part, self.head) for part in scores.split(len(real)))
+            losses[f"loss/discriminator/{view}"] = discriminator_hinge(of_real, of_fake)
+            if view in self.anchors.averages:
+                losses[f"loss/lecam/{view}"] = self.anchors.regularise(view, of_real, of_fake)
+                losses[f"discriminator/{view}/real"] = of_real.detach().mean()
+                losses[f"discriminator/{view}/fake"] = of_fake.detach().mean()
         return losses
 
 

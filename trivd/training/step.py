@@ -20,6 +20,7 @@ from trivd.runtime.pixels import to_float
 from trivd.training.draws import Pass, StepInputs, draw_step, tensors_of, with_tensors
 from trivd.training.ema import Ema
 from trivd.training.graph import GraphedStep, uses_graph
+from trivd.training.lecam import Anchors
 from trivd.training.objectives import DiscriminatorLosses, GeneratorLosses, Losses
 from trivd.training.verdicts import Verdicts
 
@@ -27,7 +28,7 @@ from trivd.training.verdicts import Verdicts
 class Update(NamedTuple):
     """What an update leaves to be read."""
 
-    losses: Losses  # detached scalars by name, averaged over all passes and processes
+    losses: Losses  # detached scalars by name, and mean outputs, averaged over all passes and processes
     verdict: Tensor  # see `Verdicts.judge`
 
 
@@ -57,7 +58,8 @@ class Trainer:
         recipe = config.training
         self.generator_optimizer = self._adam(self.generator, recipe.generator_lr)
         self.discriminator_optimizer = self._adam(self.discriminators, recipe.discriminator_lr)
-        self.discriminator_losses = _distributed(DiscriminatorLosses(self.discriminators, config, dtype))
+        self.anchors = Anchors(self.discriminators.views if recipe.lecam > 0 else (), device)
+        self.discriminator_losses = _distributed(DiscriminatorLosses(self.discriminators, self.anchors, config, dtype))
         self.generator_losses = _distributed(GeneratorLosses(self.generator, self.discriminators, config, dtype))
         self.ema = Ema(recipe.ema_decay, recipe.ema_start, recipe.ema_halflife / recipe.batch_size)
         self.verdicts = Verdicts(device)
@@ -130,15 +132,18 @@ class Trainer:
         return made[-2].losses | made[-1].losses, [update.verdict for update in made]
 
     def discriminator_update(self, passes: Sequence[Pass]) -> Update:
-        """One Adam step of all discriminators on Eq 13, the generator fixed."""
+        """One Adam step of all discriminators on Eq 13 and their regularisers, the generator fixed."""
+        weights = {f"loss/lecam/{view}": self.config.training.lecam for view in self.discriminators.views}
 
         def arguments(one: Pass) -> tuple[Any, ...]:
             real = to_float(one.video)
             return real, self._draw(real, one.labels, one.z), one.labels, one.places
 
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        losses = self._accumulate(self.discriminator_losses, map(arguments, passes), len(passes), {})
-        return self._apply(self.discriminator_optimizer, losses)
+        losses = self._accumulate(self.discriminator_losses, map(arguments, passes), len(passes), weights)
+        update = self._apply(self.discriminator_optimizer, losses)
+        self.anchors.update(update.losses)
+        return update
 
     def generator_update(self, passes: Sequence[Pass], reconstruction: Tensor) -> Update:
         """One Adam step of G and E on Eq 14 summed over discriminators, and on the regularisers.
@@ -178,13 +183,13 @@ class Trainer:
         """Add up the gradients of all passes of an update, and average them over passes and processes.
 
         Args:
-            losses_of: gives the losses of one pass, by name.
+            losses_of: gives the losses of one pass, `loss/...`, and what is only averaged, by name.
             inputs: what it takes, for each pass.
             passes: how many there are.
             weights: of losses whose weight in the sum is not 1.
 
         Returns:
-            the losses, averaged over the passes.
+            all of them, averaged over the passes.
         """
         losses: Losses = {}
         for number, arguments in enumerate(inputs, start=1):
@@ -192,7 +197,8 @@ class Trainer:
             alone = number < passes and world_size() > 1
             with losses_of.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
                 terms: Losses = losses_of(*arguments)
-                total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+                weighted = [weights.get(name, 1.0) * term for name, term in terms.items() if name.startswith("loss/")]
+                total = torch.stack(weighted).sum()
                 (total / passes).backward()
             for name, term in terms.items():
                 losses[name] = losses.get(name, 0) + term.detach() / passes
