@@ -25,6 +25,7 @@ from trivd.training.checkpoint import Progress, list_checkpoints, load_latest
 from trivd.training.division import divide
 from trivd.training.ema import Ema
 from trivd.training.graph import GraphedStep
+from trivd.training.lecam import Anchors
 from trivd.training.objectives import Losses
 from trivd.training.run import Run
 from trivd.training.session import Session
@@ -92,7 +93,7 @@ class Toy(Trainer):
         self.generator, self.discriminators = nn.Linear(1, 1), nn.Linear(1, 1)  # type: ignore[assignment]
         self.generator_optimizer = self._adam(self.generator, 0.1)
         self.discriminator_optimizer = self._adam(self.discriminators, 0.1)
-        self.ema, self.verdicts = Ema(0.5, 2), Verdicts(CPU)
+        self.ema, self.anchors, self.verdicts = Ema(0.5, 2), Anchors((), CPU), Verdicts(CPU)
         self.verdicts.lag = lag
         self._graphed = self._new_graph() if lag else None
 
