@@ -155,6 +155,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "reconstruction_half_life": [-1, 100],  # 100: without reconstruction
         "precision": ["float64"],
         "on_nan": ["ignore"],
+        "minutes": [0.0, -1.0, math.inf, math.nan],
     },
     "evaluation": {
         **{key: [0] for key in ["clips", "samples", "batch_size", "standing_batches", "standing_batch_size"]},

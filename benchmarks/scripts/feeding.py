@@ -91,7 +91,7 @@ def main(
             begin = time.monotonic()
             updates = _read(batches, recipe.discriminator_updates, passes)
             read = time.monotonic()
-            tensors = list(tensors_of(draw_step(updates, config, discriminators, step)))
+            tensors = list(tensors_of(draw_step(updates, config, discriminators, step, 0.0)))
             sender = sender or Sender(tensors, CPU)
             sender.send(tensors)
             prepared += time.monotonic() - read

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from trivd.evaluation.scorer import spread, thumbnails
+from trivd.training.budget import Budget
 from trivd.training.collapse import FEWEST_ROWS, LASTING, WON, first_collapse, has_worsened
 from trivd.training.log import TrainingLog
 from trivd.training.run import Run
@@ -71,7 +72,7 @@ def test_worsening_is_against_the_best_distance() -> None:
 def test_the_log_says_it_once_and_keeps_saying_it_in_the_line(tmp_path: Path) -> None:
     def log_from(start: int, steps: range) -> str:
         console = Console(file=io.StringIO(), width=300)
-        with TrainingLog(Run(tmp_path), console, start, 5000) as log:
+        with TrainingLog(Run(tmp_path), console, start, 5000, Budget(None, 0.0)) as log:
             for step in steps:
                 log.losses(step, {"loss/discriminator/crop": 0.0, "loss/generator/crop": 1.0}, 10.0, 0.0, 60.0)
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]

@@ -24,7 +24,7 @@ def test_the_average_starts_at_its_step_with_that_steps_weights() -> None:
     mean = None
     for step, value in enumerate(values, start=1):
         set_weights(module, value)
-        ema.update(module, step)
+        ema.update(module, step, step)
         if step == 3:
             mean = value
         elif step > 3:
@@ -42,24 +42,24 @@ def test_the_average_starts_at_its_step_with_that_steps_weights() -> None:
 def test_the_average_keeps_its_own_copy() -> None:
     module, ema = nn.Linear(2, 3), Ema(decay=0.9, start=1)
     set_weights(module, 1.0)
-    ema.update(module, 1)
+    ema.update(module, 1, 1)
     set_weights(module, 7.0)
     assert all((weight == 1).all() and not weight.requires_grad for weight in ema.weights.values())
-    ema.update(module, 2)
+    ema.update(module, 2, 2)
     assert all((parameter == 7).all() for parameter in module.parameters())  # reading does not change the module
 
 
 def test_apply_to_puts_the_average_in_place() -> None:
     module, ema = nn.Linear(2, 3), Ema(decay=0.5, start=2)
     set_weights(module, 1.0)
-    ema.update(module, 1)
+    ema.update(module, 1, 1)
     target = nn.Linear(2, 3)
     set_weights(target, 9.0)
     ema.apply_to(target)
     assert all((parameter == 9).all() for parameter in target.parameters())  # it has not started
-    ema.update(module, 2)
+    ema.update(module, 2, 2)
     set_weights(module, 3.0)
-    ema.update(module, 3)
+    ema.update(module, 3, 3)
     ema.apply_to(target)
     assert all((parameter == 2).all() for parameter in target.parameters())
     assert all((parameter == 3).all() for parameter in module.parameters())
@@ -72,7 +72,7 @@ def test_a_half_life_in_clips_is_that_of_stylegan(batch: int, clips: int, values
     mean = values[0]
     for step, value in enumerate(values, start=1):
         set_weights(module, value)
-        ema.update(module, step)
+        ema.update(module, step, step)
         beta = 0.5 ** (batch / min(clips, 0.05 * step * batch)) if step > 1 else 0.0
         mean = beta * mean + (1 - beta) * value
         assert ema.weights["weight"].item() == pytest.approx(mean, abs=1e-12)
@@ -81,10 +81,10 @@ def test_a_half_life_in_clips_is_that_of_stylegan(batch: int, clips: int, values
 def test_after_the_ramp_half_of_the_past_is_forgotten_in_a_half_life() -> None:
     module, ema = nn.Linear(1, 1).double(), Ema(decay=0.9, start=7, halflife=40.0)
     set_weights(module, 1.0)
-    ema.update(module, 1_000)
+    ema.update(module, 1_000, 1_000)
     set_weights(module, 0.0)
     for step in range(1_001, 1_041):
-        ema.update(module, step)
+        ema.update(module, step, step)
     assert ema.weights["bias"].item() == pytest.approx(0.5)
 
 

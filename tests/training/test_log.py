@@ -11,6 +11,7 @@ from rich.console import Console
 from trivd.config import Config
 from trivd.data.loader import Batch, TrainingStream
 from trivd.training import session
+from trivd.training.budget import Budget
 from trivd.training.log import TrainingLog
 from trivd.training.loop import train
 from trivd.training.objectives import Losses
@@ -23,7 +24,7 @@ MakeConfig = Callable[..., Config]
 @pytest.mark.parametrize(("share", "shown"), [(0.0, ""), (0.004, ""), (0.023, " | wait 2%"), (0.5, " | wait 50%")])
 def test_waiting_is_shown_where_it_matters(tmp_path: Path, share: float, shown: str) -> None:
     console = Console(file=io.StringIO(), width=200)
-    with TrainingLog(Run(tmp_path), console, 0, 10) as log:
+    with TrainingLog(Run(tmp_path), console, 0, 10, Budget(None, 0.0)) as log:
         log.losses(3, {"loss/discriminator/crop": 1.5, "loss/generator/crop": -0.25}, 120.4, share, 90.0)
     line = console.file.getvalue()  # type: ignore[attr-defined]
     assert line == f"step 3/10 | crop D 1.50 G -0.25 | 120 images/s{shown} | 2 min left\n"

@@ -88,7 +88,7 @@ class Toy(Trainer):
     """Two networks of one weight, whose updates depend on the clip."""
 
     def __init__(self, config: Config, lag: int) -> None:
-        self.config, self.device, self.dtype, self.step = config, CPU, torch.float32, 0
+        self.config, self.device, self.dtype, self.step, self.share = config, CPU, torch.float32, 0, 0.0
         torch.manual_seed(0)
         self.generator, self.discriminators = nn.Linear(1, 1), nn.Linear(1, 1)  # type: ignore[assignment]
         self.generator_optimizer = self._adam(self.generator, 0.1)

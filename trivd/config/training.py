@@ -16,7 +16,8 @@ OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"
 class TrainingConfig:
     """The recipe (4.1, E.1, E.2)."""
 
-    steps: int = 1_000_000  # generator updates
+    steps: int = 1_000_000  # generator updates, at most
+    minutes: float | None = None  # that steps may take; schedules in steps then stretch over them. None: any number
     batch_size: int = 512  # clips of an update, over all processes and passes
     microbatch: int | None = None  # most clips that a process takes in a pass; None: its whole share
     discriminator_updates: int = 2  # per generator update
@@ -53,6 +54,10 @@ class TrainingConfig:
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
         at_least(0, "training", self, "ema_start", "ema_halflife", "seed")
         at_least(0, "training", self, "lecam")
+        require(
+            self.minutes is None or 0 < self.minutes < math.inf,
+            f"training.minutes is {self.minutes}; it must be positive, or None.",
+        )
         if self.microbatch is not None:
             at_least(1, "training", self, "microbatch")
         for name in ("generator_lr", "discriminator_lr", "epsilon"):
@@ -67,16 +72,27 @@ class TrainingConfig:
                 f"training.{name} has no effect while training.reconstruction is 0; set both or neither.",
             )
 
-    def reconstruction_weight(self, step: int) -> float:
-        """Weight of L1 at a step, counted from 0."""
+    def position(self, step: int, share: float) -> float:
+        """Where schedules stand that are given in steps, in steps of a whole run of `steps`.
+
+        Args:
+            step: counted from 0.
+            share: of `minutes`, spent before it; 0 without them.
+        """
+        return max(step, share * self.steps)
+
+    def reconstruction_weight(self, position: float) -> float:
+        """Weight of L1 at a position, see `position`."""
         if not self.reconstruction_half_life:
             return self.reconstruction
-        return self.reconstruction * 0.5 ** (step / self.reconstruction_half_life)
+        return self.reconstruction * 0.5 ** (position / self.reconstruction_half_life)
 
     @property
     def losses(self) -> str:
         """The losses that train G, in words for protocols and pages."""
         if not self.reconstruction:
             return "adversarial losses alone"
-        halved = f" (halved every {self.reconstruction_half_life} steps)" if self.reconstruction_half_life else ""
+        half_life = self.reconstruction_half_life
+        every = f"{half_life} steps" if self.minutes is None else f"{half_life / self.steps:.0%} of the run"
+        halved = f" (halved every {every})" if half_life else ""
         return f"adversarial losses and L1 x {self.reconstruction:g}{halved}"

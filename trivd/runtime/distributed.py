@@ -176,6 +176,15 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(all_reduce_mean(torch.tensor(float(flag), device=device)) > 0)
 
 
+def any_process_and_first(flag: bool, value: float, device: torch.device) -> tuple[bool, float]:
+    """Whether the flag is set on any rank, and the value of rank 0, in one exchange; see `any_process`."""
+    if world_size() == 1:
+        return flag, value
+    own = torch.tensor([float(flag), value if rank() == 0 else 0.0], dtype=torch.float64, device=device)
+    flags, first = (world_size() * all_reduce_mean(own)).tolist()
+    return flags > 0, first
+
+
 def gather_rows(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """Whole tables on all ranks, from rows on the CPU of which rank r of n holds r, r + n, r + 2 n, ..."""
     if world_size() == 1:

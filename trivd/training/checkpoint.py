@@ -31,12 +31,13 @@ class Progress:
 
     step: int  # generator updates made
     samples: int  # clips consumed from the training stream
-    seconds: float  # spent training
+    seconds: float  # spent on the run
     best_score: float | None  # of the best model so far, on the fixed training clips
     best_criterion: str | None = None  # name of that score
     rollbacks: int = 0  # after losses or gradients that were not finite
     unreadable: int = 0  # clips that were replaced because they could not be read, in all processes
     unscored: bool = False  # whether samples and scores that are due after this step are missing
+    spent: float | None = None  # seconds of these in steps, which count for a budget; earlier versions did not say it
     sha256: str = ""  # of the state file and of the fields above
 
 

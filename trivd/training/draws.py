@@ -61,7 +61,7 @@ def _draw_places(
 
 
 def draw_step(
-    updates: Sequence[Sequence[Batch]], config: Config, discriminators: Discriminators, step: int
+    updates: Sequence[Sequence[Batch]], config: Config, discriminators: Discriminators, step: int, share: float
 ) -> StepInputs:
     """All inputs of a step, on the CPU.
 
@@ -71,9 +71,11 @@ def draw_step(
         config: of the run.
         discriminators: which say what is to be drawn.
         step: number of the step, counted from 0.
+        share: of the time that the run may take, spent before it.
     """
     rngs = [update_rng(config.training.seed, step, update) for update in range(len(updates) + 1)]
-    weight = torch.tensor(config.training.reconstruction_weight(step), dtype=torch.float32)
+    recipe = config.training
+    weight = torch.tensor(recipe.reconstruction_weight(recipe.position(step, share)), dtype=torch.float32)
     return StepInputs(
         [
             [draw_discriminator_pass(batch, config, discriminators, rng) for batch in batches]

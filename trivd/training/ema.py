@@ -8,13 +8,13 @@ RAMP = 0.05  # longest half-life, as a share of the steps so far (StyleGAN2-ADA'
 
 
 class Ema:
-    """Exponential moving average of a module's parameters, starting with their values after step `start`.
+    """Exponential moving average of a module's parameters, starting with their values at position `start`.
 
     With a half-life it starts at once: short at first, it soon forgets the untrained weights.
 
     Args:
         decay: gamma, the weight of the past.
-        start: the first step whose weights count.
+        start: position in the run, in steps, whose weights are the first that count.
         halflife: steps in which the weight of the past halves, in place of the two others; 0: they count.
     """
 
@@ -31,12 +31,12 @@ class Ema:
         return float(0.5 ** (1 / min(self._halflife, RAMP * step)))
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Include the weights after `step` generator updates."""
-        if step < self.start:
-            return
+    def update(self, module: nn.Module, step: int, position: float) -> None:
+        """Include the weights after `step` generator updates, at a position of `TrainingConfig.position`."""
         parameters = dict(module.named_parameters())
         if not self.weights:
+            if position < self.start:
+                return
             self.weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             return
         average = get_ema_multi_avg_fn(self.decay(step))

@@ -10,6 +10,7 @@ from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
 from trivd.runtime.console import say
+from trivd.training.budget import Budget
 from trivd.training.collapse import CollapseFlag
 from trivd.training.run import Run
 
@@ -46,9 +47,10 @@ class TrainingLog:
         console: on a terminal it shows a bar, else a line per logged step.
         start: steps already made.
         steps: of the whole run.
+        budget: in whose time the bar moves, if it is limited.
     """
 
-    def __init__(self, run: Run, console: Console, start: int, steps: int) -> None:
+    def __init__(self, run: Run, console: Console, start: int, steps: int, budget: Budget) -> None:
         self.console = console
         self._file = run.log_file.open("a", encoding="utf-8")
         if run.log_file.stat().st_size and not run.log_file.read_bytes().endswith(b"\n"):
@@ -57,12 +59,14 @@ class TrainingLog:
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(),
-            MofNCompleteColumn(),
+            MofNCompleteColumn() if budget.seconds is None else TextColumn("{task.fields[minutes]} min"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self._task = self._progress.add_task("train", total=steps, completed=start)
+        self._budget = budget
+        self._task = self._progress.add_task("train", total=budget.seconds or steps, minutes="")
+        self.advance(start)
         self._losses = Text()  # below the bar: a narrow terminal has no room for both in a line
         self._live = Live(Group(self._progress, self._losses), console=console)
         self._steps = steps
@@ -85,7 +89,12 @@ class TrainingLog:
 
     def advance(self, step: int) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=step)
+        spent, seconds = self._budget.spent, self._budget.seconds
+        if seconds is None:
+            self._progress.update(self._task, completed=step)
+        else:
+            minutes = f"{spent / 60:.1f}/{seconds / 60:g}"
+            self._progress.update(self._task, completed=min(spent, seconds), minutes=minutes)
 
     def losses(
         self, step: int, values: dict[str, float], images_per_second: float, wait_share: float, seconds_left: float
@@ -109,7 +118,8 @@ class TrainingLog:
         self._losses.plain = text
         if not self.console.is_terminal:
             left = f"{seconds_left / 60:.0f} min left"
-            say(self.console, f"step {step}/{self._steps} | {text} | {left}")
+            of = f"/{self._steps}" if self._budget.seconds is None else ""
+            say(self.console, f"step {step}{of} | {text} | {left}")
 
     def scores(self, step: int, values: dict[str, float], distance_name: str) -> None:
         """Scores of an evaluation during training, and what their "distance" is called, if they have one."""

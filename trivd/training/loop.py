@@ -32,7 +32,7 @@ def open_splits(config: Config, data: str) -> dict[str, ClipDataset]:
 
 
 def train(config: Config, data: str, run: Run, console: Console) -> bool:
-    """Train to `config.training.steps`, resuming from the newest checkpoint in the run's folder.
+    """Train for `config.training.steps` or `minutes`, resuming from the newest checkpoint in the run's folder.
 
     Args:
         config: all settings.
@@ -92,20 +92,20 @@ def _say_division(division: Division, passes: int, console: Console) -> None:
 
 def _train(session: Session, console: Console, stop: StopRequest) -> bool:
     """Train to the end or a signal to stop; see `train`."""
-    run, trainer, steps = session.run, session.trainer, session.config.training.steps
-    if trainer.step >= steps and not session.unscored:
+    run, trainer = session.run, session.trainer
+    if session.complete:
         say(console, f"{run.folder} is complete: {trainer.step} steps.")
         return True
     with faults_explained(session.config, trainer.device, session.kept):
-        with TrainingLog(run, console, trainer.step, steps) if rank() == 0 else NoLog() as log:
+        steps, budget = session.config.training.steps, session.budget
+        with TrainingLog(run, console, trainer.step, steps, budget) if rank() == 0 else NoLog() as log:
             session.loop(log, stop)
-        complete = trainer.step >= steps and not session.unscored
-        if complete:
+        if session.complete:
             say(console, f"Done: {trainer.step} steps, {session.seconds / 60:.1f} min. Model: {run.best}")
         else:
             say(console, f"Stopped at step {trainer.step}; all is saved. Repeat the command to resume.")
         barrier()  # torchrun ends the first process, which saves, as soon as another has ended
-    return complete
+    return session.complete
 
 
 def _session(

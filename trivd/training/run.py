@@ -21,6 +21,7 @@ from trivd.training.fingerprint import Listing, compare_data
 # Settings that may change when a run resumes; all others decide what it computes.
 CHANGEABLE = {
     "training.steps",
+    "training.minutes",
     "training.device",
     "training.on_nan",
     "training.patience",

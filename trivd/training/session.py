@@ -10,12 +10,14 @@ from pathlib import Path
 from trivd.data.clips import ClipDataset
 from trivd.data.loader import Batch, TrainingStream
 from trivd.models.generator import Generator
-from trivd.runtime.distributed import any_process, rank, world_size
+from trivd.runtime.distributed import rank, world_size
+from trivd.training.budget import Budget
 from trivd.training.checkpoint import Progress, load_latest, save_checkpoint
 from trivd.training.division import Division
 from trivd.training.faults import UnreadableClips
 from trivd.training.log import NoLog, TrainingLog
 from trivd.training.objectives import Losses
+from trivd.training.pace import Pace
 from trivd.training.run import Run
 from trivd.training.snapshot import SplitScores, averaged_generator, save_model, save_samples
 from trivd.training.step import Trainer
@@ -25,8 +27,6 @@ from trivd.training.verdicts import NonFiniteLossError
 Updates = list[list[Batch]]  # the clips of a step: of each update, the batches of its passes
 
 ROLLBACKS = 5  # to one checkpoint, after which the training stops
-LONG_WAIT = 0.1  # share of the time spent waiting for clips that calls for a warning
-LONG_WAIT_ROWS = 3  # consecutive log rows with such waits before it comes; the first includes the workers' start
 
 
 class Session:
@@ -74,15 +74,24 @@ class Session:
         self.again: deque[Updates] = deque()  # clips of steps that a rollback has undone, though they were sound
         self.unreadable = UnreadableClips(config.data.unreadable_share, progress.unreadable)
         self.started = time.monotonic()
-        self.pace: list[float] = []  # seconds of the steps since the last log row
-        self.reading = 0.0  # seconds in which the clips of a step were read
-        self.waits: list[float] = []  # seconds of these in which nothing was computed, for each step since the row
-        self.waiting = 0  # consecutive log rows with long waits
+        spent = progress.seconds if progress.spent is None else progress.spent
+        self.budget = Budget(config.training.minutes, spent)
+        self.pace = Pace()
 
     @property
     def seconds(self) -> float:
         """Time spent on the run, over all its sessions."""
         return self.before + time.monotonic() - self.started
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step is made."""
+        return self.trainer.step >= self.config.training.steps or self.budget.over
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done."""
+        return self.ended and not self.unscored
 
     def kept(self) -> str:
         """The last checkpoint, as part of a sentence."""
@@ -123,22 +132,24 @@ class Session:
         if self.unscored:
             first = self.trainer.step == 0
             self.snapshot(log, stop, first or self._due(recipe.sample_every), first or self._due(recipe.evaluate_every))
-        while self.trainer.step < recipe.steps:
-            updates = self._read(batches, stop)
-            if any_process(updates is None or stop.received, self.trainer.device):
-                updates = None
+        while not self.ended:
             try:
-                if updates is not None:
-                    self.step(updates, log)
-                samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
-                save = self._due(recipe.checkpoint_every)
-                if updates is None or samples or scores or save:
-                    self.trainer.finish()
+                with self.budget.counting():
+                    updates = self._read(batches, stop)
+                    if self.budget.look(updates is None or stop.received, self.trainer.device):
+                        updates = None
+                    if updates is not None:
+                        self.step(updates, log)
+                    samples, scores = self._due(recipe.sample_every), self._due(recipe.evaluate_every)
+                    save = self._due(recipe.checkpoint_every)
+                    if updates is None or samples or scores or save:
+                        self.trainer.finish()
             except NonFiniteLossError as error:
                 self.roll_back(error, log)
                 continue
             if updates is None:
                 return
+            self.budget.end_step()
             if samples or scores:
                 self.snapshot(log, stop, samples, scores)
             if save:
@@ -148,7 +159,7 @@ class Session:
         """The clips of a step, by update; None if a signal to stop comes first."""
         recipe, started = self.config.training, time.monotonic()
         if self.again:
-            self.reading = 0.0
+            self.pace.read(0.0, waiting=False)
             return self.again.popleft()
         try:
             with stop.interrupting():
@@ -159,8 +170,7 @@ class Session:
         except Exception:
             self._rescue()
             raise
-        self.reading = time.monotonic() - started
-        self.waits.append(0.0 if self.trainer.verdicts.pending else self.reading)
+        self.pace.read(time.monotonic() - started, waiting=not self.trainer.verdicts.pending)
         return updates
 
     def _rescue(self) -> None:
@@ -178,8 +188,9 @@ class Session:
         recipe, started = self.config.training, time.monotonic()
         self.samples += self._clips
         self.last.append(updates)
+        self.trainer.share = self.budget.share
         losses = self.trainer.train_step(updates)
-        self.pace.append(self.reading + time.monotonic() - started)
+        self.pace.stepped(time.monotonic() - started)
         step = self.trainer.step
         log.advance(step)
         if self._due(recipe.log_every):
@@ -217,26 +228,24 @@ class Session:
 
     def _write_row(self, log: TrainingLog | NoLog, losses: Losses, images: int) -> None:
         """Log the losses of the last step, and the speed since the last row; `images` are those of one step."""
-        step, seconds = self.trainer.step, sum(self.pace)
-        pace, wait_share = seconds / len(self.pace), sum(self.waits) / seconds
-        self.pace.clear()
-        self.waits.clear()
+        step, (pace, wait_share) = self.trainer.step, self.pace.row()
         values = {name: value.item() for name, value in losses.items()}
         faults = {"rollbacks": self.rollbacks, "unreadable_clips": self.unreadable.total()}
         values |= {f"fault/{name}": float(count) for name, count in faults.items() if count}
+        if self.budget.seconds is not None:
+            values["schedule/share"] = self.budget.share
         self._say_unreadable(log)
-        log.losses(step, values, images / pace, wait_share, (self.config.training.steps - step) * pace)
-        if self.waiting < LONG_WAIT_ROWS:  # the warning comes once
-            self.waiting = self.waiting + 1 if wait_share > LONG_WAIT else 0
-            if self.waiting == LONG_WAIT_ROWS:
-                log.warn(
-                    f"{wait_share:.0%} of the time is spent waiting for clips. Stop, and resume with a larger "
-                    f"data.workers (now {self.config.data.workers})."
-                )
+        left = min((self.config.training.steps - step) * pace, self.budget.left)
+        log.losses(step, values, images / pace, wait_share, left)
+        if self.pace.has_waited(wait_share):
+            log.warn(
+                f"{wait_share:.0%} of the time is spent waiting for clips. Stop, and resume with a larger "
+                f"data.workers (now {self.config.data.workers})."
+            )
 
     def _due(self, every: int) -> bool:
         """Whether something that is done every so many steps, and after the last, is due after this step."""
-        return self.trainer.step % every == 0 or self.trainer.step == self.config.training.steps
+        return self.trainer.step % every == 0 or self.budget.last or self.ended
 
     def snapshot(self, log: TrainingLog | NoLog, stop: StopRequest, samples: bool, score: bool) -> None:
         """Draw samples of the averaged model or score it, and save it if it is the best so far.
@@ -269,7 +278,7 @@ class Session:
             if self.best_score is None or self.scores.is_better(result, self.best_score):
                 self.best_score = result
                 self._save(run.best, generator)
-        if trainer.step == self.config.training.steps:
+        if self.ended:
             self._save(run.last, generator)
 
     def _save(self, folder: Path, generator: Generator) -> None:
@@ -287,6 +296,7 @@ class Session:
             self.rollbacks,
             self.unreadable.total(),
             self.unscored,
+            self.budget.to_save,
         )
         if rank() == 0:
             save_checkpoint(self.run.checkpoints, self.trainer, progress)

@@ -64,6 +64,7 @@ class Trainer:
         self.ema = Ema(recipe.ema_decay, recipe.ema_start, recipe.ema_halflife / recipe.batch_size)
         self.verdicts = Verdicts(device)
         self.step = 0  # generator updates made
+        self.share = 0.0  # of the time that the run may take, spent before the next step; whoever measures it sets it
         self._graphed = self._new_graph() if uses_graph(recipe.cuda_graph, device) else None
 
     def _adam(self, module: torch.nn.Module, lr: float) -> torch.optim.Adam:
@@ -102,14 +103,14 @@ class Trainer:
                 `trivd.training.verdicts`. The networks keep the weights of before that update. The average does not,
                 so that only a checkpoint can be gone on from.
         """
-        inputs = draw_step(updates, self.config, self.discriminators, self.step)
+        inputs = draw_step(updates, self.config, self.discriminators, self.step, self.share)
         if self._graphed is None:
             losses, verdicts = self._updates(self._on_device(inputs))
         else:
             losses, verdicts = self._graphed(inputs)
             losses = dict(zip(losses, torch.stack(list(losses.values())).unbind(), strict=True))  # not overwritten
         self.step += 1
-        self.ema.update(self.generator, self.step)
+        self.ema.update(self.generator, self.step, self.config.training.position(self.step, self.share))
         self.verdicts.launched(self.step, ["discriminator"] * len(updates) + ["generator"], verdicts)
         return losses
 
