@@ -54,7 +54,8 @@ class Stage(nn.Module):
         super().__init__()
         frames, condition_dim = config.predicted_frames, config.latent_dim + config.embedding_dim
         inputs, outputs = config.channels_at(resolution), config.channels_at(2 * resolution)
-        self.unit = build_unit(config, inputs, inputs) if resolution in config.recurrent_resolutions else None
+        units = config.recurrent_resolutions
+        self.unit = build_unit(config, inputs, inputs, resolution) if resolution in units else None
         self.conv = conv(inputs, inputs)
         self.block = GBlock(frames, inputs, inputs, condition_dim, upsample=False)
         self.upsampling_block = GBlock(frames, inputs, outputs, condition_dim, upsample=True)
@@ -81,7 +82,7 @@ class Generator(nn.Module):
         nn.init.zeros_(self.first.bias)
         self.stages = nn.ModuleList(Stage(config, r) for r in config.generator_resolutions[:-1])
         last, units = config.channels_at(config.resolution), config.recurrent_resolutions
-        self.output_unit = build_unit(config, last, last) if config.resolution in units else None
+        self.output_unit = build_unit(config, last, last, config.resolution) if config.resolution in units else None
         self.output_norm = FrameNorm(config.predicted_frames, last, None)
         self.output = conv(last, config.image_channels)
 

@@ -59,10 +59,10 @@ class ConvGRU(Unit):
 class KTrajGRU(Unit):
     """A ConvGRU whose gates read warped states, L of them side by side (F.2)."""
 
-    def __init__(self, config: ModelConfig, inputs: int, channels: int) -> None:
+    def __init__(self, config: ModelConfig, inputs: int, channels: int, warp_size: int) -> None:
         super().__init__(config)
         size, warped = config.kernel_size, config.links * channels
-        self.f = FactorizedKernels(config, channels + inputs)
+        self.f = FactorizedKernels(config, channels + inputs, warp_size)
         self.w_r = conv(warped + inputs, warped, size)
         self.w_c, self.w_u = (conv(warped + inputs, channels, size) for _ in range(2))
 
@@ -83,10 +83,11 @@ class TSRU(Unit):
     reads [warped; c]. With a read gate (suggested at the end of F.2), c reads r times its state.
     """
 
-    def __init__(self, config: ModelConfig, inputs: int, channels: int) -> None:
+    def __init__(self, config: ModelConfig, inputs: int, channels: int, warp_size: int) -> None:
         super().__init__(config)
         self.flow, size = config.unit[-1], config.kernel_size
-        self.f = (PixelwiseKernels if config.unit.startswith("p") else FactorizedKernels)(config, channels + inputs)
+        kernels = PixelwiseKernels if config.unit.startswith("p") else FactorizedKernels
+        self.f = kernels(config, channels + inputs, warp_size)
         self.w_r = conv(channels + inputs, channels, size) if config.read_gate else None
         self.w_c = conv(channels + inputs, channels, size)
         self.w_u = conv(2 * channels if self.flow == "s" else channels + inputs, channels, size)
@@ -165,14 +166,17 @@ class DynamicConvLSTM(LSTM):
         return torch.cat(read).chunk(4, dim=1)
 
 
-UNITS: dict[str, type[Unit]] = {
+UNWARPED: dict[str, type[ConvGRU | ConvLSTM | DynamicConvLSTM]] = {
     "conv_gru": ConvGRU,
     "conv_lstm": ConvLSTM,
     "dynamic_conv_lstm": DynamicConvLSTM,
-    "k_traj_gru": KTrajGRU,
-} | {f"{p}tsru_{flow}": TSRU for p in ("", "p") for flow in "cps"}
+}
 
 
-def build_unit(config: ModelConfig, inputs: int, channels: int) -> Unit:
-    """The unit `config.unit`, with so many channels of x and of the state."""
-    return UNITS[config.unit](config, inputs, channels)  # type: ignore[call-arg]
+def build_unit(config: ModelConfig, inputs: int, channels: int, resolution: int) -> Unit:
+    """The unit `config.unit` of a resolution, with so many channels of x and of the state."""
+    if config.unit in UNWARPED:
+        return UNWARPED[config.unit](config, inputs, channels)
+    return (KTrajGRU if config.unit == "k_traj_gru" else TSRU)(
+        config, inputs, channels, config.warp_size_at(resolution)
+    )

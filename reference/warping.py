@@ -35,12 +35,12 @@ def hidden_sizes(config: ModelConfig, channels: int) -> tuple[int, int]:
 class FactorizedKernels(nn.Module):
     """f of TSRU and K-TrajGRU: N = k^2 kernels w for the whole sample, and a map S that mixes them at each position.
 
-    From [h; x] (B, channels, H, W) to the weights of L warps (B, L, k^2, H, W).
+    From [h; x] (B, channels, H, W) to the weights of L warps (B, L, k^2, H, W) of `size` k.
     """
 
-    def __init__(self, config: ModelConfig, channels: int) -> None:
+    def __init__(self, config: ModelConfig, channels: int, size: int) -> None:
         super().__init__()
-        self.links, self.taps = config.links, config.warp_size**2
+        self.links, self.taps = config.links, size**2
         first, second = hidden_sizes(config, channels)
         self.features = conv(channels, first, config.kernel_size)
         self.hidden = linear(first * 4 * 4, second)
@@ -58,12 +58,12 @@ class FactorizedKernels(nn.Module):
 class PixelwiseKernels(nn.Module):
     """f of PTSRU: a CNN of two hidden layers, (B, channels, H, W) -> (B, 1, k^2, H, W)."""
 
-    def __init__(self, config: ModelConfig, channels: int) -> None:
+    def __init__(self, config: ModelConfig, channels: int, size: int) -> None:
         super().__init__()
         first, second = hidden_sizes(config, channels)
         self.features = conv(channels, first, config.kernel_size)
         self.hidden = conv(first, second)
-        self.output = conv(second, config.warp_size**2)
+        self.output = conv(second, size**2)
 
     def forward(self, hx: Tensor) -> Tensor:
         weights: Tensor = self.output(F.relu(self.hidden(F.relu(self.features(hx)))))

@@ -126,7 +126,9 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "links": [0, 2],  # 2: tsru_p has one
         "classes": [-1],
         "kernel_size": [0, 2, -3],
-        "warp_size": [0, 4, -1],
+        "warp_size": [(0,), (4,), (-1,), (3, 3), (3, 5, 4), ()],
+        "warp_start_weight": [1 / 9, 1.0, 0.0, math.nan],
+        "gate_bias": [math.nan, -math.inf],
         "recurrent_resolutions": [(), (4,), (8, 128), (8, 8), (24,)],
         "generator_widths": [(8, 8, 4), *((8, 8, 4, width) for width in (0, -2, 0.01, math.nan, math.inf, -math.inf))],
         "warp_hidden": [(), (1,), (1, 1, 1), *((1, share) for share in (0, -0.5, math.nan, math.inf))],
@@ -237,6 +239,7 @@ def test_any_whole_number_of_channels_can_be_had(channels: int, wanted: int) -> 
 
 READ_THROUGH = {
     "channels_at": ("generator_channels", "generator_widths"),
+    "warp_size_at": ("warp_size",),
     "reconstruction_weight": ("reconstruction_half_life",),
 }
 

@@ -17,7 +17,7 @@ from benchmarks.measuring import EAGER, ratios, take_recorded_turns
 from benchmarks.suite import Bar, Case, Column, Row, Suite
 from benchmarks.suites.warp import PASSES, parse_shape
 from reference.units import build_unit as build_plain_unit
-from trivd.config import ModelConfig, Unit
+from trivd.config import FIRST_RESOLUTION, ModelConfig, Unit
 from trivd.models.recurrent import build_unit
 from trivd.runtime.hardware import autocast, choose_precision, dtype_name, to_channels_last
 from trivd.training.plan import flops, saved_bytes
@@ -127,12 +127,12 @@ class Units(Suite):
 
 def our_unit(name: str, channels: int) -> nn.Module:
     """One of our units, in training mode."""
-    return build_unit(ModelConfig(unit=name), channels)  # type: ignore[arg-type]
+    return build_unit(ModelConfig(unit=name), channels, FIRST_RESOLUTION)  # type: ignore[arg-type]
 
 
 def plain_conv_gru(channels: int) -> nn.Module:
     """The ConvGRU written plainly, in training mode."""
-    return build_plain_unit(ModelConfig(unit="conv_gru"), channels, channels)
+    return build_plain_unit(ModelConfig(unit="conv_gru"), channels, channels, FIRST_RESOLUTION)
 
 
 def run_unit(unit: nn.Module, x: Tensor, initial: Tensor) -> None:

@@ -149,7 +149,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"unit": "k_traj_gru", "links": 2, "recurrent_resolutions": (16, 32)},
     {"unit": "tsru_p", "classes": 3, "recurrent_resolutions": (16, 32), "image_channels": 1},
     {"unit": "conv_gru", "classes": 3, "recurrent_resolutions": (32,)},
-    {"unit": "tsru_p", "resolution": 64, "kernel_size": 5, "warp_size": 5, "generator_channels": 1},
+    {"unit": "tsru_p", "resolution": 64, "kernel_size": 5, "warp_size": (5,), "generator_channels": 1},
 ]
 
 
@@ -254,13 +254,13 @@ def test_samples_may_share_the_encoders_states(tiny_model: ModelFactory) -> None
 
 
 def test_warps_are_those_of_the_units(tiny_model: ModelFactory) -> None:
-    config = tiny_model(warp_size=5, recurrent_resolutions=(8, 32))
+    config = tiny_model(warp_size=(5, 3), recurrent_resolutions=(8, 32))
     model = ready(Generator(config))
     frames, z = inputs(config)
     with torch.no_grad():
         video, warps = model(frames, z, return_warps=True)
         assert torch.equal(video, model(frames, z).video)
-    assert {r: tuple(w.shape) for r, w in warps.items()} == {8: (2, 2, 1, 25, 8, 8), 32: (2, 2, 1, 25, 32, 32)}
+    assert {r: tuple(w.shape) for r, w in warps.items()} == {8: (2, 2, 1, 25, 8, 8), 32: (2, 2, 1, 9, 32, 32)}
     for weights in warps.values():
         assert (weights >= 0).all()
         torch.testing.assert_close(weights.sum(3), torch.ones_like(weights.sum(3)))

@@ -82,8 +82,8 @@ def change(folder: Path, **entries: Any) -> None:
 
 
 def test_a_later_format_is_refused(copied: Path) -> None:
-    change(copied, version=3)
-    with pytest.raises(TrivdError, match="format version 3, which needs a newer trivd"):
+    change(copied, version=4)
+    with pytest.raises(TrivdError, match="format version 4, which needs a newer trivd"):
         load_generator(copied, CPU)
 
 
@@ -105,6 +105,19 @@ def test_a_model_of_version_1_has_its_old_sizes(
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in generator.state_dict().items())
     assert history["config"]["training"] == HISTORY["config"]["training"]
     assert history["config"]["discriminator"] == {"temporal_pooling": False}
+
+
+def test_a_model_of_version_2_is_as_it_was(make_generator: Callable[..., Generator], tmp_path: Path) -> None:
+    """Its warps had one size, and a start by name: 0.21 on the centre was "copy" at k = 5."""
+    generator = make_generator(unit="tsru_p", warp_size=(5,), warp_start_weight=0.21)
+    save_generator(generator, tmp_path / "model", HISTORY)
+    model = json.loads((tmp_path / "model" / "config.json").read_text())["model"]
+    del model["warp_start_weight"], model["gate_bias"]
+    change(tmp_path / "model", version=2, model=model | {"warp_size": 5, "warp_start": "copy"})
+    loaded, history = load_generator(tmp_path / "model", CPU)
+    assert loaded.config == generator.config
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in generator.state_dict().items())
+    assert history["config"] == HISTORY["config"]
 
 
 def test_sizes_that_version_1_did_not_have_are_refused_in_it(copied: Path) -> None:
@@ -162,7 +175,7 @@ HUGE = [
     ("classes", 10**12),
     ("latent_dim", 10**15),
     ("kernel_size", 10**6 + 1),
-    ("warp_size", 10**6 + 1),
+    ("warp_size", [10**6 + 1]),
 ]
 
 

@@ -64,7 +64,8 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
     height, width = draw(st.integers(2, 6), "height"), draw(st.integers(2, 6), "width")
 
     unit = scramble(build(read, hidden, **options))
-    plain = build_unit(ModelConfig(**kind, **options), read, hidden)
+    described = options | {"warp_size": (options["warp_size"],)} if name in WARPING else options
+    plain = build_unit(ModelConfig(**kind, **described), read, hidden, 8)
     x, initial = inputs(steps, batch, read, hidden, height, width)
     states, weights = unit(x, initial, return_weights=True)
     assert (weights is not None) == (name in WARPING)

@@ -1,6 +1,5 @@
 """Warping against its plain form, and the sizes of the hyper-network f (F.1)."""
 
-import math
 from typing import get_args
 
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reference import warping as plain_warping
-from trivd.config import ModelConfig, WarpPadding
-from trivd.models.generator import Generator
+from trivd.config import WarpPadding
 from trivd.models.recurrent import TSRU, KTrajGRU
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels
 from trivd.ops.warp import warp
@@ -107,43 +105,3 @@ def test_pixelwise_hyper_network_has_two_hidden_layers(k: int) -> None:
     layers = [unit.first.convolutions["kernel_features"], unit.kernels.hidden, unit.kernels.output]
     assert layer_sizes(*layers) == [(16, 8), (8, 8), (8, k**2)]
     assert all(layer.weight.shape[2:] == (3, 3) for layer in layers)
-
-
-STARTS = {
-    "tsru_p": lambda k: TSRU(4, 6, warp_size=k, warp_start="copy"),
-    "k_traj_gru": lambda k: KTrajGRU(4, 6, warp_size=k, links=2, warp_start="copy"),
-    "ptsru_s": lambda k: TSRU(4, 6, flow="s", warping="pixelwise", warp_size=k, warp_start="copy"),
-}
-
-
-@pytest.mark.parametrize("k", [3, 5])
-@pytest.mark.parametrize("unit", STARTS)
-def test_warps_that_start_as_copy_prefer_the_centre(unit: str, k: int) -> None:
-    """From zeros, only the offsets are left: kernel n has e^5 on its tap, and the map e^2 on the middle one's."""
-    x, h = torch.zeros(2, 3, 4, 5, 5), torch.zeros(3, 6, 5, 5)
-    _, weights = STARTS[unit](k)(x, h, return_weights=True)
-    centre = k**2 // 2
-    preferred, others = math.exp(2) / (math.exp(2) + k**2 - 1), 1 / (math.exp(2) + k**2 - 1)
-    if unit != "ptsru_s":
-        own, strange = (value / (math.exp(5) + k**2 - 1) for value in (math.exp(5), 1))
-        shares = [preferred if n == centre else others for n in range(k**2)]
-        mixed = [share * own + (1 - share) * strange for share in shares]
-        preferred, others = mixed[centre], mixed[0]
-    expected = torch.full_like(weights, others)
-    expected[:, :, :, centre] = preferred
-    torch.testing.assert_close(weights, expected)
-
-
-@pytest.mark.parametrize("unit", ["tsru_p", "k_traj_gru", "ptsru_s"])
-def test_warp_start_reaches_every_unit_of_a_generator(unit: str) -> None:
-    frames, z = torch.rand(2, 5, 3, 64, 64), torch.randn(2, 128)
-    centres = []  # mean weight of the centre at each resolution
-    for start in ("mean", "copy"):
-        torch.manual_seed(0)
-        config = ModelConfig(generator_channels=2, discriminator_channels=2, unit=unit, warp_start=start)
-        with torch.no_grad():
-            warps = Generator(config)(frames, z, return_warps=True).warps
-        assert list(warps) == [8, 16, 32]
-        centres.append([weights[:, :, :, 4].mean() for weights in warps.values()])
-    for plain, copying in zip(*centres, strict=True):  # otherwise the same networks
-        assert copying > plain + 0.1

@@ -30,7 +30,7 @@ def prepare(name: str) -> tuple[RecurrentUnit, Tensor, Tensor]:
 
 
 def plain(name: str, unit: RecurrentUnit, x: Tensor, state: Tensor) -> Tensor:
-    return plainly(build_unit(UNITS[name][1], x.shape[2], state.shape[1]), unit)(x, state)
+    return plainly(build_unit(UNITS[name][1], x.shape[2], state.shape[1], 8), unit)(x, state)
 
 
 def gradients(states: Tensor, *sources: Tensor, retain: bool = False) -> tuple[Tensor, ...]:

@@ -73,7 +73,7 @@ def test_warp_is_equation_11(
 @settings(max_examples=6)
 def test_factorized_kernels_are_equation_12(links: int, k: int, batch: int, height: int, width: int, seed: int) -> None:
     torch.manual_seed(seed)
-    f = scrambled(FactorizedKernels(ModelConfig(unit="k_traj_gru", warp_size=k, links=links), 6))
+    f = scrambled(FactorizedKernels(ModelConfig(unit="k_traj_gru", links=links), 6, k))
     hx = torch.randn(batch, 6, height, width, dtype=torch.float64, requires_grad=True)
     pooled = adaptive_max(F.relu(f.features(hx)), 4).flatten(1)
     raw = f.output(F.relu(f.hidden(pooled))).view(batch, links, k**2, k**2)

@@ -111,6 +111,18 @@ def test_a_run_of_version_1_keeps_its_batch_and_passes(
     assert run.passes == accumulation
 
 
+def test_a_run_of_version_2_keeps_its_warps(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    run = Run(tmp_path / "run")
+    begun(run, {}, tiny_config)
+    values = json.loads(run.config_file.read_text()) | {"version": 2}
+    model = values["config"]["model"]
+    del model["warp_start_weight"], model["gate_bias"]
+    model |= {"warp_size": 3, "warp_start": "copy"}
+    run.config_file.write_text(json.dumps(values))
+    saved, _ = run.read()
+    assert saved == override(tiny_config(), {"model": {"warp_size": (3,), "warp_start_weight": 0.46}}, "test")
+
+
 def test_a_run_of_a_later_version_is_left_alone(tmp_path: Path, tiny_config: MakeConfig) -> None:
     run = Run(tmp_path / "run")
     begun(run, {}, tiny_config)

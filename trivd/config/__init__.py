@@ -13,7 +13,6 @@ from trivd.config.model import (
     ModelConfig,
     Unit,
     WarpPadding,
-    WarpStart,
 )
 from trivd.config.run import Changes, Config, changes_from_defaults, from_dict, override, to_dict
 from trivd.config.training import CudaGraph, TrainingConfig
@@ -35,7 +34,6 @@ __all__ = [
     "Unit",
     "VideoLimits",
     "WarpPadding",
-    "WarpStart",
     "changes_from_defaults",
     "chosen_levels",
     "from_dict",

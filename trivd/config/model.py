@@ -29,7 +29,6 @@ Decomposition = Literal[
     "faster",
     "stronger",
 ]
-WarpStart = Literal["mean", "copy"]
 WarpPadding = Literal["zeros", "replicate"]
 VIDEO_ONLY: tuple[Decomposition, ...] = (
     "clip",
@@ -60,10 +59,11 @@ class ModelConfig:
     unit: Unit = "tsru_p"  # recurrent unit
     recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
     kernel_size: int = 3  # k of the unit's convolutions
-    warp_size: int = 3  # k of the warping kernels; the factorized warp mixes N = k^2 of them
+    warp_size: tuple[int, ...] = (3,)  # k of the warping kernels: one for all recurrent_resolutions, or one for each
     warp_hidden: tuple[float, float] = (0.5, 0.5)  # sizes of f's hidden layers, times the channels of [h; x] (F.1)
     warp_padding: WarpPadding = "zeros"  # what a warp reads outside of the features: zeros, or their nearest border
-    warp_start: WarpStart = "mean"  # untrained warps: "mean" of the k x k taps, or nearly a "copy" (not in the paper)
+    warp_start_weight: float | None = None  # an untrained warp's weight on the centre; None: 1/k^2, a mean of all taps
+    gate_bias: float = 0.0  # initial bias of the gate that keeps the past: u, or an LSTM's f (Jozefowicz et al. 2015)
     links: int = 1  # L warped copies of the hidden state, k_traj_gru only
     read_gate: bool = False  # gate what the new content reads of the past, TSRUs only (F.2, future work)
     activation: Literal["paper", "relu", "tanh"] = "paper"  # rho; "paper": tanh for k_traj_gru (F.2), else ReLU (F.1)
@@ -76,9 +76,9 @@ class ModelConfig:
         at_most(MOST_FRAMES, "model", self, "conditioning_frames", "predicted_frames")
         at_least(1, "model", self, "generator_channels", "discriminator_channels", "latent_dim", "embedding_dim")
         at_least(0, "model", self, "classes")
-        for name in ("kernel_size", "warp_size"):
-            size = getattr(self, name)
-            require(size >= 1 and size % 2 == 1, f"model.{name} is {size}; it must be an odd number of pixels.")
+        for name, sizes in (("kernel_size", (self.kernel_size,)), ("warp_size", self.warp_size)):
+            for size in sizes:
+                require(size >= 1 and size % 2 == 1, f"model.{name} is {size}; it must be an odd number of pixels.")
         allowed = self.generator_resolutions
         require(
             len(self.recurrent_resolutions) > 0 and set(self.recurrent_resolutions) <= set(allowed),
@@ -88,10 +88,8 @@ class ModelConfig:
             len(set(self.recurrent_resolutions)) == len(self.recurrent_resolutions),
             f"model.recurrent_resolutions names a resolution twice: {self.recurrent_resolutions}.",
         )
-        require(
-            len(self.warp_hidden) == 2 and all(0 < share < math.inf for share in self.warp_hidden),
-            f"model.warp_hidden is {self.warp_hidden}; give two positive numbers.",
-        )
+        self._check_warps()
+        require(math.isfinite(self.gate_bias), f"model.gate_bias is {self.gate_bias}; it must be a finite number.")
         require(
             len(self.generator_widths) >= len(allowed),
             f"model.generator_widths has {len(self.generator_widths)} values; name one for each of {allowed} pixels.",
@@ -119,6 +117,29 @@ class ModelConfig:
             not self.read_gate or "tsru" in self.unit,
             f"model.read_gate is a setting of the TSRUs; {self.unit} has none.",
         )
+
+    def _check_warps(self) -> None:
+        require(
+            len(self.warp_hidden) == 2 and all(0 < share < math.inf for share in self.warp_hidden),
+            f"model.warp_hidden is {self.warp_hidden}; give two positive numbers.",
+        )
+        require(
+            len(self.warp_size) in (1, len(self.recurrent_resolutions)),
+            f"model.warp_size has {len(self.warp_size)} values; give one, or one for each of "
+            f"model.recurrent_resolutions {self.recurrent_resolutions}.",
+        )
+        least = 1 / min(self.warp_size) ** 2
+        require(
+            self.warp_start_weight is None or least < self.warp_start_weight < 1,
+            f"model.warp_start_weight is {self.warp_start_weight}; with model.warp_size {self.warp_size} it must lie "
+            f"between {least:.3g}, the mean of all taps, and 1.",
+        )
+
+    def warp_size_at(self, resolution: int) -> int:
+        """k of the warps of the recurrent unit there."""
+        if len(self.warp_size) == 1:
+            return self.warp_size[0]
+        return self.warp_size[self.recurrent_resolutions.index(resolution)]
 
     def channels_at(self, resolution: int) -> int:
         """Channels of G's features, and so of the recurrent unit there."""

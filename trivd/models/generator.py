@@ -29,7 +29,7 @@ class Stage(nn.Module):
     def __init__(self, config: ModelConfig, resolution: int, inputs: int, outputs: int) -> None:
         super().__init__()
         condition_dim = config.latent_dim + config.embedding_dim
-        self.unit = build_unit(config, inputs) if resolution in config.recurrent_resolutions else None
+        self.unit = build_unit(config, inputs, resolution) if resolution in config.recurrent_resolutions else None
         self.conv = SNConv(inputs, inputs)
         self.block = GBlock(config.predicted_frames, inputs, inputs, condition_dim, upsample=False)
         self.upsampling_block = GBlock(config.predicted_frames, inputs, outputs, condition_dim, upsample=True)
@@ -67,8 +67,8 @@ class Generator(nn.Module):
         nn.init.orthogonal_(self.first.weight)
         nn.init.zeros_(self.first.bias)
         self.stages = nn.ModuleList(Stage(config, r, width[r], width[2 * r]) for r in resolutions[:-1])
-        last = width[config.resolution]
-        self.output_unit = build_unit(config, last) if config.resolution in config.recurrent_resolutions else None
+        last, units = width[config.resolution], config.recurrent_resolutions
+        self.output_unit = build_unit(config, last, config.resolution) if config.resolution in units else None
         self.output_norm = FrameNormReLU(config.predicted_frames, last, None)
         self.output = SNConv(last, config.image_channels)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivd.models.spectral_norm import SpectralNorm
@@ -99,6 +99,13 @@ def share_layer(
     bias = None if bias is None else with_zeros(bias, missing)
     shared = recursion.share(with_zeros(weight, missing), bias, parts)
     return lambda x: shared(x)[0]
+
+
+def bias_of(layer: nn.Module) -> Tensor:
+    """The offset of a layer that has one."""
+    bias = layer.bias
+    assert isinstance(bias, Tensor)
+    return bias
 
 
 class ClassEmbedding(SNLinear):

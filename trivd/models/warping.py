@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.layers import SNConv, SNLinear, share_layer
+from trivd.models.layers import SNConv, SNLinear, bias_of, share_layer
 from trivd.ops.cuda import library
 from trivd.ops.mixed_warp import mixed_warp
 from trivd.ops.pool import pooled_features
@@ -17,21 +17,38 @@ from trivd.ops.unroll import Recursion
 from trivd.ops.warp import warp
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
-# Offsets of logits with which warps start as "copy": of each kernel's own tap, and of the centre in what selects.
-OWN_TAP = 5.0
-CENTRE = 2.0
-
-
-def _bias(layer: nn.Module) -> Tensor:
-    bias = layer.bias
-    assert isinstance(bias, Tensor)
-    return bias
 
 
 def hidden_sizes(channels: int, shares: tuple[float, float]) -> tuple[int, int]:
     """Channels or units of f's two hidden layers, as shares of those of [h; x]; the paper takes half of them (F.1)."""
     first, second = (max(1, int(share * channels)) for share in shares)
     return first, second
+
+
+def taps_from_centre(size: int) -> Tensor:
+    """The size^2 taps, m size + n as in Eq 11, from the centre outwards."""
+    offsets = torch.arange(size) - size // 2
+    distances = offsets.square()[:, None] + offsets.square()
+    return distances.flatten().argsort(stable=True)
+
+
+def offset_for(weight: float, kernels: int, taps: int, central: int) -> float:
+    """The offset x of logits with which Eq 12 gives the centre a weight: x on each kernel's tap, and on what is chosen.
+
+    With E = e^x, the kernels at the centre are chosen with m E / (m E + N - m) and have E / (E + K - 1) there; others
+    have 1 / (E + K - 1). So the weight is w = (m E^2 + N - m) / ((m E + N - m) (E + K - 1)), a quadratic equation in E.
+
+    Args:
+        weight: w, in (1 / K, 1).
+        kernels: N.
+        taps: K = k^2.
+        central: m, how many of the kernels have their tap at the centre.
+    """
+    others = kernels - central
+    a = central * (1 - weight)
+    b = weight * (central * (taps - 1) + others)
+    c = others * (1 - weight * (taps - 1))
+    return math.log((b + math.sqrt(b**2 - 4 * a * c)) / (2 * a))  # the other root is less than 1: a tap that is avoided
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,7 @@ class FactorizedKernels(nn.Module):
 
     def __init__(self, channels: int, size: int, hidden: tuple[float, float], links: int) -> None:
         super().__init__()
+        self.size = size
         self.taps = size**2
         self.links = links
         features, units = hidden_sizes(channels, hidden)
@@ -91,17 +109,21 @@ class FactorizedKernels(nn.Module):
         self.hidden = SNLinear(features * POOLED**2, units)
         self.output = SNLinear(units, links * self.taps**2)
 
-    def start_as_copy(self, first: nn.ModuleDict) -> None:
-        """Let kernel n start as a shift to tap n, and the selection map prefer that of the centre.
+    def start_near_identity(self, weight: float, first: nn.ModuleDict) -> None:
+        """Let each kernel start near a shift to one tap, and the selection map prefer that of the centre.
 
         Started as means, kernels are all alike; those that others outrun stay so, and many taps are never used.
 
         Args:
+            weight: of an untrained warp on the centre.
             first: the unit's convolutions named in `reads`.
         """
+        own = taps_from_centre(self.size)  # of kernel n
+        offset = offset_for(weight, self.taps, self.taps, central=1)
         with torch.no_grad():
-            _bias(self.output).copy_((OWN_TAP * torch.eye(self.taps)).flatten().repeat(self.links))
-            _bias(first["selection"])[self.taps // 2 :: self.taps] = CENTRE
+            kernels = offset * (own[:, None] == torch.arange(self.taps))
+            bias_of(self.output).copy_(kernels.flatten().repeat(self.links))
+            bias_of(first["selection"]).copy_((offset * (own == self.taps // 2)).repeat(self.links))
 
     def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Warps]:
         """A function from the outputs of the first convolutions to L warps."""
@@ -130,11 +152,10 @@ class PixelwiseKernels(nn.Module):
         self.hidden = SNConv(first, second)
         self.output = SNConv(second, size**2)
 
-    def start_as_copy(self, first: nn.ModuleDict) -> None:
-        """Let the weights start with more on the centre; `first` as in `FactorizedKernels`."""
+    def start_near_identity(self, weight: float, first: nn.ModuleDict) -> None:
+        """Let untrained warps have so much weight on the centre; `first` is not needed here."""
         with torch.no_grad():
-            bias = _bias(self.output)
-            bias[len(bias) // 2] = CENTRE
+            bias_of(self.output)[self.taps // 2] = math.log(weight * (self.taps - 1) / (1 - weight))
 
     def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Warps]:
         """A function from the output of the first convolution to a warp."""

@@ -16,26 +16,33 @@ UNWARPED: dict[str, type[ConvGRU] | type[ConvLSTM] | type[DynamicConvLSTM]] = {
 FLOWS: dict[str, Flow] = {"tsru_c": "c", "tsru_p": "p", "tsru_s": "s"}
 
 
-def build_unit(config: ModelConfig, channels: int) -> RecurrentUnit:
-    """The unit `config.unit` with `channels` inputs and as many hidden channels."""
+def build_unit(config: ModelConfig, channels: int, resolution: int) -> RecurrentUnit:
+    """The unit `config.unit` of a resolution, with `channels` inputs and as many hidden channels."""
     activation: Activation
     if config.activation == "paper":
         activation = "tanh" if config.unit == "k_traj_gru" else "relu"
     else:
         activation = config.activation
     if config.unit in UNWARPED:
-        return UNWARPED[config.unit](channels, channels, kernel_size=config.kernel_size, activation=activation)
+        return UNWARPED[config.unit](
+            channels,
+            channels,
+            kernel_size=config.kernel_size,
+            activation=activation,
+            gate_bias=config.gate_bias,
+        )
     if config.unit == "k_traj_gru":
         return KTrajGRU(
             channels,
             channels,
             kernel_size=config.kernel_size,
-            warp_size=config.warp_size,
+            warp_size=config.warp_size_at(resolution),
             warp_hidden=config.warp_hidden,
             warp_padding=config.warp_padding,
             links=config.links,
             activation=activation,
-            warp_start=config.warp_start,
+            warp_start_weight=config.warp_start_weight,
+            gate_bias=config.gate_bias,
         )
     return TSRU(
         channels,
@@ -43,10 +50,11 @@ def build_unit(config: ModelConfig, channels: int) -> RecurrentUnit:
         flow=FLOWS[config.unit.removeprefix("p")],
         warping="pixelwise" if config.unit.startswith("p") else "factorized",
         kernel_size=config.kernel_size,
-        warp_size=config.warp_size,
+        warp_size=config.warp_size_at(resolution),
         warp_hidden=config.warp_hidden,
         warp_padding=config.warp_padding,
         read_gate=config.read_gate,
         activation=activation,
-        warp_start=config.warp_start,
+        warp_start_weight=config.warp_start_weight,
+        gate_bias=config.gate_bias,
     )

@@ -1,8 +1,9 @@
 """ConvGRU (Eq 1-5) and its kernel-based trajectory variant K-TrajGRU (F.2, Eq 16-22)."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from trivd.config import WarpPadding, WarpStart
+from trivd.config import WarpPadding
+from trivd.models.layers import bias_of
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels
 from trivd.ops.gates import mix
@@ -13,11 +14,18 @@ class ConvGRU(RecurrentUnit):
     """Convolutional gated recurrent unit, Eq 1-5, with ReLU as in DVD-GAN (F.1)."""
 
     def __init__(
-        self, input_channels: int, hidden_channels: int, *, kernel_size: int = 3, activation: Activation = "relu"
+        self,
+        input_channels: int,
+        hidden_channels: int,
+        *,
+        kernel_size: int = 3,
+        activation: Activation = "relu",
+        gate_bias: float = 0.0,
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
         self.gates = Gates(hidden_channels, input_channels, {"r": hidden_channels, "u": hidden_channels}, kernel_size)
+        nn.init.constant_(bias_of(self.gates.convolutions["u"]), gate_bias)
         self.candidate = Gates(hidden_channels, input_channels, {"c": hidden_channels}, kernel_size)
 
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
@@ -50,17 +58,19 @@ class KTrajGRU(RecurrentUnit):
         warp_padding: WarpPadding = "zeros",
         links: int = 1,
         activation: Activation = "tanh",
-        warp_start: WarpStart = "mean",
+        warp_start_weight: float | None = None,
+        gate_bias: float = 0.0,
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
         self.replicate = warp_padding == "replicate"
         self.kernels = FactorizedKernels(hidden_channels + input_channels, warp_size, warp_hidden, links)
         self.first = Gates(hidden_channels, input_channels, self.kernels.reads, kernel_size)
-        if warp_start == "copy":
-            self.kernels.start_as_copy(self.first.convolutions)
+        if warp_start_weight is not None:
+            self.kernels.start_near_identity(warp_start_weight, self.first.convolutions)
         warped = links * hidden_channels
         self.gates = Gates(warped, input_channels, {"r": warped, "u": hidden_channels}, kernel_size)
+        nn.init.constant_(bias_of(self.gates.convolutions["u"]), gate_bias)
         self.candidate = Gates(warped, input_channels, {"c": hidden_channels}, kernel_size)
 
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivd.models.layers import SNConv, SNLinear
+from trivd.models.layers import SNConv, SNLinear, bias_of
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.ops.differences import pooled_differences, pooling_windows
 from trivd.ops.gates import PartActivation, activate
@@ -31,12 +31,19 @@ class ConvLSTM(RecurrentUnit):
     """Convolutional LSTM whose state is [hidden state; memory cell], half of the channels each (F.3)."""
 
     def __init__(
-        self, input_channels: int, hidden_channels: int, *, kernel_size: int = 3, activation: Activation = "relu"
+        self,
+        input_channels: int,
+        hidden_channels: int,
+        *,
+        kernel_size: int = 3,
+        activation: Activation = "relu",
+        gate_bias: float = 0.0,
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
         half = hidden_channels // 2
         self.gates = Gates(half, input_channels, dict.fromkeys(GATES, half), kernel_size)
+        nn.init.constant_(bias_of(self.gates.convolutions["forget"]), gate_bias)
 
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         gates = self.gates.bind(x, recursion, lstm_activations(self.activation))
@@ -97,7 +104,13 @@ class DynamicConvLSTM(RecurrentUnit):
     """
 
     def __init__(
-        self, input_channels: int, hidden_channels: int, *, kernel_size: int = 3, activation: Activation = "relu"
+        self,
+        input_channels: int,
+        hidden_channels: int,
+        *,
+        kernel_size: int = 3,
+        activation: Activation = "relu",
+        gate_bias: float = 0.0,
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
@@ -107,7 +120,8 @@ class DynamicConvLSTM(RecurrentUnit):
             raise ValueError(f"input_channels {input_channels} is not a multiple of hidden_channels / 2 = {self.cells}")
         self.multiple = input_channels // self.cells
         self.kernel_cnn = KernelCNN(len(GATES) * (self.multiple + 1), kernel_size)
-        self.bias = nn.Parameter(torch.zeros(len(GATES) * self.cells))
+        biases = [gate_bias if name == "forget" else 0.0 for name in GATES]
+        self.bias = nn.Parameter(torch.tensor(biases).repeat_interleave(self.cells))
 
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         dtype = recursion.dtype

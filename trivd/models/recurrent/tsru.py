@@ -3,10 +3,10 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trivd.config import WarpPadding, WarpStart
-from trivd.models.layers import SNConv, share_layer
+from trivd.config import WarpPadding
+from trivd.models.layers import SNConv, bias_of, share_layer
 from trivd.models.recurrent.base import Activation, Gates, RecurrentUnit, Step
 from trivd.models.warping import FactorizedKernels, PixelwiseKernels
 from trivd.ops.gates import mix
@@ -27,7 +27,8 @@ class TSRU(RecurrentUnit):
             (named as future work at the end of F.2).
         warp_hidden: sizes of f's hidden layers, times the channels of [h; x] (F.1).
         warp_padding: what lies outside of the warped state: zeros, or the nearest border.
-        warp_start: what untrained warps are, nearly: the mean of the k x k taps, or a copy of the centre's.
+        warp_start_weight: of an untrained warp on the centre; None: it is the mean of all taps.
+        gate_bias: initial bias of u.
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class TSRU(RecurrentUnit):
         warp_padding: WarpPadding = "zeros",
         read_gate: bool = False,
         activation: Activation = "relu",
-        warp_start: WarpStart = "mean",
+        warp_start_weight: float | None = None,
+        gate_bias: float = 0.0,
     ) -> None:
         super().__init__(input_channels, hidden_channels)
         self.flow = flow
@@ -69,8 +71,9 @@ class TSRU(RecurrentUnit):
         # In the sequential flow u reads [warped; c] in place of [h; x].
         self.update = SNConv(2 * hidden_channels, hidden_channels, kernel_size) if flow == "s" else None
         self.first = Gates(hidden_channels, input_channels, first, kernel_size)
-        if warp_start == "copy":
-            self.kernels.start_as_copy(self.first.convolutions)
+        nn.init.constant_(bias_of(self.update or self.first.convolutions["u"]), gate_bias)
+        if warp_start_weight is not None:
+            self.kernels.start_near_identity(warp_start_weight, self.first.convolutions)
 
     def bind(self, x: Tensor, initial: Tensor, recursion: Recursion, keep_weights: bool) -> Step:
         first = self.first.bind(x, recursion, {"r": "sigmoid", "u": "sigmoid", "c": self.activation})
