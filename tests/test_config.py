@@ -147,10 +147,10 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "bair_camera": ["front"],
     },
     "training": {
-        **{key: [0, -1] for key in ["steps", "batch_size", "microbatch", "discriminator_updates"]},
+        **{key: [0, -1] for key in ["steps", "batch_size", "microbatch", "discriminator_updates", "r1_every"]},
         **{key: [0] for key in ["log_every", "sample_every", "evaluate_every", "checkpoint_every"]},
         **{key: [0.0, -0.0001] for key in ["generator_lr", "discriminator_lr", "epsilon"]},
-        **{key: [-0.1] for key in ["orthogonality", "reconstruction", "lecam"]},
+        **{key: [-0.1] for key in ["orthogonality", "reconstruction", "lecam", "r1"]},
         **{key: [-0.1, 1.0] for key in ["beta1", "beta2", "ema_decay"]},
         **{key: [-1] for key in ["ema_start", "ema_halflife", "seed"]},
         "reconstruction_samples": [0, 2],  # 2: without reconstruction

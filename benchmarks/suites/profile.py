@@ -155,10 +155,10 @@ class PhaseTrainer(Trainer):
         self._enter("")
         return losses
 
-    def discriminator_update(self, passes: Sequence[Pass]) -> Update:
+    def discriminator_update(self, passes: Sequence[Pass], penalised: bool) -> Update:
         self._network = "D"
         self._enter("D: drawing futures")
-        return super().discriminator_update(passes)
+        return super().discriminator_update(passes, penalised)
 
     def generator_update(self, passes: Sequence[Pass], reconstruction: Tensor) -> Update:
         self._network = "G"

@@ -32,10 +32,12 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
-def discriminator_update(trainer: Trainer, batches: Sequence[Batch], rng: torch.Generator) -> Losses:
+def discriminator_update(
+    trainer: Trainer, batches: Sequence[Batch], rng: torch.Generator, penalised: bool = False
+) -> Losses:
     """One update of the discriminators alone, with its verdict."""
     passes = [draw_discriminator_pass(one, trainer.config, trainer.discriminators, rng) for one in batches]
-    update = trainer.discriminator_update(passes)
+    update = trainer.discriminator_update(passes, penalised)
     trainer.verdicts.launched(trainer.step + 1, ["discriminator"], [update.verdict])
     return update.losses
 

@@ -20,7 +20,7 @@ from trivd.data.loader import Batch
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.graphs import Record, Replay
 from trivd.runtime.transfer import Sender
-from trivd.training.draws import _all_tensors, tensors_of, with_tensors
+from trivd.training.draws import choices_of, tensors_of, with_tensors
 from trivd.training.graph import GraphedStep, uses_graph
 from trivd.training.objectives import Losses
 from trivd.training.run import Run
@@ -303,8 +303,9 @@ def test_what_is_sent_arrives(kinds: list[tuple[torch.dtype, int]]) -> None:
 
 def test_structures_of_tensors_keep_their_form() -> None:
     a, b = torch.zeros(2), torch.ones(3)
-    structure = {"x": [(a, b), (a,)], "y": Batch(b, a, ())}
+    structure = {"x": [(a, b), (a,)], "y": Batch(b, a, ()), "z": [True, {}, False]}
     assert [id(t) for t in tensors_of(structure)] == [id(a), id(b)]
     doubled = with_tensors(structure, [2 * tensor for tensor in tensors_of(structure)])
     assert isinstance(doubled["y"], Batch)
-    assert [t.sum().item() for t in _all_tensors(doubled)] == [0, 6, 0, 6, 0]
+    assert [[t.sum().item() for t in ts] for ts in (*doubled["x"], doubled["y"][:2])] == [[0, 6], [0], [6, 0]]
+    assert choices_of(structure) == choices_of(doubled) == (True, False)

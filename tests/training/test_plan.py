@@ -28,6 +28,8 @@ from trivd.training.step import Trainer
                 "discriminator_updates": 3,
                 "reconstruction": 30.0,
                 "reconstruction_samples": 3,
+                "r1": 1.0,
+                "r1_every": 1,
             },
         },
     ],

@@ -31,6 +31,8 @@ class TrainingConfig:
     reconstruction_samples: int = 1  # samples that the mean is taken over
     reconstruction_half_life: int = 0  # steps in which its weight halves, so that D takes over; 0: constant
     lecam: float = 0.0  # weight of LeCam's regulariser of D (Tseng et al. 2021); not in the paper, for small data
+    r1: float = 0.0  # gamma of R1, the penalty on D's gradients at real clips (Mescheder et al. 2018); not in the paper
+    r1_every: int = 16  # steps from one with R1 to the next, which weighs so many times as much (StyleGAN2)
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
     ema_halflife: int = 0  # clips of G's updates in which a weight's share in the average halves; 0: by ema_decay
@@ -53,7 +55,8 @@ class TrainingConfig:
         at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
         at_least(0, "training", self, "ema_start", "ema_halflife", "seed")
-        at_least(0, "training", self, "lecam")
+        at_least(0, "training", self, "lecam", "r1")
+        at_least(1, "training", self, "r1_every")
         require(
             self.minutes is None or 0 < self.minutes < math.inf,
             f"training.minutes is {self.minutes}; it must be positive, or None.",
@@ -86,6 +89,10 @@ class TrainingConfig:
         if not self.reconstruction_half_life:
             return self.reconstruction
         return self.reconstruction * 0.5 ** (position / self.reconstruction_half_life)
+
+    def has_r1(self, step: int) -> bool:
+        """Whether R1 is a part of a step, counted from 0: of the last of every `r1_every`."""
+        return self.r1 > 0 and (step + 1) % self.r1_every == 0
 
     @property
     def losses(self) -> str:

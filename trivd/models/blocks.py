@@ -13,20 +13,22 @@ from trivd.models.frame_norm import Affine, FrameNormReLU
 from trivd.models.layers import SNConv
 from trivd.models.spectral_norm import normalized, normalized_now, use_normalized
 from trivd.ops.average import average_pool, relu_and_average_pool
+from trivd.ops.cuda import library
 from trivd.ops.residual import Unbiased, add, biased, relu
 
 
 class ResidualBlock(nn.Module):
     """The base of G's and the discriminators' blocks.
 
-    With `recompute`, a block's inner results are computed again in backward instead of being kept: less memory.
+    With `recompute`, a block's inner results are computed again in backward instead of being kept: less memory. Those
+    that are to be differentiated twice are kept.
     """
 
     recompute = False
 
     def run(self, body: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """body(*inputs), which uses the block's own layers."""
-        if not self.recompute or not torch.is_grad_enabled():
+        if not self.recompute or not torch.is_grad_enabled() or library.differentiable_twice():
             return body(*inputs)
         with normalized(self):
             ready = normalized_now()  # the second time too: no second power iteration

@@ -59,6 +59,12 @@ def combine(scores: Scores, head: Head) -> Tensor:
     return scores.video.sum(dim=1) + joint
 
 
+def own_outputs(scores: Scores, head: Head) -> Tensor:
+    """Each sample's own output D(x), (B,), which no other sample has a part in; their mean is that of `combine`."""
+    video = scores.video.mean(dim=1) if head == "mixed_projection" else scores.video.sum(dim=1)
+    return video + scores.joint.sum(dim=1)
+
+
 # Of each sample: which frames (B, K), or where the crop begins, tops (B,) and lefts (B,); nothing of other views.
 Places = tuple[Tensor, ...]
 

@@ -30,6 +30,7 @@ class StepInputs(NamedTuple):
     discriminator: list[list[Pass]]  # of each update, its passes
     generator: list[Pass]
     reconstruction: Tensor  # weight of L1, a scalar
+    penalised: bool  # whether R1 is a part of the discriminator updates
 
 
 def update_rng(seed: int, step: int, update: int) -> torch.Generator:
@@ -83,24 +84,30 @@ def draw_step(
         ],
         [draw_generator_pass(batch, config, discriminators, rngs[-1]) for batch in updates[-1]],
         weight,
+        config.training.has_r1(step),
     )
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:
     """All tensors in nested lists, tuples and dictionaries, in order; one that occurs again is left out."""
     seen: set[int] = set()
-    for tensor in _all_tensors(value):
-        if id(tensor) not in seen:
+    for tensor in _leaves(value):
+        if isinstance(tensor, Tensor) and id(tensor) not in seen:
             seen.add(id(tensor))
             yield tensor
 
 
-def _all_tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
+def choices_of(value: Any) -> tuple[bool, ...]:
+    """What there is beside tensors: inputs that differ in it ask for different work."""
+    return tuple(leaf for leaf in _leaves(value) if not isinstance(leaf, Tensor))
+
+
+def _leaves(value: Any) -> Iterator[Tensor | bool]:
+    if isinstance(value, Tensor | bool):
         yield value
     else:
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _all_tensors(item)
+            yield from _leaves(item)
 
 
 def with_tensors(value: Any, tensors: Iterable[Tensor]) -> Any:
@@ -109,6 +116,8 @@ def with_tensors(value: Any, tensors: Iterable[Tensor]) -> Any:
 
 
 def _replaced(value: Any, others: Mapping[int, Tensor]) -> Any:
+    if isinstance(value, bool):
+        return value
     if isinstance(value, Tensor):
         return others[id(value)]
     if isinstance(value, dict):

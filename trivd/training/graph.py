@@ -10,7 +10,7 @@ from trivd.runtime.distributed import world_size
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.graphs import Graphed, Record, record_cuda_graph
 from trivd.runtime.transfer import Sender
-from trivd.training.draws import StepInputs, tensors_of, with_tensors
+from trivd.training.draws import StepInputs, choices_of, tensors_of, with_tensors
 
 
 def uses_graph(setting: CudaGraph, device: torch.device) -> bool:
@@ -38,6 +38,8 @@ def graph_note(setting: CudaGraph, device: torch.device) -> str:
 class GraphedStep:
     """A step that is recorded after a few calls; from then on, a call sends its inputs and launches one graph.
 
+    Steps with and without R1 are recorded apart.
+
     Args:
         run: a step on inputs on the device; its results are tensors.
         device: of the networks.
@@ -50,12 +52,14 @@ class GraphedStep:
         self._run = run
         self._device = device
         self._record = record
-        self._graphed: Graphed | None = None
+        self._graphs: dict[tuple[bool, ...], Graphed] = {}
 
     def __call__(self, inputs: StepInputs) -> Any:
         """The results for inputs on the CPU; the next call may overwrite them."""
-        tensors = list(tensors_of(inputs))
-        if self._graphed is None:
-            self._sender = sender = Sender(tensors, self._device)
-            self._graphed = Graphed(lambda packed: self._run(with_tensors(inputs, sender.views(packed))), self._record)
-        return self._graphed(self._sender.send(tensors))
+        tensors, choices = list(tensors_of(inputs)), choices_of(inputs)
+        if not self._graphs:
+            self._sender = Sender(tensors, self._device)
+        if choices not in self._graphs:
+            views = self._sender.views
+            self._graphs[choices] = Graphed(lambda packed: self._run(with_tensors(inputs, views(packed))), self._record)
+        return self._graphs[choices](self._sender.send(tensors))

@@ -1,11 +1,15 @@
 """The losses of appendix E: geometric hinge, orthogonality, and the optional reconstruction regulariser."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trivd.models.discriminators import Head, Scores, own_outputs
 from trivd.models.layers import ClassEmbedding
 from trivd.models.spectral_norm import SpectralNorm
+from trivd.ops.cuda.library import twice_differentiable
 from trivd.ops.orthogonality import off_diagonal_penalty
 from trivd.ops.precision import full_precision
 
@@ -41,6 +45,29 @@ def orthogonality_penalty(module: nn.Module, dtype: torch.dtype | None = None) -
     ]
     with full_precision(weights[0]):
         return off_diagonal_penalty(weights, dtype or weights[0].dtype)
+
+
+def gradient_penalty(
+    discriminator: Callable[[Tensor, Tensor], Scores], seen: Tensor, labels: Tensor, head: Head
+) -> Tensor:
+    """R1 without its weight gamma / 2: the mean over clips of |d D(x) / d x|^2 (Mescheder et al. 2018).
+
+    Computed in the type of `seen`, whatever autocast would have.
+
+    Args:
+        discriminator: one whose scores of a clip depend on that clip alone.
+        seen: what it sees of real clips, (B, K, C, H, W).
+        labels: their classes, (B,).
+        head: how its scores are combined.
+
+    Returns:
+        a scalar, differentiable with respect to the discriminator's parameters.
+    """
+    x = seen.detach().requires_grad_()
+    with full_precision(x), twice_differentiable():
+        outputs = own_outputs(discriminator(x.view_as(x), labels), head)  # FlopCounterMode's hooks refuse leaves
+        (gradient,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
 
 
 def reconstruction_l1(samples: Tensor, truth: Tensor) -> Tensor:

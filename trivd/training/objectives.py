@@ -8,9 +8,16 @@ from torch import Tensor, nn
 from trivd.config import Config
 from trivd.models.discriminators import Discriminators, Places, View, combine
 from trivd.models.generator import Generator
+from trivd.models.spectral_norm import normalized
 from trivd.runtime.hardware import autocast
 from trivd.training.lecam import Anchors
-from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
+from trivd.training.losses import (
+    discriminator_hinge,
+    generator_hinge,
+    gradient_penalty,
+    orthogonality_penalty,
+    reconstruction_l1,
+)
 
 Losses = dict[str, Tensor]
 
@@ -25,17 +32,24 @@ class DiscriminatorLosses(nn.Module):
         self.head = config.discriminator.head
         self.dtype = dtype
 
-    def forward(self, real: Tensor, fake: Tensor, labels: Tensor, places: Mapping[View, Places]) -> Losses:
+    def forward(
+        self, real: Tensor, fake: Tensor, labels: Tensor, places: Mapping[View, Places], penalised: bool
+    ) -> Losses:
         """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,).
 
-        Beside them, where there are anchors, the mean outputs that these follow, detached.
+        R1 is one of them if the update is `penalised`. Beside them, where there are anchors, the mean outputs that
+        these follow, detached.
         """
         both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
         losses: Losses = {}
         for view in self.discriminators.views:
+            discriminator = self.discriminators[view]
             seen = self.discriminators.cut(view, both, places[view])
-            with autocast(real.device, self.dtype):
-                scores = self.discriminators[view](seen, both_labels)
+            with autocast(real.device, self.dtype), normalized(discriminator):  # by one power iteration
+                scores = discriminator(seen, both_labels)
+                if penalised:
+                    penalty = gradient_penalty(discriminator, seen[: len(real)], labels, self.head)
+                    losses[f"loss/r1/{view}"] = penalty
             of_real, of_fake = (combine(part, self.head) for part in scores.split(len(real)))
             losses[f"loss/discriminator/{view}"] = discriminator_hinge(of_real, of_fake)
             if view in self.anchors.averages:

@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trivd.config import Config
 from trivd.models.blocks import ResidualBlock, recompute_blocks
-from trivd.models.discriminators import Discriminators, combine
+from trivd.models.discriminators import Discriminators, View, combine
 from trivd.models.generator import Generator
 from trivd.runtime.console import show_table
 from trivd.training.division import divide
-from trivd.training.losses import orthogonality_penalty
+from trivd.training.losses import gradient_penalty, orthogonality_penalty
 
 BYTES = 4  # of a float32
 
@@ -27,7 +27,7 @@ class Plan:
 
     generator_parameters: int  # with the encoder
     discriminator_parameters: dict[str, int]
-    discriminator_flops: int  # of all discriminator updates
+    discriminator_flops: int  # of all discriminator updates, R1's share in its steps spread over all
     generator_flops: int
     state_bytes: int  # weights, gradients, Adam's two moments, and the moving average of G
     activation_bytes: int  # that the backward pass of the generator update needs, in float32
@@ -44,7 +44,7 @@ def make_plan(config: Config, processes: int = 1) -> Plan:
     Raises:
         TrivdError: they cannot share the batch equally.
     """
-    model, recipe = config.model, config.training
+    model, recipe, head = config.model, config.training, config.discriminator.head
     division = divide(recipe, processes)
     with torch.device("meta"):
         generator, discriminators = Generator(model), Discriminators(config.discriminator, model)
@@ -63,28 +63,39 @@ def make_plan(config: Config, processes: int = 1) -> Plan:
             states = generator.encoder(video(division.clips)[:, : model.conditioning_frames])
             return generator.decode({r: s.repeat(copies, 1, 1, 1) for r, s in states.items()}, z, labels).video
 
+        def seen(view: View, videos: Tensor) -> Tensor:
+            places = discriminators.draw_places(view, videos.shape, torch.Generator(device="cpu"))
+            return discriminators.cut(view, videos, places)
+
         def judge(videos: Tensor) -> Tensor:
             labels = torch.zeros(len(videos), dtype=torch.int64)
-            rng = torch.Generator(device="cpu")
-            scores = (
-                discriminators[view](
-                    discriminators.cut(view, videos, discriminators.draw_places(view, videos.shape, rng)), labels
-                )
-                for view in discriminators.views
-            )
-            return torch.stack([combine(score, config.discriminator.head).mean() for score in scores]).sum()
+            scores = (discriminators[view](seen(view, videos), labels) for view in discriminators.views)
+            return torch.stack([combine(score, head).mean() for score in scores]).sum()
 
-        def discriminator_update() -> None:
+        def penalise(videos: Tensor) -> Tensor:
+            labels = torch.zeros(len(videos), dtype=torch.int64)
+            return torch.stack(
+                [
+                    gradient_penalty(discriminators[view], seen(view, videos), labels, head)
+                    for view in discriminators.views
+                ]
+            ).sum()
+
+        def discriminator_update(penalised: bool) -> None:
             with torch.no_grad():
                 draw(1)
             judge(video(2 * division.clips)).backward()
+            if penalised:
+                penalise(video(division.clips)).backward()
 
         def generator_update() -> None:
             fake = draw(recipe.reconstruction_samples)
             given = video(len(fake))[:, : model.conditioning_frames]
             (judge(torch.cat([given, fake], dim=1)) + orthogonality_penalty(generator)).backward()
 
-        discriminator_flops = flops(discriminator_update) * recipe.discriminator_updates
+        update_flops = flops(lambda: discriminator_update(False))
+        if recipe.r1 > 0:
+            update_flops += (flops(lambda: discriminator_update(True)) - update_flops) // recipe.r1_every
         discriminators.requires_grad_(False)
         with FlopCounterMode(display=False) as counter:
             activations = saved_bytes(generator_update, [generator, discriminators])
@@ -92,7 +103,7 @@ def make_plan(config: Config, processes: int = 1) -> Plan:
     return Plan(
         generator_parameters=_count(generator),
         discriminator_parameters=parameters,
-        discriminator_flops=discriminator_flops * division.passes,
+        discriminator_flops=update_flops * recipe.discriminator_updates * division.passes,
         generator_flops=counter.get_total_flops() * division.passes,
         state_bytes=BYTES * (5 * _count(generator) + 4 * sum(parameters.values())),
         activation_bytes=activations,

@@ -128,17 +128,24 @@ class Trainer:
 
     def _updates(self, inputs: StepInputs) -> tuple[Losses, list[Tensor]]:
         """All updates of a step whose inputs are on the device; losses of the last ones, and all verdicts."""
-        made = [self.discriminator_update(passes) for passes in inputs.discriminator]
+        made = [self.discriminator_update(passes, inputs.penalised) for passes in inputs.discriminator]
         made.append(self.generator_update(inputs.generator, inputs.reconstruction))
         return made[-2].losses | made[-1].losses, [update.verdict for update in made]
 
-    def discriminator_update(self, passes: Sequence[Pass]) -> Update:
-        """One Adam step of all discriminators on Eq 13 and their regularisers, the generator fixed."""
-        weights = {f"loss/lecam/{view}": self.config.training.lecam for view in self.discriminators.views}
+    def discriminator_update(self, passes: Sequence[Pass], penalised: bool) -> Update:
+        """One Adam step of all discriminators on Eq 13 and their regularisers, the generator fixed.
+
+        Args:
+            passes: what each pass reads.
+            penalised: whether R1 is one of the regularisers.
+        """
+        recipe = self.config.training
+        kinds = {"lecam": recipe.lecam, "r1": recipe.r1 / 2 * recipe.r1_every}
+        weights = {f"loss/{kind}/{view}": kinds[kind] for kind in kinds for view in self.discriminators.views}
 
         def arguments(one: Pass) -> tuple[Any, ...]:
             real = to_float(one.video)
-            return real, self._draw(real, one.labels, one.z), one.labels, one.places
+            return real, self._draw(real, one.labels, one.z), one.labels, one.places, penalised
 
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         losses = self._accumulate(self.discriminator_losses, map(arguments, passes), len(passes), weights)

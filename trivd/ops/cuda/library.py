@@ -3,10 +3,13 @@
 Where Triton is missing, the plain PyTorch form of every operation takes their place.
 """
 
+import contextlib
 import functools
 import importlib
 import os
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +18,8 @@ from torch import Tensor
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INDICES = (torch.int32, torch.int64)
+
+_TWICE: ContextVar[bool] = ContextVar("differentiable twice", default=False)
 
 
 @functools.cache
@@ -49,7 +54,26 @@ def fused(x: Tensor, module: str | None = None) -> bool:
     There, each launch costs as long as a small operation. On a CPU they run one after the other. Without a module,
     whether one function of PyTorch over a list of tensors is to replace many calls.
     """
-    return x.is_cuda and (module is None or (x.dtype in TYPES and kernels(module) is not None))
+    wanted = x.is_cuda and not differentiable_twice()
+    return wanted and (module is None or (x.dtype in TYPES and kernels(module) is not None))
+
+
+@contextlib.contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """In the context nothing is `fused`: PyTorch's own operations have second derivatives, kernels of ours have none.
+
+    That is enough for discriminators, in which all kernels are fused ones.
+    """
+    token = _TWICE.set(True)
+    try:
+        yield
+    finally:
+        _TWICE.reset(token)
+
+
+def differentiable_twice() -> bool:
+    """Whether this is in the context of `twice_differentiable`."""
+    return _TWICE.get()
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
