@@ -36,7 +36,7 @@ CONFIGS = [
         model=ModelConfig(resolution=256, unit="k_traj_gru", links=3, recurrent_resolutions=(16, 256), classes=101),
         discriminator=DiscriminatorConfig("mocogan_k1", "projection", downsampling=4),
         data=DataConfig(stride=3, workers=0, validation_share=0.25),
-        training=TrainingConfig(precision="float32", seed=7, reconstruction=2.5, reconstruction_samples=2),
+        training=TrainingConfig(precision="float32", seed=7, reconstruction=2.5, augment=("cutout", "colour")),
         evaluation=EvaluationConfig(truncation=0.8, clips=3, motion_levels=(16, 256)),
     ),
     Config(model=ModelConfig(unit="ptsru_s", read_gate=True), evaluation=EvaluationConfig(truncation=0.0)),
@@ -155,6 +155,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         **{key: [-1] for key in ["ema_start", "ema_halflife", "seed"]},
         "reconstruction_samples": [0, 2],  # 2: without reconstruction
         "reconstruction_half_life": [-1, 100],  # 100: without reconstruction
+        "augment": [("flip",), ("colour", "colour")],
         "precision": ["float64"],
         "on_nan": ["ignore"],
         "minutes": [0.0, -1.0, math.inf, math.nan],

@@ -89,6 +89,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "reconstruction_half_life": 2,
             "ema_halflife": 100,
             "lecam": 0.3,
+            "augment": ["translation", "colour", "cutout"],
         },
         "model": {"classes": 10},
     },

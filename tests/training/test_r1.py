@@ -97,11 +97,13 @@ def test_an_update_penalises_every_discriminator(make_trainer: MakeTrainer, deco
     assert all(map(torch.equal, plain.discriminators.buffers(), trainer.discriminators.buffers()))
 
     plain.discriminators.eval()
-    places = draw_discriminator_pass(clips, plain.config, plain.discriminators, rng()).places
+    looks = draw_discriminator_pass(clips, plain.config, plain.discriminators, rng()).looks
     both = to_float(torch.cat([clips.video, clips.video]))
     for view in plain.discriminators.views:
         network = plain.discriminators[view]
-        penalty = gradient_penalty(network, plain.discriminators.cut(view, both, places[view])[:2], clips.labels, head)
+        penalty = gradient_penalty(
+            network, plain.discriminators.cut(view, both, looks[view].places)[:2], clips.labels, head
+        )
         torch.testing.assert_close(losses[f"loss/r1/{view}"], penalty.detach(), rtol=1e-4, atol=0)
         for name, parameter in trainer.discriminators[view].named_parameters():
             counterpart = network.get_parameter(name)

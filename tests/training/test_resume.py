@@ -66,6 +66,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "beta1": 0.5,
             "ema_halflife": 100,
             "lecam": 0.3,
+            "augment": ["cutout", "colour"],
             "r1": 0.1,
             "r1_every": 2,
         },

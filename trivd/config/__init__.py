@@ -15,11 +15,12 @@ from trivd.config.model import (
     WarpPadding,
 )
 from trivd.config.run import Changes, Config, changes_from_defaults, from_dict, override, to_dict
-from trivd.config.training import CudaGraph, TrainingConfig
+from trivd.config.training import Augmentation, CudaGraph, TrainingConfig
 
 __all__ = [
     "DEFAULT_LIMITS",
     "FIRST_RESOLUTION",
+    "Augmentation",
     "Changes",
     "Config",
     "CudaGraph",

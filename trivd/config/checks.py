@@ -24,12 +24,19 @@ def at_most(most: int, section: str, settings: object, *names: str) -> None:
 
 
 def one_of(choices: Collection[object], section: str, settings: object, name: str) -> None:
-    value, (*others, last) = getattr(settings, name), map(str, choices)
-    require(value in choices, f"{section}.{name} is {value}; choose {', '.join(others)} or {last}.")
+    chosen_from(choices, f"{section}.{name}", getattr(settings, name))
+
+
+def chosen_from(choices: Collection[object], name: str, value: object) -> None:
+    *others, last = map(str, choices)
+    require(value in choices, f"{name} is {value}; choose {', '.join(others)} or {last}.")
 
 
 def check_literals(section: str, settings: object) -> None:
-    """Check that each setting of a Literal type is one of its values, however the configuration was made."""
+    """Check that each setting of a Literal type is one of its values, and that each item of one of several is."""
     for name, kind in get_type_hints(type(settings)).items():
         if get_origin(kind) is Literal:
             one_of(get_args(kind), section, settings, name)
+        elif get_origin(kind) is tuple and get_origin(item := get_args(kind)[0]) is Literal:
+            for value in getattr(settings, name):
+                chosen_from(get_args(item), f"{section}.{name}", value)

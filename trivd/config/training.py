@@ -8,6 +8,7 @@ import tyro
 
 from trivd.config.checks import at_least, check_literals, require
 
+Augmentation = Literal["translation", "colour", "cutout"]
 CudaGraph = Literal["auto", "on", "off"]
 OnNan = Annotated[Literal["stop", "rollback"], tyro.conf.arg(aliases=["--on-nan"])]
 
@@ -33,6 +34,7 @@ class TrainingConfig:
     lecam: float = 0.0  # weight of LeCam's regulariser of D (Tseng et al. 2021); not in the paper, for small data
     r1: float = 0.0  # gamma of R1, the penalty on D's gradients at real clips (Mescheder et al. 2018); not in the paper
     r1_every: int = 16  # steps from one with R1 to the next, which weighs so many times as much (StyleGAN2)
+    augment: tuple[Augmentation, ...] = ()  # of all that D sees, in this order (Zhao et al. 2020); not in the paper
     ema_decay: float = 0.9999
     ema_start: int = 20_000  # step whose weights begin the average
     ema_halflife: int = 0  # clips of G's updates in which a weight's share in the average halves; 0: by ema_decay
@@ -57,6 +59,10 @@ class TrainingConfig:
         at_least(0, "training", self, "ema_start", "ema_halflife", "seed")
         at_least(0, "training", self, "lecam", "r1")
         at_least(1, "training", self, "r1_every")
+        require(
+            len(set(self.augment)) == len(self.augment),
+            f"training.augment is {', '.join(self.augment)}; name each augmentation once.",
+        )
         require(
             self.minutes is None or 0 < self.minutes < math.inf,
             f"training.minutes is {self.minutes}; it must be positive, or None.",

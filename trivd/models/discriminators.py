@@ -208,6 +208,10 @@ class Discriminators(nn.ModuleDict):
         """The view of videos (B, C + T, channels, H, W) that the discriminator of that name sees; see `cut_view`."""
         return cut_view(view, video, places, self.config.downsampling)
 
+    def side(self, view: View, resolution: int) -> int:
+        """Height and width in pixels of what the discriminator of that name sees."""
+        return resolution if view in ("frames", "clip") else resolution // self.config.downsampling
+
     def short_clips(self, model: ModelConfig) -> str:
         """A sentence for the user if the model's clips are too short to be halved by every 3D block, else ""."""
         sees_clips = any("frames" not in view for view in self.views)

@@ -13,6 +13,14 @@ from trivd.config import Config
 from trivd.data.loader import Batch
 from trivd.models.discriminators import Discriminators, Places, View
 from trivd.models.latents import draw_own_latents, seeded_generator
+from trivd.training.augment import Draws, draw_augmentations
+
+
+class Look(NamedTuple):
+    """How a discriminator looks at clips."""
+
+    places: Places  # where
+    augmentation: Draws  # of what it sees there
 
 
 class Pass(NamedTuple):
@@ -21,7 +29,7 @@ class Pass(NamedTuple):
     video: Tensor  # real clips (B, C + T, H, W, channels) uint8
     labels: Tensor  # (B,) int64
     z: Tensor  # (B, latent_dim), or (copies * B, latent_dim) for G
-    places: dict[View, Places]  # where discriminators look
+    looks: dict[View, Look]  # of the discriminators
 
 
 class StepInputs(NamedTuple):
@@ -39,26 +47,32 @@ def update_rng(seed: int, step: int, update: int) -> torch.Generator:
 
 
 def draw_discriminator_pass(batch: Batch, config: Config, discriminators: Discriminators, rng: torch.Generator) -> Pass:
-    """Clips of a discriminator update, z of the futures beside them, and where both are looked at."""
+    """Clips of a discriminator update, z of the futures beside them, and how both are looked at."""
     size = len(batch.labels)
     z = draw_own_latents(size, config.model.latent_dim, rng)
-    return Pass(batch.video, batch.labels, z, _draw_places(2, size, config, discriminators, rng))
+    return Pass(batch.video, batch.labels, z, _draw_looks(2, size, config, discriminators, rng))
 
 
 def draw_generator_pass(batch: Batch, config: Config, discriminators: Discriminators, rng: torch.Generator) -> Pass:
-    """Clips whose conditioning frames G continues, z of its samples, and where these are looked at."""
+    """Clips whose conditioning frames G continues, z of its samples, and how these are looked at."""
     copies = config.training.reconstruction_samples
     size = len(batch.labels)
     z = draw_own_latents(copies * size, config.model.latent_dim, rng, copies)
-    return Pass(batch.video, batch.labels, z, _draw_places(copies, size, config, discriminators, rng))
+    return Pass(batch.video, batch.labels, z, _draw_looks(copies, size, config, discriminators, rng))
 
 
-def _draw_places(
+def _draw_looks(
     copies: int, size: int, config: Config, discriminators: Discriminators, rng: torch.Generator
-) -> dict[View, Places]:
-    model = config.model
-    shape = (copies * size, model.frames, model.image_channels, model.resolution, model.resolution)
-    return {view: discriminators.draw_places(view, shape, rng, copies) for view in discriminators.views}
+) -> dict[View, Look]:
+    model, kinds, clips = config.model, config.training.augment, copies * size
+    shape = (clips, model.frames, model.image_channels, model.resolution, model.resolution)
+    return {
+        view: Look(
+            discriminators.draw_places(view, shape, rng, copies),
+            draw_augmentations(kinds, clips, discriminators.side(view, model.resolution), rng, copies),
+        )
+        for view in discriminators.views
+    }
 
 
 def draw_step(

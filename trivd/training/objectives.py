@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from trivd.config import Config
-from trivd.models.discriminators import Discriminators, Places, View, combine
+from trivd.models.discriminators import Discriminators, View, combine
 from trivd.models.generator import Generator
 from trivd.models.spectral_norm import normalized
 from trivd.runtime.hardware import autocast
+from trivd.training.augment import augment
+from trivd.training.draws import Look
 from trivd.training.lecam import Anchors
 from trivd.training.losses import (
     discriminator_hinge,
@@ -20,6 +22,11 @@ from trivd.training.losses import (
 )
 
 Losses = dict[str, Tensor]
+
+
+def _seen(discriminators: Discriminators, view: View, videos: Tensor, look: Look) -> Tensor:
+    """What the discriminator of that name sees of videos (B, C + T, channels, H, W)."""
+    return augment(discriminators.cut(view, videos, look.places), look.augmentation)
 
 
 class DiscriminatorLosses(nn.Module):
@@ -33,7 +40,7 @@ class DiscriminatorLosses(nn.Module):
         self.dtype = dtype
 
     def forward(
-        self, real: Tensor, fake: Tensor, labels: Tensor, places: Mapping[View, Places], penalised: bool
+        self, real: Tensor, fake: Tensor, labels: Tensor, looks: Mapping[View, Look], penalised: bool
     ) -> Losses:
         """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,).
 
@@ -44,7 +51,7 @@ class DiscriminatorLosses(nn.Module):
         losses: Losses = {}
         for view in self.discriminators.views:
             discriminator = self.discriminators[view]
-            seen = self.discriminators.cut(view, both, places[view])
+            seen = _seen(self.discriminators, view, both, looks[view])
             with autocast(real.device, self.dtype), normalized(discriminator):  # by one power iteration
                 scores = discriminator(seen, both_labels)
                 if penalised:
@@ -71,7 +78,7 @@ class GeneratorLosses(nn.Module):
         self.config = config
         self.dtype = dtype
 
-    def forward(self, real: Tensor, labels: Tensor, z: Tensor, places: Mapping[View, Places]) -> Losses:
+    def forward(self, real: Tensor, labels: Tensor, z: Tensor, looks: Mapping[View, Look]) -> Losses:
         """Losses, scalars by name, of futures drawn for videos (B, C + T, channels, H, W) of classes (B,)."""
         given, copies = self.config.model.conditioning_frames, self.config.training.reconstruction_samples
         conditioning, truth = real[:, :given], real[:, given:]
@@ -83,7 +90,7 @@ class GeneratorLosses(nn.Module):
         losses: Losses = {}
         (discriminators,) = self._discriminators
         for view in discriminators.views:
-            seen = discriminators.cut(view, clips, places[view])
+            seen = _seen(discriminators, view, clips, looks[view])
             with autocast(real.device, self.dtype):
                 scores = discriminators[view](seen, labels)
             losses[f"loss/generator/{view}"] = generator_hinge(combine(scores, self.config.discriminator.head))

@@ -145,7 +145,7 @@ class Trainer:
 
         def arguments(one: Pass) -> tuple[Any, ...]:
             real = to_float(one.video)
-            return real, self._draw(real, one.labels, one.z), one.labels, one.places, penalised
+            return real, self._draw(real, one.labels, one.z), one.labels, one.looks, penalised
 
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         losses = self._accumulate(self.discriminator_losses, map(arguments, passes), len(passes), weights)
@@ -164,7 +164,7 @@ class Trainer:
             "loss/orthogonality": self.config.training.orthogonality,
             "loss/reconstruction": reconstruction,
         }
-        arguments = ((to_float(one.video), one.labels, one.z, one.places) for one in passes)
+        arguments = ((to_float(one.video), one.labels, one.z, one.looks) for one in passes)
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminators.requires_grad_(False)
         try:
