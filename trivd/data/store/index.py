@@ -2,6 +2,7 @@
 
 - `shards/00000.u8`, ...: videos one after the other, each (T, H, W, C) uint8, followed by the CRC-32C of each frame (T
   uint32, little-endian), which is verified when the frame is read.
+- `shards/00000.npz`, ...: where videos have more than pixels, see `Series` in `trivd.data.store.series`.
 - `shards/00000.json`, ...: index of that shard, and the videos that were skipped; written last, so it marks the shard
   as done.
 - `index.json`: index of all videos in all shards; written at the very end, so it marks the store as done.

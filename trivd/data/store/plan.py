@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,21 @@ from trivd.runtime.files import read_json, write_atomically
 PROBES = "probes"
 # Of DataConfig: what decides a listing, and the frames of its videos.
 LISTING_SETTINGS = ("fps", "layout", "validation_share", "ucf101_fold", "bair_camera")
-TEMPORARY = re.compile(r"\.?(\d{5,}|plan|index)\.(u8|json)\.\d+\.tmp")  # names of our files while they are written
+TEMPORARY = re.compile(r"\.?(\d{5,}|plan|index)\.(u8|npz|json)\.\d+\.tmp")  # names of our files while they are written
 
 
-def make_plan(source_root: Path, listing: Listing, resolution: int, channels: int, data: DataConfig) -> dict[str, Any]:
-    """All that decides what a store will hold, as JSON values."""
+def listing_settings(data: DataConfig) -> dict[str, Any]:
+    """The settings by which videos were listed, as JSON values."""
+    return {
+        **{name: getattr(data, name) for name in LISTING_SETTINGS},
+        **({"limits": asdict(data.limits)} if data.limits != DEFAULT_LIMITS else {}),  # they decide what is skipped
+    }
+
+
+def make_plan(
+    source: str, listing: Listing, resolution: int, channels: int, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that decides what a store will hold, as JSON values; `settings` are those that decide the listing."""
     digest = hashlib.sha256()
     for entry in listing.entries:
         try:
@@ -40,11 +51,10 @@ def make_plan(source_root: Path, listing: Listing, resolution: int, channels: in
         "format": FORMAT,
         "version": VERSION,
         "reader": READER,
-        "source": str(source_root.resolve()),
+        "source": source,
         "resolution": resolution,
         "image_channels": channels,
-        **{name: getattr(data, name) for name in LISTING_SETTINGS},
-        **({"limits": asdict(data.limits)} if data.limits != DEFAULT_LIMITS else {}),  # they decide what is skipped
+        **settings,
         "videos": f"{len(listing.entries)}; sha256 of names, splits, classes, sizes and times: {digest.hexdigest()}",
     }
 

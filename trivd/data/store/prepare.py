@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -33,7 +33,15 @@ from trivd.data.store.index import (
     shard_path,
     write_index,
 )
-from trivd.data.store.plan import PROBES, check_plan, make_plan, open_store, remove_empty_store, remove_temporaries
+from trivd.data.store.plan import (
+    PROBES,
+    check_plan,
+    listing_settings,
+    make_plan,
+    open_store,
+    remove_empty_store,
+    remove_temporaries,
+)
 from trivd.data.store.shards import ShardJob, plan_shards, verify_shard, write_shard
 from trivd.runtime.console import say
 from trivd.runtime.distributed import barrier, process_group
@@ -55,17 +63,45 @@ def write_store(
     workers: int | None,
     progress: Console | None,
 ) -> ScanReport | None:
-    """Decode each readable video of a data set once into a store, or resume an earlier call that was stopped.
+    """Decode each readable video of a folder once into a store, or resume an earlier call that was stopped.
+
+    Args:
+        source_root: a folder in any layout of `trivd.data.datasets.layouts`; it is not changed.
+        data: settings that the listing and its splits depend on, and the rate at which videos are read.
+
+    The other arguments, the result and the errors are those of `write_listing`, which does the work; the destination
+    must not lie in the source either.
+    """
+    if destination.resolve().is_relative_to(source_root.resolve()):
+        raise TrivdError(f"{destination} lies within the videos' folder; name a place outside of {source_root}.")
+    listing = layouts.find(source_root, replace(data, balanced_split=False))  # a store gives that split when it is read
+    plan = make_plan(str(source_root.resolve()), listing, resolution, channels, listing_settings(data))
+    return write_listing(
+        listing, plan, destination, resolution=resolution, channels=channels, workers=workers, progress=progress
+    )
+
+
+def write_listing(
+    listing: Listing,
+    plan: dict[str, Any],
+    destination: Path,
+    *,
+    resolution: int,
+    channels: Literal[1, 3],
+    workers: int | None,
+    progress: Console | None,
+) -> ScanReport | None:
+    """Decode each readable video of a listing once into a store, or resume an earlier call that was stopped.
 
     Under torchrun every process calls it; `destination` must lie on a file system that all of them share. Any
     exception, including KeyboardInterrupt, leaves the finished shards and removes what is half done.
 
     Args:
-        source_root: a folder in any layout of `trivd.data.datasets.layouts`; it is not changed.
-        destination: the store's folder, new or from an earlier call with the same settings.
+        listing: the videos.
+        plan: all that decides what the store will hold, see `trivd.data.store.plan`.
+        destination: the store's folder, new or from an earlier call with the same plan.
         resolution: short side of the stored frames in pixels.
         channels: 3 (RGB) or 1 (grey).
-        data: settings that the listing and its splits depend on, and the rate at which videos are read.
         workers: number of decoding processes; 0 or 1 decodes in this one, None takes all cores of the machine, which
             the processes that torchrun started there share.
         progress: console for the size and progress bars; None shows nothing.
@@ -74,15 +110,11 @@ def write_store(
         What was stored and skipped; None on all share but rank 0.
 
     Raises:
-        TrivdError: no video can be read, the destination holds something else or lies in the source, the disk is too
-            small, or a process failed.
+        TrivdError: no video can be read, the destination holds something else, the disk is too small, or a process
+            failed.
     """
     if workers is not None and workers < 0:
         raise TrivdError(f"--workers is {workers}; it must be 0 or more.")
-    if destination.resolve().is_relative_to(source_root.resolve()):
-        raise TrivdError(f"{destination} lies within the videos' folder; name a place outside of {source_root}.")
-    listing = layouts.find(source_root, replace(data, balanced_split=False))  # a store gives that split when it is read
-    plan = make_plan(source_root, listing, resolution, channels, data)
     with process_group(torch.device("cpu"), TIMEOUT):
         share = RankShare()
         if share.rank == 0:

@@ -27,6 +27,7 @@ from trivd.data.store.index import (
     video_bytes,
     write_shard_index,
 )
+from trivd.data.store.series import HasSeries, is_whole, write_series
 from trivd.runtime.errors import TrivdError
 
 SHARD_VIDEOS = 64  # at most, in one shard
@@ -50,6 +51,8 @@ class ShardJob:
         """The index of the shard; None unless the job is done."""
         index = read_shard_index(self.root, self.number)
         if index is None:
+            return None
+        if any(isinstance(entry.video, HasSeries) for entry in self.entries) and not is_whole(self.root, self.number):
             return None
         names = {video.name for video in index.videos} | {skipped.name for skipped in index.skipped}
         return index if names == {entry.name for entry in self.entries} else None
@@ -97,13 +100,15 @@ def write_shard(job: ShardJob) -> None:
     """
     path = shard_path(job.root, job.number)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    videos, skipped = [], []
+    videos, skipped, series = [], [], []
     try:
         with temporary.open("wb") as file:
             for entry, label in zip(job.entries, job.labels, strict=True):
                 offset = file.tell()
                 try:
                     videos.append(_append(file, entry, label, job))
+                    if isinstance(entry.video, HasSeries):
+                        series.append(entry.video.series())
                 except UnreadableVideo as error:  # damage that the probe did not reach
                     skipped.append(Skipped(entry.name, error.reason, error.detail))
                     file.seek(offset)
@@ -112,6 +117,8 @@ def write_shard(job: ShardJob) -> None:
             file.flush()
             os.fsync(file.fileno())  # else the index might survive a power cut, and the pixels not
         os.replace(temporary, path)
+        if series:
+            write_series(job.root, job.number, series)
         write_shard_index(job.root, job.number, ShardIndex(size, tuple(videos), tuple(skipped)))
     except OSError as error:
         raise TrivdError(
