@@ -217,6 +217,10 @@ PRESETS: dict[str, Preset] = {
             evaluation=replace(VIDEOS64.evaluation, clips=256, best_of_clips=64),
         ),
     ),
+    "robot-pushing": Preset(
+        "the simulated robot-pushing at 64 pixels, 1 -> 15 frames as BAIR's (trivd prepare robot-pushing)",
+        replace(VIDEOS64, model=replace(VIDEOS64.model, conditioning_frames=1, predicted_frames=15)),
+    ),
     "weizmann": Preset(
         "real videos of people at 64 pixels, in about an hour on a CPU core (trivd replicate)",
         replace(

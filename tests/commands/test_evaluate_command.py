@@ -165,6 +165,7 @@ SPOILT = Config(
         ("ucf101", "table3", "test", "ucf101", 3_783, 10),  # trained on Kinetics-600 (C.2)
         ("bair", "bair", "test", "bair", 256, 1),
         ("bair-balanced", "bair-balanced", "test", "bair", 30_000, 10),
+        ("robot-pushing", "robot-pushing", "test", "auto", 256, 1),  # ours, as BAIR's
     ],
 )
 def test_protocols_are_the_papers(

@@ -1,4 +1,4 @@
-"""Evaluation protocols of the paper: which clips of which split, and how many."""
+"""Evaluation protocols of the paper, and one like them: which clips of which split, and how many."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +8,9 @@ from trivd.config import Config, DataConfig, EvaluationConfig, ModelConfig
 from trivd.data.splits import Split
 from trivd.runtime.errors import TrivdError
 
-ProtocolName = Literal["kinetics600-validation", "kinetics600", "kinetics600-train", "ucf101", "bair", "bair-balanced"]
+ProtocolName = Literal[
+    "kinetics600-validation", "kinetics600", "kinetics600-train", "ucf101", "bair", "bair-balanced", "robot-pushing"
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ PROTOCOLS: dict[ProtocolName, NamedProtocol] = {
         # 13,236 videos of 30 frames give two clips each that start 14 frames apart, too few; 7 apart, they give three.
         data=DataConfig(layout="bair", stride=1, balanced_split=True, evaluation_step=7),
         evaluation=EvaluationConfig(clips=30_000, features="i3d", runs=10),
+    ),
+    "robot-pushing": NamedProtocol(
+        "robot-pushing (simulated, not BAIR's), first 16 frames of 256 test videos, 1 -> 15, as Figure 5",
+        conditioning_frames=1,
+        predicted_frames=15,
+        data=DataConfig(stride=1),
+        evaluation=EvaluationConfig(clips=256, features="i3d"),
     ),
 }
 

@@ -32,8 +32,8 @@ FRICTION = 0.6
 TRAY = np.array([[0.34, -0.24], [0.70, 0.24]])  # its inner corners, (x, y)
 WALL = (0.012, 0.035)  # thickness and height of its walls
 FENCE = 0.3  # height of the walls as objects feel them, lest they leave the picture
-MOVING = 1  # Bullet's group of bodies that move: all that the arm feels
-WORKSPACE = np.array([[0.38, -0.19, 0.01], [0.66, 0.19, 0.09]])  # lowest and highest position of the gripper
+OBJECT, BOX, ARM = 1, 2, 4  # groups of bodies: objects feel all of them, the others feel objects alone
+WORKSPACE = np.array([[0.40, -0.17, 0.01], [0.64, 0.17, 0.09]])  # lowest and highest position of the gripper
 CLEARANCE = 0.08  # least distance between the centres of objects, and of the gripper, at the start
 
 ARM_JOINTS = 7
@@ -164,6 +164,7 @@ class Scene:
             centre,
         )
         self._call("changeDynamics", body, -1, lateralFriction=FRICTION)
+        self._call("setCollisionFilterGroupMask", body, -1, BOX, OBJECT)
 
     def _load_arm(self) -> int:
         """The arm, drawn by the meshes of its collision shapes: the others have 100,000 triangles."""
@@ -176,7 +177,7 @@ class Scene:
         for link in range(-1, self._call("getNumJoints", arm)):
             colour = GRIPPER_COLOUR if link >= HAND else ARM_COLOURS[link % 2]
             self._call("changeVisualShape", arm, link, rgbaColor=(*colour, 1))
-            self._call("setCollisionFilterGroupMask", arm, link, MOVING, MOVING)
+            self._call("setCollisionFilterGroupMask", arm, link, ARM, OBJECT)
         return arm
 
     def _joints(self, position: Floats) -> list[float]:
@@ -207,7 +208,7 @@ class Scene:
 
     def _add_object(self, number: int, place: Floats, rng: np.random.Generator) -> int:
         path = data_folder() / "random_urdfs" / f"{number:03}" / f"{number:03}.obj"
-        low, high = _extent(path)
+        low, high = extent(path)
         scale = rng.uniform(*OBJECT_SIZE) / (high - low).max()
         shape = {"fileName": str(path), "meshScale": (scale,) * 3}
         middle = -scale * (low + high) / 2  # its own origin may lie anywhere
@@ -219,6 +220,7 @@ class Scene:
         height = scale * (high - low)[2] / 2 + 0.002
         turn = self._bullet.getQuaternionFromEuler((0, 0, rng.uniform(-np.pi, np.pi)))
         body: int = self._call("createMultiBody", OBJECT_MASS, collision, visual, (*place, height), turn)
+        self._call("setCollisionFilterGroupMask", body, -1, OBJECT, OBJECT | BOX | ARM)
         self._call(
             "changeDynamics",
             body,
@@ -266,7 +268,7 @@ def data_folder() -> Path:
 
 
 @cache
-def _extent(path: Path) -> tuple[Floats, Floats]:
+def extent(path: Path) -> tuple[Floats, Floats]:
     """Lowest and highest coordinates of a mesh's vertices, (3,) each."""
     lines = path.read_text().splitlines()
     vertices = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], np.float64)
