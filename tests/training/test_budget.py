@@ -193,7 +193,7 @@ def test_the_bar_is_in_minutes(tmp_path: Path, clock: Clock, terminal: bool) -> 
     with TrainingLog(Run(tmp_path), console, 10, 1000, time) as log, time.counting():
         clock.now += 6.0
         log.advance(12)
-        log.losses(12, {"loss/discriminator/crop": 1.0, "loss/generator/crop": 0.5}, 10.0, 0.0, time.left)
+        log.losses(12, {"loss/reconstruction": 0.25}, 10.0, 0.0, time.left)
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert re.search(r"1\.6/4 min", said) if terminal else said.startswith("step 12 | crop")
+    assert re.search(r"1\.6/4 min", said) if terminal else said.startswith("step 12 | L1 0.250")
     assert terminal or said.endswith("| 2 min left\n")

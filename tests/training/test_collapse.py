@@ -11,7 +11,7 @@ from rich.console import Console
 
 from trivd.evaluation.scorer import spread, thumbnails
 from trivd.training.budget import Budget
-from trivd.training.collapse import FEWEST_ROWS, LASTING, WON, first_collapse, has_worsened
+from trivd.training.collapse import AWAY_LASTING, FEWEST_ROWS, LASTING, WON, first_collapse, has_worsened
 from trivd.training.log import TrainingLog
 from trivd.training.run import Run
 
@@ -39,6 +39,25 @@ def test_rows_that_follow_closely_must_last_too() -> None:
     assert found is not None
     assert found.step == LASTING
     assert found.reason == "no discriminator has been wrong since step 0"
+    assert "training.discriminator_lr" in found.advice
+
+
+@given(st.lists(st.floats(-9, 4), min_size=1, max_size=40), st.sampled_from([100, 125, 200]))
+def test_a_discriminator_far_below_what_the_hinge_asks_for(outputs: list[float], every: int) -> None:
+    """Told by G's loss, which is minus the mean output on fakes; another one that behaves changes nothing."""
+    rows = [
+        {"step": every * index, "loss/generator/crop": -value, "loss/generator/small_frames": 0.3}
+        for index, value in enumerate(outputs)
+    ]
+    count = max(FEWEST_ROWS, 1 + -(-AWAY_LASTING // every))
+    ends = [end for end in range(count, len(outputs) + 1) if all(v < -4 for v in outputs[end - count : end])]
+    found = first_collapse(rows)
+    assert (found is None) == (not ends)
+    if found is not None:
+        first = every * (ends[0] - count)
+        assert found.step == every * (ends[0] - 1)
+        assert found.reason == f"discriminator crop has given fakes less than -4 since step {first}, where -1 will do"
+        assert found.advice.startswith("hold discriminators back by training.lecam or training.r1")
 
 
 @pytest.mark.parametrize(("share", "flagged"), [(0.09, True), (0.11, False), (1.2, False)])
@@ -70,11 +89,14 @@ def test_worsening_is_against_the_best_distance() -> None:
 
 
 def test_the_log_says_it_once_and_keeps_saying_it_in_the_line(tmp_path: Path) -> None:
+    row = {"loss/discriminator/crop": 0.0, "loss/generator/crop": 1.0}
+    row |= {"discriminator/crop/real": 1.0, "discriminator/crop/fake": -1.0}
+
     def log_from(start: int, steps: range) -> str:
         console = Console(file=io.StringIO(), width=300)
         with TrainingLog(Run(tmp_path), console, start, 5000, Budget(None, 0.0)) as log:
             for step in steps:
-                log.losses(step, {"loss/discriminator/crop": 0.0, "loss/generator/crop": 1.0}, 10.0, 0.0, 60.0)
+                log.losses(step, row, 10.0, 0.0, 60.0)
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
     said = log_from(0, range(200, 1601, 200))
@@ -82,7 +104,7 @@ def test_the_log_says_it_once_and_keeps_saying_it_in_the_line(tmp_path: Path) ->
         said.count("The training seems to have collapsed at step 1200: no discriminator has been wrong since step 200")
         == 1
     )
-    assert "step 1200/5000 | crop D 0.00 G +1.00 | 10 images/s | collapsed at step 1200" in said
+    assert "step 1200/5000 | crop D 0.00 G +1.00 (1.0/-1.0) | 10 images/s | collapsed at step 1200" in said
     again = log_from(1600, range(1800, 1801))  # gone on with
     assert "seems to have" not in again
     assert "collapsed at step 1200" in again

@@ -25,9 +25,11 @@ MakeConfig = Callable[..., Config]
 def test_waiting_is_shown_where_it_matters(tmp_path: Path, share: float, shown: str) -> None:
     console = Console(file=io.StringIO(), width=200)
     with TrainingLog(Run(tmp_path), console, 0, 10, Budget(None, 0.0)) as log:
-        log.losses(3, {"loss/discriminator/crop": 1.5, "loss/generator/crop": -0.25}, 120.4, share, 90.0)
+        losses = {"loss/discriminator/crop": 1.5, "loss/generator/crop": -0.25}
+        answers = {"discriminator/crop/real": 0.84, "discriminator/crop/fake": 0.21, "discriminator/crop/wrong": 0.4}
+        log.losses(3, losses | answers, 120.4, share, 90.0)
     line = console.file.getvalue()  # type: ignore[attr-defined]
-    assert line == f"step 3/10 | crop D 1.50 G -0.25 | 120 images/s{shown} | 2 min left\n"
+    assert line == f"step 3/10 | crop D 1.50 G -0.25 (0.8/0.2) | 120 images/s{shown} | 2 min left\n"
     row = json.loads((tmp_path / "log.jsonl").read_text())
     assert row["speed/images_per_second"] == 120.4
     assert row["speed/wait_share"] == share

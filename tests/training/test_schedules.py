@@ -179,6 +179,7 @@ def train(schedule: Schedule, make_config: MakeConfig, lag: int, folder: Path) -
         patch.setattr(sessions, "averaged_generator", averaged)
         for name in ("save_samples", "save_model"):
             patch.setattr(sessions, name, lambda *_: None)
+        patch.setattr(sessions, "watched", lambda *_: {})
         for _ in range(1 + len(schedule.stops) + len(schedule.faults)):
             trainer, stop.received = Toy(config, lag), False
             progress = load_latest(folder / "checkpoints", trainer)[0] or Progress(0, 0, 0.0, None)

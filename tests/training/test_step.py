@@ -155,7 +155,7 @@ def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: 
         future = copy.deepcopy(trainer.generator)(real[:, :2], z, clips.labels).video
     fake = torch.cat([real[:, :2], future], dim=1)
     losses = discriminator_update(trainer, [clips], rng())
-    assert len(losses) == 3
+    assert len(losses) == 4 * len(discriminators.views)  # with three answers of each
     for view in discriminators.views:
         both = torch.cat([real, fake])
         seen = discriminators.cut(view, both, discriminators.draw_places(view, both.shape, draws))
@@ -165,6 +165,10 @@ def test_one_pass_for_real_and_fake_equals_two(make_trainer: MakeTrainer, head: 
         )
         expected = discriminator_hinge(real_outputs, fake_outputs)
         torch.testing.assert_close(losses[f"loss/discriminator/{view}"], expected.detach(), rtol=1e-4, atol=1e-5)
+        wrong = [value < 0 for value in real_outputs.flatten()] + [value > 0 for value in fake_outputs.flatten()]
+        means = {"real": real_outputs.mean(), "fake": fake_outputs.mean(), "wrong": sum(wrong) / len(wrong)}
+        for name, mean in means.items():
+            assert losses[f"discriminator/{view}/{name}"].item() == pytest.approx(mean.item(), rel=1e-4, abs=1e-5)
 
 
 def test_mixed_pairs_never_join_real_and_fake(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ def test_every_decomposition_trains_and_names_its_losses(make_trainer: MakeTrain
     losses = trainer.train_step([[batch(1)], [batch(2)]])
     views = DECOMPOSITIONS[trainer.config.discriminator.decomposition]
     expected = {f"loss/{who}/{view}" for view in views for who in ("discriminator", "generator")}
+    expected |= {f"discriminator/{view}/{answer}" for view in views for answer in ("real", "fake", "wrong")}
     assert set(losses) == expected | {"loss/orthogonality"}
     assert all(torch.isfinite(value) and not value.requires_grad and value.dim() == 0 for value in losses.values())
 

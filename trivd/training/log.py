@@ -101,12 +101,8 @@ class TrainingLog:
     ) -> None:
         """Losses of a step, how fast it goes, and the share of the time that is spent waiting for clips."""
         self._write(step, values | {"speed/images_per_second": images_per_second, "speed/wait_share": wait_share})
-        # D and G per discriminator, as "small_frames 1.2/0.3"
-        parts = [
-            f"{name.rpartition('/')[2]} D {value:.2f} G {values[name.replace('discriminator', 'generator')]:+.2f}"
-            for name, value in values.items()
-            if name.startswith("loss/discriminator/")
-        ]
+        views = [name.rpartition("/")[2] for name in values if name.startswith("loss/discriminator/")]
+        parts = [_discriminator(view, values) for view in views]
         if "loss/reconstruction" in values:
             parts.append(f"L1 {values['loss/reconstruction']:.3f}")
         parts.append(f"{images_per_second:.0f} images/s")
@@ -149,5 +145,12 @@ class TrainingLog:
         if self._flag.collapse is not None and before is None:
             self.warn(
                 f"The training seems to have collapsed at step {step}: {self._flag.collapse.reason}. It goes "
-                "on; if samples get no better, lower training.discriminator_lr or raise training.reconstruction."
+                f"on; if samples get no better, {self._flag.collapse.advice}."
             )
+
+
+def _discriminator(view: str, values: dict[str, float]) -> str:
+    """Losses of D and G, and mean outputs on real and fake clips, as "crop D 1.20 G +0.30 (0.5/-0.3)"."""
+    outputs = [f"{values[f'discriminator/{view}/{clips}']:.1f}" for clips in ("real", "fake")]
+    of_d, of_g = values[f"loss/discriminator/{view}"], values[f"loss/generator/{view}"]
+    return f"{view} D {of_d:.2f} G {of_g:+.2f} ({'/'.join(outputs)})"

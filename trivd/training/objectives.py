@@ -20,6 +20,7 @@ from trivd.training.losses import (
     orthogonality_penalty,
     reconstruction_l1,
 )
+from trivd.training.watch import answers
 
 Losses = dict[str, Tensor]
 
@@ -44,8 +45,8 @@ class DiscriminatorLosses(nn.Module):
     ) -> Losses:
         """Losses, scalars by name, of real and drawn videos (B, C + T, channels, H, W) of the same classes (B,).
 
-        R1 is one of them if the update is `penalised`. Beside them, where there are anchors, the mean outputs that
-        these follow, detached.
+        R1 is one of them if the update is `penalised`. Beside them, how each discriminator answers, see
+        `trivd.training.watch.answers`.
         """
         both, both_labels = torch.cat([real, fake]), torch.cat([labels, labels])  # one pass for both
         losses: Losses = {}
@@ -61,8 +62,7 @@ class DiscriminatorLosses(nn.Module):
             losses[f"loss/discriminator/{view}"] = discriminator_hinge(of_real, of_fake)
             if view in self.anchors.averages:
                 losses[f"loss/lecam/{view}"] = self.anchors.regularise(view, of_real, of_fake)
-                losses[f"discriminator/{view}/real"] = of_real.detach().mean()
-                losses[f"discriminator/{view}/fake"] = of_fake.detach().mean()
+            losses |= {f"discriminator/{view}/{name}": value for name, value in answers(of_real, of_fake)}
         return losses
 
 

@@ -23,6 +23,7 @@ from trivd.training.snapshot import SplitScores, averaged_generator, save_model,
 from trivd.training.step import Trainer
 from trivd.training.stops import Stopped, StopRequest
 from trivd.training.verdicts import NonFiniteLossError
+from trivd.training.watch import watched
 
 Updates = list[list[Batch]]  # the clips of a step: of each update, the batches of its passes
 
@@ -265,6 +266,8 @@ class Session:
                     save_samples(path, generator, self.scores.clips["validation"], evaluation, trainer.dtype)
                 if score:
                     values = self.scores(generator, trainer.dtype)
+                    if rank() == 0:
+                        values |= watched(generator, self.scores.clips["validation"], evaluation, trainer.dtype)
         except Exception:
             self._rescue()
             raise

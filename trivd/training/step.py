@@ -28,7 +28,7 @@ from trivd.training.verdicts import Verdicts
 class Update(NamedTuple):
     """What an update leaves to be read."""
 
-    losses: Losses  # detached scalars by name, and mean outputs, averaged over all passes and processes
+    losses: Losses  # detached scalars by name, and how discriminators answer, averaged over all passes and processes
     verdict: Tensor  # see `Verdicts.judge`
 
 
@@ -96,7 +96,7 @@ class Trainer:
                 its conditioning frames from the last of them.
 
         Returns:
-            losses by name, detached scalars.
+            losses by name, and how discriminators answer, detached scalars.
 
         Raises:
             NonFiniteLossError: a loss or its gradient is not finite, in this step or, on a GPU, in the one before; see
