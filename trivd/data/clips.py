@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from trivd.config import DataConfig, ModelConfig
 from trivd.data.datasets.digits import MovingDigits
 from trivd.data.datasets.layouts import find
+from trivd.data.datasets.robot_pushing import ROBOT_PUSHING
 from trivd.data.formats.frames import UnreadableVideo
 from trivd.data.listing import ListingSource
 from trivd.data.source import VideoSource, span_of
@@ -216,6 +217,8 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, 
         )
     root = Path(path)
     if not (root.is_dir() or root.is_file()):
+        if str(path) == ROBOT_PUSHING:
+            raise TrivdError(f"{path} is simulated into a store: run `trivd prepare {path} STORE`, then name STORE.")
         raise TrivdError(
             f"{root} is not a folder of videos; name one, a store made by `trivd prepare`, or {MOVING_DIGITS}."
         )

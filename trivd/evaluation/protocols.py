@@ -69,7 +69,7 @@ PROTOCOLS: dict[ProtocolName, NamedProtocol] = {
         evaluation=EvaluationConfig(clips=30_000, features="i3d", runs=10),
     ),
     "robot-pushing": NamedProtocol(
-        "robot-pushing (simulated, not BAIR's), first 16 frames of 256 test videos, 1 -> 15, as Figure 5",
+        "simulated, not BAIR's; first 16 frames of the test videos, 1 -> 15 (like Table 4, O, and Figure 5)",
         conditioning_frames=1,
         predicted_frames=15,
         data=DataConfig(stride=1),

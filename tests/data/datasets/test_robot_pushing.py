@@ -147,3 +147,5 @@ def test_what_is_refused(
     refused("--test-clips is -1", "robot-pushing", store, "--test-clips", "-1")
     monkeypatch.setattr(robot_scene, "find_spec", lambda name: None)
     refused("pip install 'trivd[robot]'", "robot-pushing", store)
+    with pytest.raises(TrivdError, match="simulated into a store: run `trivd prepare robot-pushing STORE`"):
+        open_clips("robot-pushing", "train", DataConfig(), ModelConfig())
