@@ -114,7 +114,7 @@ def chosen(config: Any, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_experiment_of_the_paper_has_its_preset() -> None:
-    ours = {"quickstart", "comparison", "moving-digits", "robot-pushing", "weizmann", "small"}
+    ours = {"quickstart", "quickstart-large", "comparison", "moving-digits", "robot-pushing", "weizmann", "small"}
     assert set(PRESETS) == {*PAPER, "bair-balanced", *ours}
     balanced = preset("bair-balanced")
     assert balanced == override(preset("bair"), {"data": {"balanced_split": True}}, "the test")

@@ -22,6 +22,7 @@ class Preset:
 
     about: str
     config: Config
+    larger: str | None = None  # preset that a fast machine trains in its place, see `trivd.training.trial`
 
 
 # Steps of Table 1: the same 103 hours for every decomposition, so fewer of the slower ones.
@@ -74,6 +75,20 @@ DIGITS32 = Config(
     # A strong L1 brings the content into place sooner; discriminators sharpen it later, from about step 1,500 on.
     training=replace(SMALL_DATA, batch_size=8, generator_lr=1.5e-3, reconstruction=1000.0),
     evaluation=EvaluationConfig(clips=256, samples=10, standing_batch_size=32),
+)
+
+QUICKSTART = replace(
+    DIGITS32,
+    training=replace(
+        DIGITS32.training,
+        steps=100_000,  # more than any machine makes
+        minutes=4.0,
+        log_every=20,
+        sample_every=50,
+        evaluate_every=250,
+        checkpoint_every=100,
+    ),
+    evaluation=replace(DIGITS32.evaluation, best_of_clips=32, standing_batches=4),
 )
 
 VIDEOS64 = Config(
@@ -167,14 +182,13 @@ PRESETS: dict[str, Preset] = {
         Config(model=ModelConfig(generator_channels=92, discriminator_channels=92)),
     ),
     "quickstart": Preset(
-        "moving-digits at 32 pixels in four to five minutes on two CPU cores",
-        replace(
-            DIGITS32,
-            training=replace(
-                DIGITS32.training, steps=500, log_every=20, sample_every=50, evaluate_every=250, checkpoint_every=100
-            ),
-            evaluation=replace(DIGITS32.evaluation, best_of_clips=32, standing_batches=4),
-        ),
+        "moving-digits at 32 pixels in four minutes of training; on a fast machine quickstart-large",
+        QUICKSTART,
+        larger="quickstart-large",
+    ),
+    "quickstart-large": Preset(
+        "the larger of the two sizes that quickstart chooses from",
+        replace(QUICKSTART, model=replace(QUICKSTART.model, generator_channels=8, discriminator_channels=8)),
     ),
     "comparison": Preset(
         "the same with more weight on discriminators, to compare units and decompositions with several seeds",

@@ -9,12 +9,14 @@ from rich.console import Console
 
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import Config, DataConfig, DiscriminatorConfig, EvaluationConfig, ModelConfig, TrainingConfig
+from trivd.presets import PRESETS
 from trivd.runtime.distributed import started_processes
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import ANOTHER_OUT, is_utf8
 from trivd.training.loop import train
 from trivd.training.plan import print_plan
 from trivd.training.run import Run
+from trivd.training.trial import fitting_size
 
 
 @dataclass(frozen=True)
@@ -43,4 +45,7 @@ class Train:
         folder = self.out or Path("runs") / f"{Path(self.source).name}-{self.preset or 'default'}"
         if not is_utf8(folder):
             raise TrivdError(f"{folder} is not UTF-8, which TensorBoard's files need; {ANOTHER_OUT}.")
-        return DONE if train(config, self.source, Run(folder), console) else STOPPED
+        run, preset = Run(folder), PRESETS.get(self.preset or "")
+        if preset is not None and preset.larger is not None and config == preset.config:  # no settings of one's own
+            config = fitting_size(config, PRESETS[preset.larger].config, self.source, run, console)
+        return DONE if train(config, self.source, run, console) else STOPPED
