@@ -33,25 +33,26 @@ def hidden_sizes(config: ModelConfig, channels: int) -> tuple[int, int]:
 
 
 class FactorizedKernels(nn.Module):
-    """f of TSRU and K-TrajGRU: N = k^2 kernels w for the whole sample, and a map S that mixes them at each position.
+    """f of TSRU and K-TrajGRU: N kernels w for the whole sample, and a map S that mixes them at each position.
 
-    From [h; x] (B, channels, H, W) to the weights of L warps (B, L, k^2, H, W) of `size` k.
+    From [h; x] (B, channels, H, W) to the weights of L warps (B, L, k^2, H, W) of `size` k. In the paper, N = k^2.
     """
 
     def __init__(self, config: ModelConfig, channels: int, size: int) -> None:
         super().__init__()
         self.links, self.taps = config.links, size**2
+        self.count = config.warp_kernels or self.taps  # N
         first, second = hidden_sizes(config, channels)
         self.features = conv(channels, first, config.kernel_size)
         self.hidden = linear(first * 4 * 4, second)
-        self.output = linear(second, self.links * self.taps**2)
-        self.selection = conv(channels, self.links * self.taps, config.kernel_size)
+        self.output = linear(second, self.links * self.count * self.taps)
+        self.selection = conv(channels, self.links * self.count, config.kernel_size)
 
     def forward(self, hx: Tensor) -> Tensor:
         features = F.adaptive_max_pool2d(F.relu(self.features(hx)), 4).flatten(1)
         kernels = self.output(F.relu(self.hidden(features)))
-        w = kernels.unflatten(1, (self.links, self.taps, self.taps)).softmax(dim=3)  # (B, L, N, k^2)
-        s = self.selection(hx).unflatten(1, (self.links, self.taps)).softmax(dim=2)  # (B, L, N, H, W)
+        w = kernels.unflatten(1, (self.links, self.count, self.taps)).softmax(dim=3)  # (B, L, N, k^2)
+        s = self.selection(hx).unflatten(1, (self.links, self.count)).softmax(dim=2)  # (B, L, N, H, W)
         return torch.einsum("blnhw,blnq->blqhw", s, w)  # Eq 12
 
 

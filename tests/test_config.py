@@ -127,6 +127,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "classes": [-1],
         "kernel_size": [0, 2, -3],
         "warp_size": [(0,), (4,), (-1,), (3, 3), (3, 5, 4), ()],
+        "warp_kernels": [0, -1],
         "warp_start_weight": [1 / 9, 1.0, 0.0, math.nan],
         "gate_bias": [math.nan, -math.inf],
         "recurrent_resolutions": [(), (4,), (8, 128), (8, 8), (24,)],

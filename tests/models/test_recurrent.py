@@ -58,6 +58,8 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
     }
     if name in WARPING:
         options["warp_size"] = draw(st.sampled_from([3, 5]), "warp size")
+        if not name.startswith("p"):
+            options["warp_kernels"] = draw(st.none() | st.integers(1, 30), "kernels")
         options["warp_hidden"] = draw(st.sampled_from([(0.5, 0.5), (0.25, 1.5)]), "sizes of f")
         options["warp_padding"] = draw(st.sampled_from(get_args(WarpPadding)), "border")
     steps, batch = draw(st.integers(1, 3), "steps"), draw(st.integers(1, 3), "batch")
@@ -82,7 +84,12 @@ def test_unit_is_its_equations(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", UNITS)
 def test_what_a_gpu_fuses_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its convolutions are filled up with zeros too."""
-    options = {"warp_padding": "replicate"} if name in ("tsru_c", "ptsru_c") else {}
+    others = {
+        "tsru_c": {"warp_padding": "replicate", "warp_kernels": 4},
+        "ptsru_c": {"warp_padding": "replicate"},
+        "k_traj_gru-2": {"warp_kernels": 11},
+    }
+    options: dict[str, Any] = others.get(name, {})
     unit = scramble(UNITS[name][0](4, 4, **options))
     x, initial = inputs(2, 1, 4, 4, 2, 3)
     sources = [x, initial, *unit.parameters()]

@@ -30,15 +30,33 @@ WHERE_NOTHING_IS = torch.zeros(1, 1, 4, 3, 3), torch.zeros(1, 4, 3, 3)  # x and 
 
 
 @pytest.mark.parametrize("name", WARPING)
-@given(k=st.sampled_from([3, 5, 7]), above=st.floats(0.01, 0.999))
-@settings(max_examples=5)
-def test_an_untrained_warp_has_the_weight_on_the_centre(name: str, k: int, above: float) -> None:
+@given(data=st.data(), k=st.sampled_from([3, 5, 7]), above=st.floats(0.01, 0.999))
+@settings(max_examples=8)
+def test_an_untrained_warp_has_the_weight_on_the_centre(name: str, data: st.DataObject, k: int, above: float) -> None:
+    """Whatever the number of kernels that are mixed; with k^2 of them, all other taps have the same."""
     weight = 1 / k**2 + above * (1 - 1 / k**2)
-    unit = WARPING[name](4, 4, warp_size=k, warp_start_weight=weight).double()
+    kernels = {} if name.startswith("p") else {"warp_kernels": data.draw(st.none() | st.integers(1, 30))}
+    unit = WARPING[name](4, 4, warp_size=k, warp_start_weight=weight, **kernels).double()
     _, weights = unit(*(tensor.double() for tensor in WHERE_NOTHING_IS), return_weights=True)
-    expected = torch.full_like(weights, (1 - weight) / (k**2 - 1))
-    expected[:, :, :, k**2 // 2] = weight
-    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
+    centre = weights[:, :, :, k**2 // 2]
+    torch.testing.assert_close(centre, torch.full_like(centre, weight), rtol=0, atol=1e-6)
+    if kernels.get("warp_kernels") in (None, k**2):
+        others = torch.cat(weights.split([k**2 // 2, 1, k**2 // 2], dim=3)[::2], dim=3)
+        torch.testing.assert_close(others, torch.full_like(others, (1 - weight) / (k**2 - 1)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 13])
+def test_kernels_start_as_shifts_to_the_taps_nearest_the_centre(count: int) -> None:
+    """Fewer than taps leave out the corners; more of them begin again with the centre."""
+    unit = TSRU(4, 4, warp_kernels=count, warp_start_weight=0.9)
+    logits = unit.kernels.output.bias.detach().view(count, 9)
+    own = logits.argmax(1).tolist()
+    assert (logits > 0).sum() == count
+    assert sorted(own[:5]) == sorted([4, 1, 3, 5, 7][:count])
+    assert sorted(own[:9]) == list(range(9)) or count < 9
+    assert own[9:] == own[: max(0, count - 9)]
+    chosen = (unit.first.convolutions["selection"].bias > 0).tolist()
+    assert chosen == [tap == 4 for tap in own]
 
 
 @pytest.mark.parametrize("name", WARPING)

@@ -89,13 +89,15 @@ def layer_sizes(*layers: torch.nn.Module) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("k", [3, 5])
 @pytest.mark.parametrize("links", [1, 2])
-def test_factorized_hyper_network_has_the_sizes_of_f1(k: int, links: int) -> None:
+@pytest.mark.parametrize("kernels", [None, 4, 30])
+def test_factorized_hyper_network_has_the_sizes_of_f1(k: int, links: int, kernels: int | None) -> None:
     """One convolution and one hidden linear layer, each half as wide as [h; x]; S by one convolution."""
-    unit = KTrajGRU(6, 10, warp_size=k, links=links)
+    unit = KTrajGRU(6, 10, warp_size=k, links=links, warp_kernels=kernels)
+    count = kernels or k**2
     read = unit.first.convolutions
     features = 8 * 4 * 4  # half of [h; x]'s 16 channels, pooled to 4 x 4
     sizes = layer_sizes(read["kernel_features"], unit.kernels.hidden, unit.kernels.output, read["selection"])
-    assert sizes == [(16, 8), (features, 8), (8, links * k**4), (16, links * k**2)]
+    assert sizes == [(16, 8), (features, 8), (8, links * count * k**2), (16, links * count)]
     assert read["kernel_features"].weight.shape[2:] == read["selection"].weight.shape[2:] == (3, 3)
 
 

@@ -69,20 +69,30 @@ def test_warp_is_equation_11(
 
 
 @pytest.mark.parametrize("links", [1, 2])
-@given(k=st.sampled_from([1, 3]), batch=st.integers(1, 3), height=SIZES, width=SIZES, seed=st.integers(0, 999))
+@given(
+    k=st.sampled_from([1, 3]),
+    kernels=st.none() | st.integers(1, 12),
+    batch=st.integers(1, 3),
+    height=SIZES,
+    width=SIZES,
+    seed=st.integers(0, 999),
+)
 @settings(max_examples=6)
-def test_factorized_kernels_are_equation_12(links: int, k: int, batch: int, height: int, width: int, seed: int) -> None:
+def test_factorized_kernels_are_equation_12(
+    links: int, k: int, kernels: int | None, batch: int, height: int, width: int, seed: int
+) -> None:
     torch.manual_seed(seed)
-    f = scrambled(FactorizedKernels(ModelConfig(unit="k_traj_gru", links=links), 6, k))
+    f = scrambled(FactorizedKernels(ModelConfig(unit="k_traj_gru", links=links, warp_kernels=kernels), 6, k))
+    count = k**2 if kernels is None else kernels
     hx = torch.randn(batch, 6, height, width, dtype=torch.float64, requires_grad=True)
     pooled = adaptive_max(F.relu(f.features(hx)), 4).flatten(1)
-    raw = f.output(F.relu(f.hidden(pooled))).view(batch, links, k**2, k**2)
+    raw = f.output(F.relu(f.hidden(pooled))).view(batch, links, count, k**2)
     selection = f.selection(hx)
     expected = []
     for link in range(links):
         w = softmax(raw[:, link].transpose(1, 2), 1)  # (B, k^2, N): each of the N kernels sums to one
-        s = softmax(selection[:, link * k**2 : (link + 1) * k**2], 1)
-        mixed = [sum(s[:, n] * w[:, q, n, None, None] for n in range(k**2)) for q in range(k**2)]
+        s = softmax(selection[:, link * count : (link + 1) * count], 1)
+        mixed = [sum(s[:, n] * w[:, q, n, None, None] for n in range(count)) for q in range(k**2)]
         expected.append(torch.stack(mixed, 1))
     assert_same([f(hx)], [torch.stack(expected, 1)], [hx, *f.parameters()])
 

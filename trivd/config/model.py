@@ -60,6 +60,7 @@ class ModelConfig:
     recurrent_resolutions: tuple[int, ...] = (8, 16, 32)  # where a recurrent unit stands; the output's may be added
     kernel_size: int = 3  # k of the unit's convolutions
     warp_size: tuple[int, ...] = (3,)  # k of the warping kernels: one for all recurrent_resolutions, or one for each
+    warp_kernels: int | None = None  # N kernels that a factorized warp mixes; None: k^2 of them, as in the paper
     warp_hidden: tuple[float, float] = (0.5, 0.5)  # sizes of f's hidden layers, times the channels of [h; x] (F.1)
     warp_padding: WarpPadding = "zeros"  # what a warp reads outside of the features: zeros, or their nearest border
     warp_start_weight: float | None = None  # an untrained warp's weight on the centre; None: 1/k^2, a mean of all taps
@@ -122,6 +123,14 @@ class ModelConfig:
         require(
             len(self.warp_hidden) == 2 and all(0 < share < math.inf for share in self.warp_hidden),
             f"model.warp_hidden is {self.warp_hidden}; give two positive numbers.",
+        )
+        require(
+            self.warp_kernels is None or self.warp_kernels >= 1,
+            f"model.warp_kernels is {self.warp_kernels}; it must be at least 1.",
+        )
+        require(
+            self.warp_kernels is None or self.unit == "k_traj_gru" or self.unit.startswith("tsru"),
+            f"model.warp_kernels is a setting of tsru_c, tsru_p, tsru_s and k_traj_gru; {self.unit} mixes no kernels.",
         )
         require(
             len(self.warp_size) in (1, len(self.recurrent_resolutions)),

@@ -56,16 +56,17 @@ class Warps:
     """Warps predicted for one step; their logits may have further channels, which are ignored."""
 
     selection: Tensor  # of N kernels at each position (B, L N, H, W); without kernels, of taps (B, k^2, H, W)
-    kernels: Tensor | None  # (B, L N k^2), where N = k^2
+    kernels: Tensor | None  # (B, L N k^2)
     links: int  # L
+    count: int  # N, or k^2 without kernels
     taps: int  # k^2
 
     def weights(self) -> Tensor:
         """Warping weights (B, L, k^2, H, W)."""
-        logits = _first(self.selection, self.links * self.taps).movedim(1, -1)
+        logits = _first(self.selection, self.links * self.count).movedim(1, -1)
         if self.kernels is None:
             return softmax(logits).movedim(-1, 1).unsqueeze(1)
-        size = (self.links, self.taps, self.taps)
+        size = (self.links, self.count, self.taps)
         kernels = softmax(_first(self.kernels, math.prod(size)).unflatten(1, size))
         selection = softmax(logits.unflatten(-1, size[:2]))
         positions = selection.flatten(1, 2).transpose(1, 2)  # S: (B, L, H W, N)
@@ -87,7 +88,7 @@ def _first(logits: Tensor, count: int) -> Tensor:
 
 
 class FactorizedKernels(nn.Module):
-    """f of the TSRUs and K-TrajGRU: N = k^2 kernels for the whole sample, mixed at every position (Eq 12).
+    """f of the TSRUs and K-TrajGRU: N kernels for the whole sample, mixed at every position (Eq 12).
 
     Its two first convolutions, which read [h; x], belong to the unit so that they run with the unit's others: `reads`
     names them and their channels. After them: ReLU -> 4 x 4 adaptive max-pooling -> linear -> ReLU -> linear.
@@ -97,29 +98,34 @@ class FactorizedKernels(nn.Module):
         size: k.
         hidden: sizes of the two hidden layers, times `channels`.
         links: L, number of warps predicted.
+        count: N; None stands for k^2, as in the paper.
     """
 
-    def __init__(self, channels: int, size: int, hidden: tuple[float, float], links: int) -> None:
+    def __init__(
+        self, channels: int, size: int, hidden: tuple[float, float], links: int, count: int | None = None
+    ) -> None:
         super().__init__()
         self.size = size
         self.taps = size**2
+        self.count = self.taps if count is None else count
         self.links = links
         features, units = hidden_sizes(channels, hidden)
-        self.reads = {"kernel_features": features, "selection": links * self.taps}
+        self.reads = {"kernel_features": features, "selection": links * self.count}
         self.hidden = SNLinear(features * POOLED**2, units)
-        self.output = SNLinear(units, links * self.taps**2)
+        self.output = SNLinear(units, links * self.count * self.taps)
 
     def start_near_identity(self, weight: float, first: nn.ModuleDict) -> None:
         """Let each kernel start near a shift to one tap, and the selection map prefer that of the centre.
 
-        Started as means, kernels are all alike; those that others outrun stay so, and many taps are never used.
+        Fewer kernels than taps have those nearest to the centre, and more begin with it again. Started as means,
+        kernels are all alike; those that others outrun stay so, and many taps are never used.
 
         Args:
             weight: of an untrained warp on the centre.
             first: the unit's convolutions named in `reads`.
         """
-        own = taps_from_centre(self.size)  # of kernel n
-        offset = offset_for(weight, self.taps, self.taps, central=1)
+        own = taps_from_centre(self.size)[torch.arange(self.count) % self.taps]  # of kernel n
+        offset = offset_for(weight, self.count, self.taps, central=-(-self.count // self.taps))
         with torch.no_grad():
             kernels = offset * (own[:, None] == torch.arange(self.taps))
             bias_of(self.output).copy_(kernels.flatten().repeat(self.links))
@@ -133,7 +139,7 @@ class FactorizedKernels(nn.Module):
         def warps(read: dict[str, Tensor]) -> Warps:
             # ReLU after pooling is ReLU before it, on fewer values.
             pooled = pooled_features(read["kernel_features"], POOLED)
-            return Warps(read["selection"], output(hidden(pooled)), self.links, self.taps)
+            return Warps(read["selection"], output(hidden(pooled)), self.links, self.count, self.taps)
 
         return warps
 
@@ -141,7 +147,7 @@ class FactorizedKernels(nn.Module):
 class PixelwiseKernels(nn.Module):
     """f of the PTSRUs: a CNN of two hidden layers predicts k^2 weights for every position.
 
-    As in `FactorizedKernels` the first convolution belongs to the unit, and the arguments are the same.
+    As in `FactorizedKernels` the first convolution belongs to the unit, and the arguments are the same that it has.
     """
 
     def __init__(self, channels: int, size: int, hidden: tuple[float, float]) -> None:
@@ -163,6 +169,6 @@ class PixelwiseKernels(nn.Module):
         output = share_layer(self.output, "identity", recursion, padded=True)
 
         def warps(read: dict[str, Tensor]) -> Warps:
-            return Warps(output(hidden(F.relu(read["kernel_features"]))), None, 1, self.taps)
+            return Warps(output(hidden(F.relu(read["kernel_features"]))), None, 1, self.taps, self.taps)
 
         return warps

@@ -54,6 +54,7 @@ class KTrajGRU(RecurrentUnit):
         *,
         kernel_size: int = 3,
         warp_size: int = 3,
+        warp_kernels: int | None = None,
         warp_hidden: tuple[float, float] = (0.5, 0.5),
         warp_padding: WarpPadding = "zeros",
         links: int = 1,
@@ -64,7 +65,8 @@ class KTrajGRU(RecurrentUnit):
         super().__init__(input_channels, hidden_channels)
         self.activation = activation
         self.replicate = warp_padding == "replicate"
-        self.kernels = FactorizedKernels(hidden_channels + input_channels, warp_size, warp_hidden, links)
+        channels = hidden_channels + input_channels
+        self.kernels = FactorizedKernels(channels, warp_size, warp_hidden, links, warp_kernels)
         self.first = Gates(hidden_channels, input_channels, self.kernels.reads, kernel_size)
         if warp_start_weight is not None:
             self.kernels.start_near_identity(warp_start_weight, self.first.convolutions)

@@ -23,6 +23,7 @@ class TSRU(RecurrentUnit):
             c and u in parallel from the past state. "s" computes them in sequence: u reads the warped state and c.
         warping: "factorized" (TSRU) or "pixelwise" (PTSRU).
         warp_size: k of the warping kernels.
+        warp_kernels: N, how many of them a factorized warp mixes; None: k^2 of them.
         read_gate: a gate r = sigma(W_r * [h; x]) multiplies the state that c reads, as ConvGRU's reset gate does
             (named as future work at the end of F.2).
         warp_hidden: sizes of f's hidden layers, times the channels of [h; x] (F.1).
@@ -40,6 +41,7 @@ class TSRU(RecurrentUnit):
         warping: Literal["factorized", "pixelwise"] = "factorized",
         kernel_size: int = 3,
         warp_size: int = 3,
+        warp_kernels: int | None = None,
         warp_hidden: tuple[float, float] = (0.5, 0.5),
         warp_padding: WarpPadding = "zeros",
         read_gate: bool = False,
@@ -54,7 +56,7 @@ class TSRU(RecurrentUnit):
         self.activation = activation
         channels = hidden_channels + input_channels
         self.kernels: FactorizedKernels | PixelwiseKernels = (
-            FactorizedKernels(channels, warp_size, warp_hidden, links=1)
+            FactorizedKernels(channels, warp_size, warp_hidden, links=1, count=warp_kernels)
             if warping == "factorized"
             else PixelwiseKernels(channels, warp_size, warp_hidden)
         )
