@@ -146,10 +146,10 @@ def test_default_model_is_the_papers() -> None:
 NETWORKS: list[dict[str, Any]] = [
     *({"unit": unit} for unit in UNITS),
     {"unit": "tsru_c", "read_gate": True, "activation": "tanh"},
-    {"unit": "k_traj_gru", "links": 2, "recurrent_resolutions": (16, 32)},
+    {"unit": "k_traj_gru", "links": 2, "recurrent_resolutions": (16, 32), "warp_size": (3, 5), "warp_kernels": 4},
     {"unit": "tsru_p", "classes": 3, "recurrent_resolutions": (16, 32), "image_channels": 1},
     {"unit": "conv_gru", "classes": 3, "recurrent_resolutions": (32,)},
-    {"unit": "tsru_p", "resolution": 64, "kernel_size": 5, "warp_size": (5,), "generator_channels": 1},
+    {"unit": "tsru_p", "resolution": 64, "kernel_size": 5, "warp_size": (5, 3), "generator_channels": 1},
 ]
 
 

@@ -175,14 +175,16 @@ HUGE = [
     ("classes", 10**12),
     ("latent_dim", 10**15),
     ("kernel_size", 10**6 + 1),
+    ("warp_size", [10**4 + 1]),
     ("warp_size", [10**6 + 1]),
+    ("warp_kernels", 10**9),
 ]
 
 
 @pytest.mark.parametrize(("setting", "value"), HUGE)
 def test_huge_models_are_refused_without_memory(copied: Path, setting: str, value: int) -> None:
     header = json.loads((copied / "config.json").read_text())
-    change(copied, model=header["model"] | {setting: value})
+    change(copied, model=header["model"] | {"warp_start_weight": 0.5, setting: value})
     with cheaply(50 << 20), pytest.raises(TrivdError, match=rf"config\.json(: model\.{setting} is| describes a model)"):
         load_generator(copied, CPU)
 
