@@ -156,6 +156,7 @@ BAD: dict[str, dict[str, list[Any]]] = {
         **{key: [-1] for key in ["ema_start", "ema_halflife", "seed"]},
         "reconstruction_samples": [0, 2],  # 2: without reconstruction
         "reconstruction_half_life": [-1, 100],  # 100: without reconstruction
+        "diversity": [-0.1, 1.0],  # 1: with one sample of each clip
         "augment": [("flip",), ("colour", "colour")],
         "precision": ["float64"],
         "on_nan": ["ignore"],

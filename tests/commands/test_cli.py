@@ -79,6 +79,7 @@ def refused(result: tuple[int, str, str], *parts: str) -> None:
         (["--model.unit", "conv_gru", "--model.links", "2"], ["model.links", "k_traj_gru"]),
         (["--model.resolution", "48"], ["model.resolution is 48", "32, 64, 128 or 256"]),
         (["--training.reconstruction-samples", "2"], ["reconstruction_samples has no effect"]),
+        (["--training.diversity", "1"], ["training.diversity", "training.reconstruction_samples to 2 or more"]),
         ([*TINY, "--training.device", "cuda:77"], ["training.device is cuda:77"]),
     ],
 )

@@ -90,6 +90,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "ema_halflife": 100,
             "lecam": 0.3,
             "augment": ["translation", "colour", "cutout"],
+            "diversity": 1.0,
         },
         "model": {"classes": 10},
     },

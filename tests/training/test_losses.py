@@ -11,7 +11,13 @@ from trivd.models.generator import Generator
 from trivd.models.layers import ClassEmbedding, SNConv, SNLinear
 from trivd.models.spectral_norm import SpectralNorm
 from trivd.ops.cuda import library
-from trivd.training.losses import discriminator_hinge, generator_hinge, orthogonality_penalty, reconstruction_l1
+from trivd.training.losses import (
+    discriminator_hinge,
+    diversity,
+    generator_hinge,
+    orthogonality_penalty,
+    reconstruction_l1,
+)
 
 
 def relu(x: float) -> float:
@@ -136,3 +142,24 @@ def test_reconstruction_is_the_distance_of_the_mean_sample() -> None:
     distances = [abs(flat[:, i].sum().item() / 3 - truth.flatten()[i].item()) for i in range(truth.numel())]
     assert reconstruction_l1(samples, truth).item() == pytest.approx(sum(distances) / len(distances), rel=1e-5)
     assert reconstruction_l1(truth[None], truth).item() == 0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_diversity_is_the_mean_ratio_of_distances(count: int) -> None:
+    """Of every two samples of a clip, `-our_term` of the authors' code; z has no gradient."""
+    samples, z = torch.rand(count, 2, 2, 1, 3, 3, requires_grad=True), torch.randn(count, 2, 4)
+
+    def distance(a: Tensor, b: Tensor) -> float:
+        pairs = list(zip(a.flatten().tolist(), b.flatten().tolist(), strict=True))
+        return sum(abs(x - y) for x, y in pairs) / len(pairs)
+
+    ratios = [
+        distance(samples[i, clip], samples[j, clip]) / distance(z[i, clip], z[j, clip])
+        for clip in range(2)
+        for i in range(count)
+        for j in range(i)
+    ]
+    found = diversity(samples, z)
+    assert found.item() == pytest.approx(sum(ratios) / len(ratios), rel=1e-5)
+    moved = samples.detach() + 1e-3 * torch.autograd.grad(found, samples)[0].sign()
+    assert diversity(moved, z) > found

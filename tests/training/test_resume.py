@@ -67,6 +67,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "ema_halflife": 100,
             "lecam": 0.3,
             "augment": ["cutout", "colour"],
+            "diversity": 1.0,
             "r1": 0.1,
             "r1_every": 2,
         },

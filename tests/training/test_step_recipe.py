@@ -98,6 +98,26 @@ def test_reconstruction_takes_the_mean_of_the_samples(
     assert all(torch.isfinite(value) for value in losses.values())
 
 
+def test_diversity_parts_the_samples_of_each_clip(make_trainer: MakeTrainer) -> None:
+    """With its weight, and without L1 if that is off."""
+
+    def update(weight: float) -> tuple[dict[str, Tensor], Tensor]:
+        recipe = {"diversity": weight, "reconstruction_samples": 2, "reconstruction": 1.0 if weight == 0 else 0.0}
+        trainer = make_trainer(training=recipe | {"orthogonality": 0.0})
+        losses = generator_update(trainer, [batch()], rng())
+        grad = trainer.generator.output.weight.grad
+        assert grad is not None
+        return losses, grad.clone()
+
+    without, _ = update(0.0)
+    assert "loss/diversity" not in without
+    (losses, once), (_, twice), (_, thrice) = update(10.0), update(20.0), update(30.0)
+    assert "loss/reconstruction" not in losses
+    assert losses["loss/diversity"] < 0  # the ratio of distances, to be raised
+    assert (twice - once).abs().max() > 1e-6
+    torch.testing.assert_close(thrice - once, 2 * (twice - once), rtol=1e-2, atol=1e-6)
+
+
 def test_samples_of_a_clip_start_from_its_own_frames(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,8 +29,9 @@ class TrainingConfig:
     epsilon: float = 1e-8
     orthogonality: float = 1e-4  # weight of the orthogonality penalty on G and E
     reconstruction: float = 0.0  # weight of L1(truth, mean of the samples); not in the paper, for small data
-    reconstruction_samples: int = 1  # samples that the mean is taken over
+    reconstruction_samples: int = 1  # samples of a clip in G's update, which the mean is taken over
     reconstruction_half_life: int = 0  # steps in which its weight halves, so that D takes over; 0: constant
+    diversity: float = 0.0  # weight of DSGAN's term, which parts a clip's samples (Yang et al. 2019); not in the paper
     lecam: float = 0.0  # weight of LeCam's regulariser of D (Tseng et al. 2021); not in the paper, for small data
     r1: float = 0.0  # gamma of R1, the penalty on D's gradients at real clips (Mescheder et al. 2018); not in the paper
     r1_every: int = 16  # steps from one with R1 to the next, which weighs so many times as much (StyleGAN2)
@@ -57,7 +58,7 @@ class TrainingConfig:
         at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
         at_least(0, "training", self, "ema_start", "ema_halflife", "seed")
-        at_least(0, "training", self, "lecam", "r1")
+        at_least(0, "training", self, "diversity", "lecam", "r1")
         at_least(1, "training", self, "r1_every")
         require(
             len(set(self.augment)) == len(self.augment),
@@ -75,11 +76,19 @@ class TrainingConfig:
             )
         for name in ("beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
-        for name, without in (("reconstruction_samples", 1), ("reconstruction_half_life", 0)):
-            require(
-                getattr(self, name) == without or self.reconstruction > 0,
-                f"training.{name} has no effect while training.reconstruction is 0; set both or neither.",
-            )
+        require(
+            self.reconstruction_half_life == 0 or self.reconstruction > 0,
+            "training.reconstruction_half_life has no effect while training.reconstruction is 0; set both or neither.",
+        )
+        require(
+            self.reconstruction_samples == 1 or self.reconstruction > 0 or self.diversity > 0,
+            "training.reconstruction_samples has no effect while training.reconstruction and training.diversity are 0; "
+            "set one of these, or leave it at 1.",
+        )
+        require(
+            self.diversity == 0 or self.reconstruction_samples > 1,
+            "training.diversity compares the samples of a clip; set training.reconstruction_samples to 2 or more.",
+        )
 
     def position(self, step: int, share: float) -> float:
         """Where schedules stand that are given in steps, in steps of a whole run of `steps`.
@@ -103,9 +112,10 @@ class TrainingConfig:
     @property
     def losses(self) -> str:
         """The losses that train G, in words for protocols and pages."""
+        more = f" and diversity x {self.diversity:g}" if self.diversity else ""
         if not self.reconstruction:
-            return "adversarial losses alone"
+            return f"adversarial losses{more or ' alone'}"
         half_life = self.reconstruction_half_life
         every = f"{half_life} steps" if self.minutes is None else f"{half_life / self.steps:.0%} of the run"
         halved = f" (halved every {every})" if half_life else ""
-        return f"adversarial losses and L1 x {self.reconstruction:g}{halved}"
+        return f"adversarial losses and L1 x {self.reconstruction:g}{halved}{more}"

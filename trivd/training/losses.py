@@ -1,6 +1,7 @@
 """The losses of appendix E: geometric hinge, orthogonality, and the optional reconstruction regulariser."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -78,3 +79,22 @@ def reconstruction_l1(samples: Tensor, truth: Tensor) -> Tensor:
         truth: (B, T, C, H, W).
     """
     return (samples.mean(dim=0) - truth).abs().mean()
+
+
+def diversity(samples: Tensor, z: Tensor) -> Tensor:
+    """Mean over clips and pairs of their samples of |G(z1) - G(z2)| / |z1 - z2| (DSGAN, Yang et al. 2019, Eq 3).
+
+    Both lengths are mean absolute differences, as in the authors' code, which by default leaves out the limit tau too.
+
+    Args:
+        samples: (n, B, T, C, H, W), n >= 2.
+        z: (n, B, latent_dim), that they were drawn with.
+
+    Returns:
+        a scalar, which grows with the diversity.
+    """
+    ratios = [
+        (samples[i] - samples[j]).abs().flatten(1).mean(dim=1) / (z[i] - z[j]).abs().mean(dim=1)
+        for i, j in combinations(range(len(samples)), 2)
+    ]
+    return torch.stack(ratios).mean()

@@ -15,6 +15,7 @@ from trivd.training.draws import Look
 from trivd.training.lecam import Anchors
 from trivd.training.losses import (
     discriminator_hinge,
+    diversity,
     generator_hinge,
     gradient_penalty,
     orthogonality_penalty,
@@ -95,6 +96,9 @@ class GeneratorLosses(nn.Module):
                 scores = discriminators[view](seen, labels)
             losses[f"loss/generator/{view}"] = generator_hinge(combine(scores, self.config.discriminator.head))
         losses["loss/orthogonality"] = orthogonality_penalty(self.generator, self.dtype)
+        samples, latents = (tensor.unflatten(0, (copies, len(real))) for tensor in (fake, z))
         if self.config.training.reconstruction > 0:
-            losses["loss/reconstruction"] = reconstruction_l1(fake.unflatten(0, (copies, len(real))), truth)
+            losses["loss/reconstruction"] = reconstruction_l1(samples, truth)
+        if self.config.training.diversity > 0:
+            losses["loss/diversity"] = -diversity(samples, latents)
         return losses

@@ -163,6 +163,7 @@ class Trainer:
         weights: dict[str, float | Tensor] = {
             "loss/orthogonality": self.config.training.orthogonality,
             "loss/reconstruction": reconstruction,
+            "loss/diversity": self.config.training.diversity,
         }
         arguments = ((to_float(one.video), one.labels, one.z, one.looks) for one in passes)
         self.generator_optimizer.zero_grad(set_to_none=True)
