@@ -5,6 +5,7 @@ from typing import Any
 
 from research.comparison import Cell, Comparison, DataSet, Published, Scoring
 from research.published import TABLE1_FVD, TABLE2_FVD
+from research.verdicts import VERDICTS
 from trivd.presets import HEADS
 
 Settings = dict[str, dict[str, Any]]  # section -> setting -> value
@@ -152,4 +153,5 @@ SMALL: dict[str, Comparison] = {
         model="last",
         curves=True,
     ),
+    **VERDICTS,
 }
