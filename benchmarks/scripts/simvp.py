@@ -12,7 +12,7 @@ many frames as are given continue its own. Clips come in the order in which `tri
 import json as json_format
 import time
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -35,16 +35,9 @@ WARM_UP = 0.3  # share of the training in which the rate rises, from a 25th; it 
 SAID_EVERY = 60  # CPU seconds
 
 
-class _SimVP(Protocol):
-    """OpenSTL's class."""
-
-    def __call__(
-        self, in_shape: tuple[int, int, int, int], hid_S: int, hid_T: int, N_S: int, N_T: int
-    ) -> nn.Module: ...
-
-
 def main(
     data: Annotated[str, tyro.conf.Positional],
+    *,
     out: Path,
     seconds: float = 900,
     preset_name: Annotated[str, tyro.conf.arg(name="preset")] = "quickstart",
@@ -81,7 +74,7 @@ def main(
         "steps": steps,
         "clips": steps * batch_size,
         "psnr": psnr,
-        "circumstances": circumstances(),
+        "circumstances": circumstances(torch.device("cpu")),
     }
     write_atomically(out / "simvp.json", json_format.dumps(result, indent=2).encode())
     say(said, f"{steps} steps of {batch_size} clips; PSNR {psnr:.2f} dB; written: {out}")
@@ -92,10 +85,10 @@ def _simvp(config: Config, hidden: tuple[int, int], blocks: int) -> nn.Module:
         from openstl.models.simvp_model import SimVP_Model
     except ImportError as error:
         raise TrivdError(f"OpenSTL cannot be imported ({error}); see the head of {Path(__file__).name}.") from error
-    build: _SimVP = SimVP_Model
     model, size = config.model, config.model.resolution
     shape = (model.conditioning_frames, model.image_channels, size, size)
-    return build(shape, hid_S=hidden[0], hid_T=hidden[1], N_S=4, N_T=blocks)
+    built: nn.Module = SimVP_Model(shape, hid_S=hidden[0], hid_T=hidden[1], N_S=4, N_T=blocks)
+    return built
 
 
 def _train(
@@ -142,7 +135,7 @@ def _predict(model: nn.Module, given: Tensor, frames: int) -> Tensor:
     """The next frames (B, frames, C, H, W): the model gives as many as it reads, and reads its own after that."""
     predicted: list[Tensor] = []
     while sum(part.shape[1] for part in predicted) < frames:
-        given = model(given)
+        given = model(given.contiguous())
         predicted.append(given)
     return torch.cat(predicted, dim=1)[:, :frames]
 
