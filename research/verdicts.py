@@ -30,7 +30,11 @@ AT_64: Settings = {
     },
 }
 # The same from one given frame. Futures differ there, so L1 pulls a single sample to their median.
-AT_ROBOT: Settings = {"model": {"warp_size": (5,)}, "training": AT_64["training"] | {"steps": 300}}
+AT_ROBOT: Settings = {
+    "model": {"warp_size": (5,)},
+    "training": AT_64["training"] | {"steps": 300},
+    "evaluation": {"features": "none"},  # while it trains
+}
 
 
 def _merged(*changes: Settings) -> Settings:
@@ -113,7 +117,10 @@ VERDICTS: dict[str, Comparison] = {
         "Augmentation of real videos of people: preset weizmann, 1,600 clips",
         "verdicts-weizmann",
         "weizmann",
-        {"training": {"steps": 400, "reconstruction": 100.0, "evaluate_every": 200}},
+        {
+            "training": {"steps": 400, "reconstruction": 100.0, "evaluate_every": 200},
+            "evaluation": {"features": "none"},  # while it trains
+        },
         {"augmentation": {"training": {"augment": ("translation", "colour", "cutout")}}},
         data="videos",
         scoring={"samples": 10, "features": "i3d"},
