@@ -91,6 +91,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "lecam": 0.3,
             "augment": ["translation", "colour", "cutout"],
             "diversity": 1.0,
+            "steps": STEPS,
+            "lr_cooldown": 0.8,
         },
         "model": {"classes": 10},
     },

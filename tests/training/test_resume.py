@@ -68,6 +68,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "lecam": 0.3,
             "augment": ["cutout", "colour"],
             "diversity": 1.0,
+            "lr_cooldown": 0.7,
             "r1": 0.1,
             "r1_every": 2,
         },

@@ -74,6 +74,27 @@ def test_orthogonality_and_reconstruction_enter_the_loss_with_their_weights(make
     torch.testing.assert_close(gradient(0.01, 0.0) - base, 0.01 * analytic, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("step", "share", "expected"), [(4, 0.0, 1.0), (5, 0.0, 0.75), (7, 0.0, 0.25), (2, 0.75, 0.5), (7, 0.75, 0.25)]
+)
+def test_rates_fall_to_zero_in_the_last_part_of_a_run(
+    make_trainer: MakeTrainer, step: int, share: float, expected: float
+) -> None:
+    """As those of a trainer whose rates are set by hand, in the last half of 8 steps, or of the minutes."""
+    ours, by_hand = make_trainer(training={"steps": 8, "lr_cooldown": 0.5}), make_trainer(training={"steps": 8})
+    recipe = by_hand.config.training
+    by_hand.generator_optimizer.param_groups[0]["lr"] = expected * recipe.generator_lr
+    by_hand.discriminator_optimizer.param_groups[0]["lr"] = expected * recipe.discriminator_lr
+    for trainer in (ours, by_hand):
+        trainer.step, trainer.share = step, share
+        trainer.train_step([[batch()]])
+    for name in ("generator", "discriminators"):
+        for parameter, expected_one in zip(
+            getattr(ours, name).parameters(), getattr(by_hand, name).parameters(), strict=True
+        ):
+            torch.testing.assert_close(parameter, expected_one, rtol=1e-5, atol=1e-8)
+
+
 def test_reconstruction_takes_the_mean_of_the_samples(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ class TrainingConfig:
     discriminator_updates: int = 2  # per generator update
     generator_lr: float = 1e-4
     discriminator_lr: float = 5e-4
+    lr_cooldown: float = 0.0  # share of the run, at its end, in which both rates fall linearly to 0; not in the paper
     beta1: float = 0.0  # Adam
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -74,6 +75,9 @@ class TrainingConfig:
             require(
                 0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
             )
+        require(
+            0 <= self.lr_cooldown <= 1, f"training.lr_cooldown is {self.lr_cooldown}; it must be a share, from 0 to 1."
+        )
         for name in ("beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
         require(
@@ -104,6 +108,12 @@ class TrainingConfig:
         if not self.reconstruction_half_life:
             return self.reconstruction
         return self.reconstruction * 0.5 ** (position / self.reconstruction_half_life)
+
+    def rate(self, position: float) -> float:
+        """Learning rates at a position, see `position`, as a share of their settings."""
+        if not self.lr_cooldown:
+            return 1.0
+        return min(1.0, (1 - position / self.steps) / self.lr_cooldown)
 
     def has_r1(self, step: int) -> bool:
         """Whether R1 is a part of a step, counted from 0: of the last of every `r1_every`."""

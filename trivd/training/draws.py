@@ -38,6 +38,7 @@ class StepInputs(NamedTuple):
     discriminator: list[list[Pass]]  # of each update, its passes
     generator: list[Pass]
     reconstruction: Tensor  # weight of L1, a scalar
+    rate: Tensor  # learning rates as a share of their settings, a scalar
     penalised: bool  # whether R1 is a part of the discriminator updates
 
 
@@ -90,15 +91,20 @@ def draw_step(
     """
     rngs = [update_rng(config.training.seed, step, update) for update in range(len(updates) + 1)]
     recipe = config.training
-    weight = torch.tensor(recipe.reconstruction_weight(recipe.position(step, share)), dtype=torch.float32)
+    position = recipe.position(step, share)
+    reconstruction, rate = (
+        torch.tensor(value, dtype=torch.float32)
+        for value in (recipe.reconstruction_weight(position), recipe.rate(position))
+    )
     return StepInputs(
         [
             [draw_discriminator_pass(batch, config, discriminators, rng) for batch in batches]
             for batches, rng in zip(updates, rngs, strict=False)
         ],
         [draw_generator_pass(batch, config, discriminators, rngs[-1]) for batch in updates[-1]],
-        weight,
-        config.training.has_r1(step),
+        reconstruction,
+        rate,
+        recipe.has_r1(step),
     )
 
 

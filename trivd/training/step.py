@@ -71,7 +71,8 @@ class Trainer:
         recipe = self.config.training
         return torch.optim.Adam(
             module.parameters(),
-            lr=lr,
+            # Only a tensor can change between replays of a CUDA graph.
+            lr=torch.tensor(lr, device=self.device) if recipe.lr_cooldown else lr,
             betas=(recipe.beta1, recipe.beta2),
             eps=recipe.epsilon,
             fused=True,
@@ -128,9 +129,19 @@ class Trainer:
 
     def _updates(self, inputs: StepInputs) -> tuple[Losses, list[Tensor]]:
         """All updates of a step whose inputs are on the device; losses of the last ones, and all verdicts."""
+        if self.config.training.lr_cooldown:
+            self._set_rates(inputs.rate)
         made = [self.discriminator_update(passes, inputs.penalised) for passes in inputs.discriminator]
         made.append(self.generator_update(inputs.generator, inputs.reconstruction))
         return made[-2].losses | made[-1].losses, [update.verdict for update in made]
+
+    def _set_rates(self, share: Tensor) -> None:
+        """Set the learning rates to a share of their settings."""
+        recipe = self.config.training
+        rates = {self.generator_optimizer: recipe.generator_lr, self.discriminator_optimizer: recipe.discriminator_lr}
+        for optimizer, rate in rates.items():
+            for group in optimizer.param_groups:
+                group["lr"].copy_(rate * share)
 
     def discriminator_update(self, passes: Sequence[Pass], penalised: bool) -> Update:
         """One Adam step of all discriminators on Eq 13 and their regularisers, the generator fixed.
