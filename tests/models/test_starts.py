@@ -56,7 +56,7 @@ def test_kernels_start_as_shifts_to_the_taps_nearest_the_centre(count: int) -> N
     assert sorted(own[:9]) == list(range(9)) or count < 9
     assert own[9:] == own[: max(0, count - 9)]
     chosen = (unit.first.convolutions["selection"].bias > 0).tolist()
-    assert chosen == [tap == 4 for tap in own]
+    assert chosen == [tap == 4 for tap in own] or count == 1  # there is nothing to choose
 
 
 @pytest.mark.parametrize("name", WARPING)

@@ -17,6 +17,7 @@ from trivd.ops.unroll import Recursion
 from trivd.ops.warp import warp
 
 POOLED = 4  # output size of f's adaptive max-pooling (F.1)
+UNSHARP = 0.05  # share of an untrained warp's weight beside the centre that is due to its kernels
 
 
 def hidden_sizes(channels: int, shares: tuple[float, float]) -> tuple[int, int]:
@@ -32,11 +33,11 @@ def taps_from_centre(size: int) -> Tensor:
     return distances.flatten().argsort(stable=True)
 
 
-def offset_for(weight: float, kernels: int, taps: int, central: int) -> float:
-    """The offset x of logits with which Eq 12 gives the centre a weight: x on each kernel's tap, and on what is chosen.
+def start_offsets(weight: float, kernels: int, taps: int, central: int) -> tuple[float, float]:
+    """Offsets of logits with which Eq 12 gives the centre a weight w: of each kernel's own tap, and of central kernels.
 
-    With E = e^x, the kernels at the centre are chosen with m E / (m E + N - m) and have E / (E + K - 1) there; others
-    have 1 / (E + K - 1). So the weight is w = (m E^2 + N - m) / ((m E + N - m) (E + K - 1)), a quadratic equation in E.
+    Kernels are sharp: they take only `UNSHARP` of what is not on the centre, so that motion is a matter of the
+    selection, and this is no surer than w needs. With a softmax that is sure of the centre, nothing else is learned.
 
     Args:
         weight: w, in (1 / K, 1).
@@ -45,10 +46,17 @@ def offset_for(weight: float, kernels: int, taps: int, central: int) -> float:
         central: m, how many of the kernels have their tap at the centre.
     """
     others = kernels - central
-    a = central * (1 - weight)
-    b = weight * (central * (taps - 1) + others)
-    c = others * (1 - weight * (taps - 1))
-    return math.log((b + math.sqrt(b**2 - 4 * a * c)) / (2 * a))  # the other root is less than 1: a tap that is avoided
+    if not others:
+        return _offset(weight, 1, taps - 1), 0.0
+    own = 1 - UNSHARP * (1 - weight)  # a kernel's weight on its own tap
+    elsewhere = (1 - own) / (taps - 1)  # on each other tap
+    chosen = (weight - elsewhere) / (own - elsewhere)  # weight of all central kernels: w = chosen own + rest elsewhere
+    return _offset(own, 1, taps - 1), _offset(chosen, central, others)
+
+
+def _offset(share: float, count: int, others: int) -> float:
+    """The offset of `count` logits over `others` that gives them a share of the softmax."""
+    return math.log(share * others / ((1 - share) * count))
 
 
 @dataclass(frozen=True)
@@ -125,11 +133,11 @@ class FactorizedKernels(nn.Module):
             first: the unit's convolutions named in `reads`.
         """
         own = taps_from_centre(self.size)[torch.arange(self.count) % self.taps]  # of kernel n
-        offset = offset_for(weight, self.count, self.taps, central=-(-self.count // self.taps))
+        at_own, at_centre = start_offsets(weight, self.count, self.taps, central=-(-self.count // self.taps))
         with torch.no_grad():
-            kernels = offset * (own[:, None] == torch.arange(self.taps))
+            kernels = at_own * (own[:, None] == torch.arange(self.taps))
             bias_of(self.output).copy_(kernels.flatten().repeat(self.links))
-            bias_of(first["selection"]).copy_((offset * (own == self.taps // 2)).repeat(self.links))
+            bias_of(first["selection"]).copy_((at_centre * (own == self.taps // 2)).repeat(self.links))
 
     def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Warps]:
         """A function from the outputs of the first convolutions to L warps."""
@@ -161,7 +169,7 @@ class PixelwiseKernels(nn.Module):
     def start_near_identity(self, weight: float, first: nn.ModuleDict) -> None:
         """Let untrained warps have so much weight on the centre; `first` is not needed here."""
         with torch.no_grad():
-            bias_of(self.output)[self.taps // 2] = math.log(weight * (self.taps - 1) / (1 - weight))
+            bias_of(self.output)[self.taps // 2] = _offset(weight, 1, self.taps - 1)
 
     def bind(self, recursion: Recursion | None = None) -> Callable[[dict[str, Tensor]], Warps]:
         """A function from the output of the first convolution to a warp."""
