@@ -209,7 +209,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "moving-digits": Preset(
-        "the bundled model: moving-digits at 64 pixels, in a few hours on two CPU cores",
+        "the bundled model of that name: moving-digits at 64 pixels, in a few hours on two CPU cores",
         replace(
             VIDEOS64,
             # Digits move by up to 4 pixels a frame: 2 at half the resolution, which 5 x 5 kernels reach.

@@ -25,6 +25,7 @@ from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, model_of, scored
 from trivd.evaluation.subjects import Progress, Subject, TrainedModel
 from trivd.evaluation.tables import markdown, print_tables
 from trivd.models.motion import NO_MOTION
+from trivd.models.pretrained import own_folder
 from trivd.pictures.plots import frame_curves, to_png
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.console import say
@@ -53,7 +54,7 @@ class Evaluate:
     """Score a model, or any predictions in files, against copying the last frame; repeat the command to resume."""
 
     model: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL")] = None
-    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub;
+    """A model's or run's folder, a bundled model (`trivd models`), or a name on the Hugging Face hub;
     "copy" scores copies of the last given frame without any model, to check DATA and I3D before training."""
     source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
     """Data set whose clips count; if not given, the one the model was trained on."""
@@ -132,8 +133,8 @@ class Evaluate:
             return self.out or self.predictions / REPORT_FILE
         if self.model is None:
             raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
-        folder = Path(self.model)
-        return self.out or (folder if folder.is_dir() and self.model != COPY else Path()) / REPORT_FILE
+        folder = None if self.model == COPY else own_folder(self.model)
+        return self.out or (folder or Path()) / REPORT_FILE
 
     def _evaluate(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         if self.predictions is not None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from trivd.commands.compare import Compare
 from trivd.commands.evaluate import Evaluate
+from trivd.commands.models import Models
 from trivd.commands.predict import Predict
 from trivd.commands.prepare import Prepare
 from trivd.commands.presets import Presets
@@ -67,6 +68,7 @@ def _parse(arguments: list[str]) -> Any:
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Presets, tyro.conf.subcommand("presets")]
+        | Annotated[Models, tyro.conf.subcommand("models")]
         | Annotated[Weights, tyro.conf.subcommand("weights")]
         | Annotated[repository_command("benchmark", arguments), tyro.conf.subcommand("benchmark")]
         | Annotated[repository_command("replicate", arguments), tyro.conf.subcommand("replicate")]

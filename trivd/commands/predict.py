@@ -23,7 +23,7 @@ class Predict:
     clip: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CLIP")]
     """A video, a folder of numbered images, or a .npy/.npz array (T, H, W, C) of uint8."""
     model: str
-    """A model's or run's folder, a bundled model (moving-digits), or a name on the Hugging Face hub."""
+    """A model's or run's folder, a bundled model (`trivd models`), or a name on the Hugging Face hub."""
     samples: int = 4
     """How many futures."""
     truncation: float | None = None

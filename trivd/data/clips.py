@@ -217,8 +217,10 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, 
         )
     root = Path(path)
     if not (root.is_dir() or root.is_file()):
-        if str(path) == ROBOT_PUSHING:
-            raise TrivdError(f"{path} is simulated into a store: run `trivd prepare {path} STORE`, then name STORE.")
+        if root.name == ROBOT_PUSHING:
+            raise TrivdError(
+                f"{ROBOT_PUSHING} is simulated into a store: run `trivd prepare {ROBOT_PUSHING} STORE`, then name STORE."
+            )
         raise TrivdError(
             f"{root} is not a folder of videos; name one, a store made by `trivd prepare`, or {MOVING_DIGITS}."
         )

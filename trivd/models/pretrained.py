@@ -18,10 +18,27 @@ from trivd.runtime.hardware import to_channels_last
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+RUN_FILE = "run.json"  # in the folder of a run
+BEST = "best"  # its best model
 BUNDLED = Path(__file__).with_name("bundled")
 LARGEST_CONFIG = 1 << 20  # bytes; ours have 3 kB
 LARGEST_HEADER = 1 << 22  # bytes of model.safetensors beside its tensors; ours have 60 kB
 FORMAT = "trivd-generator"
+
+
+def bundled_folders() -> dict[str, Path]:
+    """The folders of the bundled models by their names."""
+    return {folder.name: folder for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()}
+
+
+def own_folder(name: str | Path) -> Path | None:
+    """The user's folder that a model's name means; None if it means a bundled model or one of the hub.
+
+    A folder without a model does not hide a bundled one: a store of robot-pushing may well be called so.
+    """
+    folder = Path(name)
+    model = any((folder / file).exists() for file in (CONFIG_FILE, WEIGHTS_FILE, RUN_FILE, BEST))
+    return folder if folder.is_dir() and (model or str(name) not in bundled_folders()) else None
 
 
 def find_model(name: str | Path) -> Path:
@@ -29,20 +46,24 @@ def find_model(name: str | Path) -> Path:
 
     Args:
         name: a folder with config.json and model.safetensors, a run's folder (its best model), the name of a bundled
-            model ("moving-digits"), or "owner/name" of the Hugging Face hub (needs `trivd[hub]`); in this order.
+            model (`trivd models` lists them), or "owner/name" of the Hugging Face hub (needs `trivd[hub]`); in this
+            order.
 
     Raises:
         TrivdError: there is no such model.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        best = folder / "best"
+    folder = own_folder(name)
+    if folder is not None:
+        best = folder / BEST
         return best if best.is_dir() and not (folder / WEIGHTS_FILE).exists() else folder
-    bundled = sorted(model.name for model in BUNDLED.iterdir())
+    bundled = bundled_folders()
     if str(name) in bundled:
-        return BUNDLED / name
-    if str(name).count("/") != 1 or folder.is_absolute():
-        raise TrivdError(f"There is no model at {name}; choose a folder, or a bundled model: {', '.join(bundled)}.")
+        return bundled[str(name)]
+    if str(name).count("/") != 1 or Path(name).is_absolute():
+        raise TrivdError(
+            f"There is no model at {name}; choose a folder, or a bundled model: {', '.join(bundled)} "
+            "(`trivd models` describes them)."
+        )
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -10,14 +10,16 @@ from trivd.pictures.draw import BAR, FONT_SIZE, GAP, GIVEN, INK, PAPER, PREDICTE
 from trivd.runtime.pixels import Pixels
 
 SMALLEST_FONT = 9  # px
-LETTERS = 16  # of a label that should fit above a column
+LETTERS = 16  # of a label that should fit above a column, unless it is known how long labels are
 ELLIPSIS = "..."
 BETWEEN = 16  # px between tiles
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def side_by_side(title: str, columns: Sequence[tuple[str, Pixels]], given: int, width: int) -> Pixels:
+def side_by_side(
+    title: str, columns: Sequence[tuple[str, Pixels]], given: int, width: int, letters: int = LETTERS
+) -> Pixels:
     """One video of several that stand beside each other, (T, height, width, 3), both sizes even.
 
     The line above gives the title and the frame's number, from 1. Below stand the labels, whose lines are separated by
@@ -28,11 +30,12 @@ def side_by_side(title: str, columns: Sequence[tuple[str, Pixels]], given: int, 
         columns: label and video (T, H, W, C) of each; all of one T, H and W, even.
         given: how many of the first frames were given.
         width: the least width of a column, in px; videos are enlarged by a whole factor.
+        letters: how many of a label should fit; the fewer, the larger they are.
     """
     frames, _, video_width = columns[0][1].shape[:3]
     scale = math.ceil(width / video_width)
     wide = scale * video_width
-    size = max(SMALLEST_FONT, min(FONT_SIZE, wide // LETTERS))
+    size = max(SMALLEST_FONT, min(FONT_SIZE, wide // letters))
     font = ImageFont.load_default(size)
     line = size + GAP
     labels = [[_fitting(text, font, wide) for text in label.split("\n")] for label, _ in columns]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from trivd.config import Config, from_dict, to_dict
 from trivd.config.upgrade import VERSION, upgrade_run
-from trivd.models.pretrained import LARGEST_CONFIG
+from trivd.models.pretrained import BEST, LARGEST_CONFIG, RUN_FILE
 from trivd.runtime.distributed import world_size
 from trivd.runtime.errors import TrivdError, is_disk_full
 from trivd.runtime.files import check_output_file, check_output_folder, read_json, write_atomically
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
     @property
     def config_file(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / RUN_FILE
 
     @property
     def log_file(self) -> Path:
@@ -66,7 +66,7 @@ class Run(NamedTuple):
     @property
     def best(self) -> Path:
         """The model with the best score on the training split."""
-        return self.folder / "best"
+        return self.folder / BEST
 
     @property
     def last(self) -> Path:
