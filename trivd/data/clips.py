@@ -219,7 +219,8 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, 
     if not (root.is_dir() or root.is_file()):
         if root.name == ROBOT_PUSHING:
             raise TrivdError(
-                f"{ROBOT_PUSHING} is simulated into a store: run `trivd prepare {ROBOT_PUSHING} STORE`, then name STORE."
+                f"{ROBOT_PUSHING} is simulated into a store: run `trivd prepare {ROBOT_PUSHING} STORE`, then name "
+                "STORE."
             )
         raise TrivdError(
             f"{root} is not a folder of videos; name one, a store made by `trivd prepare`, or {MOVING_DIGITS}."
