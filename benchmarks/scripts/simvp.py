@@ -28,7 +28,7 @@ from trivd.data.loader import TrainingStream
 from trivd.presets import preset
 from trivd.runtime.console import say
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.files import write_atomically
+from trivd.runtime.files import check_output_folder, write_atomically
 
 PEAK_RATE = 1e-3
 WARM_UP = 0.3  # share of the training in which the rate rises, from a 25th; it ends at a 10,000th of that
@@ -51,7 +51,7 @@ def main(
 
     Args:
         data: as for `trivd train`.
-        out: folder, with `predictions`, `truth` and `simvp.json` afterwards.
+        out: a new or empty folder, with `predictions`, `truth` and `simvp.json` afterwards.
         seconds: of CPU time, over all threads, that are spent in training steps.
         preset_name: whose clips are taken.
         batch_size: clips of a step.
@@ -59,7 +59,11 @@ def main(
         blocks: of the latter.
         clips: number of held-out clips.
         seed: of weights and clips.
+
+    Raises:
+        TrivdError: `out` holds files, whose predictions would be scored with these.
     """
+    check_output_folder(out, "name another --out", empty=True)
     config = preset(preset_name)
     torch.manual_seed(seed)
     model = _simvp(config, hidden, blocks)
