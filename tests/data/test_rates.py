@@ -121,7 +121,7 @@ def test_kinetics_without_a_rate_is_not_the_papers(tmp_path: Path) -> None:
         write_store(tmp_path / "k600", destination, resolution=32, channels=3, data=data, workers=0, progress=console)
         said = console.file.getvalue()  # type: ignore[attr-defined]
         assert (f"no --fps: {OWN_RATES}" in said) == says
-        assert ("Decoding 2 videos at 25 frames a second into" in said) != says
+        assert ("Writing 2 videos at 25 frames a second into" in said) != says
         assert (OWN_RATES in opened(tmp_path / "k600", data).summary) == says
 
 

@@ -1,4 +1,4 @@
-"""`trivd prepare`: videos decoded once into a store."""
+"""`trivd prepare`: videos decoded once, or simulated, into a store."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Prepare:
     bair_camera: Literal["image_aux1", "image_main"] = DataConfig.bair_camera
     """BAIR's camera; the field reports image_aux1."""
     workers: int | None = None
-    """Decoding processes; all cores if not given. Under torchrun, of each of its processes."""
+    """Processes that decode or simulate; all cores if not given. Under torchrun, of each of its processes."""
     limits: VideoLimits = DEFAULT_LIMITS
     clips: int = 3_000
     """robot-pushing: training clips."""

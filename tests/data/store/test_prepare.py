@@ -81,7 +81,7 @@ def test_the_size_is_said_before_the_start(action_folder: Path, tmp_path: Path) 
         sizes[split] += frames * (3 * height * width + 4)
     assert sum(sizes.values()) == sum(path.stat().st_size for path in (tmp_path / "store" / "shards").glob("*.u8"))
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"Decoding 6 videos into {sum(sizes.values()) / 1e6:.1f} MB (" in said
+    assert f"Writing 6 videos into {sum(sizes.values()) / 1e6:.1f} MB (" in said
     assert all(f"{split} {size / 1e6:.1f} MB" in said for split, size in sizes.items())
 
 
@@ -124,7 +124,7 @@ def test_pixels_that_change_on_the_way_to_the_disk_are_noticed(
         make(action_folder, tmp_path / "store")
     assert not (tmp_path / "store" / "index.json").exists()
     monkeypatch.undo()
-    assert any(line.startswith("decoded 2 videos") for line in make(action_folder, tmp_path / "store").notes)
+    assert any(line.startswith("wrote 2 videos, ") for line in make(action_folder, tmp_path / "store").notes)
     verify_store(tmp_path / "store")
 
 

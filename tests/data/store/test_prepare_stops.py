@@ -165,7 +165,7 @@ def test_a_signal_keeps_what_is_done(
 
     monkeypatch.setattr(shards_module, "_append", append)
     report = make(action_folder, tmp_path / "store")
-    assert any(line.startswith("decoded 4 videos, ") for line in report.notes)
+    assert any(line.startswith("wrote 4 videos, ") for line in report.notes)
     assert len(report.lengths) == 6
     make(action_folder, tmp_path / "other")
     assert contents(tmp_path / "store") == contents(tmp_path / "other")

@@ -107,7 +107,7 @@ class Scene:
 
     def draw(self, resolution: int) -> Frame:
         """What the camera sees, (resolution * SUPERSAMPLING, the same, 3) uint8."""
-        size = round(resolution * SUPERSAMPLING)
+        size = resolution * SUPERSAMPLING
         _, _, pixels, *_ = self._call(
             "getCameraImage",
             size,

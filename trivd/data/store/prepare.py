@@ -162,7 +162,7 @@ class _Preparation:
         barrier()
 
         started = time.monotonic()
-        self.each("Decoding", write_shard, [job for job in undone if self.share.owns(job.number)])
+        self.each("Writing", write_shard, [job for job in undone if self.share.owns(job.number)])
         barrier()
         seconds = time.monotonic() - started
         changed = list(itertools.chain.from_iterable(self.each("Verifying", verify_shard, self.share.of(jobs))))
@@ -213,7 +213,7 @@ class _Preparation:
             videos = sum(len(job.entries) for job in jobs)
             by_split = ", ".join(f"{split} {part / 1e6:,.1f} MB" for split, part in splits.items())
             rate = "" if self.listing.fps is None else f" at {self.listing.fps:g} frames a second"
-            say(self.console, f"Decoding {counted(videos, 'video')}{rate} into {size / 1e6:,.1f} MB ({by_split})")
+            say(self.console, f"Writing {counted(videos, 'video')}{rate} into {size / 1e6:,.1f} MB ({by_split})")
             if layouts.OWN_RATES in self.listing.notes:  # said before hours are spent, too
                 say(self.console, f"no --fps: {layouts.OWN_RATES}")
 
@@ -241,7 +241,7 @@ class _Preparation:
         notes += [f"{sum(sizes) / 1e6:,.1f} MB at {self.resolution} pixels in {len(sizes):,} shards; all sums verified"]
         if lengths:
             notes.append(
-                f"decoded {len(lengths):,} videos, {sum(lengths):,} frames in {seconds:,.1f} s: "
+                f"wrote {counted(len(lengths), 'video')}, {sum(lengths):,} frames in {seconds:,.1f} s: "
                 f"{len(lengths) / seconds:,.1f} videos/s, {sum(lengths) / seconds:,.0f} frames/s"
             )
         report = self.report(tuple(video.frames for video in videos), skipped, tuple(notes))
