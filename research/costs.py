@@ -1,6 +1,7 @@
 """What a comparison costs before it is started: time by a measured step, and space on disk."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def print_costs(
 
     Args:
         tasks: all runs.
-        paces: measured pace of each cell, or the step from which it is estimated.
+        paces: measured pace of each cell whose time is not set, or the step from which it is estimated.
         done: those that need nothing more.
         processes: devices that work at once, on one run or on several.
         console: where it is printed.
@@ -121,8 +122,8 @@ def print_costs(
         left = len(own) - sum(task in done for task in own)
         config = own[0].config
         plan = make_plan(config)
-        seconds = paces.seconds_of(plan) if isinstance(paces, Reference) else paces[label].seconds
-        each, disk = config.training.steps * seconds / 3600, disk_bytes(config, plan)
+        seconds = _step_seconds(paces, label, plan)
+        each, disk = _run_seconds(config, seconds) / 3600, disk_bytes(config, plan)
         hours, space = hours + left * each, space + len(own) * disk
         rows.append(
             (
@@ -130,7 +131,9 @@ def print_costs(
                 f"{len(own)}" + (f" ({left} left)" if left < len(own) else ""),
                 f"{config.training.steps:,}",
                 f"{config.training.batch_size:,}",
-                *(_figures(value) for value in (flops(plan) / 1e12, seconds, each)),
+                _figures(flops(plan) / 1e12),
+                "" if seconds is None else _figures(seconds),
+                _figures(each),
                 f"{disk / 2**30:,.2f}",
             )
         )
@@ -149,6 +152,19 @@ def print_costs(
         f"Hours are of one device: {_figures(hours)} in all for what is left{shared}. "
         f"Disk: at most {space / 2**30:,.2f} GiB.",
     )
+
+
+def _step_seconds(paces: Mapping[str, Pace] | Reference, label: str, plan: Plan) -> float | None:
+    """Seconds of a step of a cell; None if they are not known."""
+    if isinstance(paces, Reference):
+        return paces.seconds_of(plan)
+    return paces[label].seconds if label in paces else None
+
+
+def _run_seconds(config: Config, step: float | None) -> float:
+    """Seconds of a training by those of a step, and at most its minutes."""
+    limit = math.inf if config.training.minutes is None else 60 * config.training.minutes
+    return limit if step is None else min(limit, config.training.steps * step)
 
 
 def _figures(value: float) -> str:

@@ -165,7 +165,7 @@ class Compare:
     ) -> list[Task]:
         """The tasks with their numbers of steps, once they, their costs and what is missing are listed."""
         found = self._paces(comparison, tasks[0].settings, console)
-        if not isinstance(found, Reference):
+        if comparison.seconds is not None and not isinstance(found, Reference):
             tasks = [replace(task, steps=steps_of(comparison, found[task.cell.label])) for task in tasks]
         done = []
         try:
@@ -196,7 +196,13 @@ class Compare:
         return DONE
 
     def _paces(self, comparison: Comparison, settings: Changes, console: Console) -> dict[str, Pace] | Reference:
-        """The pace of each small cell, or the step from which the paper's are estimated, with the threads of a run."""
+        """The pace of each small cell, or the step from which the paper's are estimated, with the threads of a run.
+
+        Small cells whose time is set need none: neither their steps nor their costs depend on it.
+        """
+        minutes = [cell.config(0, None, settings).training.minutes for cell in comparison.cells]
+        if comparison.scale == "small" and comparison.seconds is None and None not in minutes:
+            return {}
         threads = threads_each(self.jobs)
         with cpu_threads(threads):
             if comparison.scale == "small":

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from rich.console import Console
+from run_checks import Command
 from safetensors.torch import load_file
 
 from research import jobs
@@ -219,6 +220,18 @@ def test_paces_are_measured_once_and_set_equal_times(tiny: Comparison, tmp_path:
         file.write_text(damage)
         with pytest.raises(TrivdError, match="does not hold the pace of runs"):
             paces(tiny, {}, tmp_path, quiet())
+
+
+def test_runs_whose_minutes_are_set_are_listed_without_a_measurement(
+    tiny: Comparison, trivd_command: Command, tmp_path: Path
+) -> None:
+    folders = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
+    settings = ("training.minutes=30", "training.steps=1000000")
+    status, out, _ = trivd_command("replicate", NAME, "--dry-run", "--seeds", "3", *folders, "--set", *settings)
+    assert status == 0
+    assert "Measuring" not in out
+    assert "Hours are of one device: 3 in all for what is left." in out  # two cells, three seeds, half an hour
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(
