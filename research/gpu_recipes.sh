@@ -6,10 +6,13 @@
 #     research/gpu_recipes.sh 1                          run a slot; results in benchmarks/results/gpu-recipes
 #     SEED=1 research/gpu_recipes.sh 1                   the same with another seed
 #     STORE=robot-pushing research/gpu_recipes.sh 5      slots of robot-pushing need its store (trivd prepare)
-#     DEVICE=cpu MINUTES=0.1 research/gpu_recipes.sh 1   a short one, to see that it runs
+#     DEVICE=cpu BATCH=2 MINUTES=0.1 SETTINGS="evaluation.clips=8 evaluation.best-of-clips=4 evaluation.features=none" \
+#         research/gpu_recipes.sh 1                      a short one, to see that it runs
 #
-# SETTINGS adds settings to all cells, such as "model.generator-channels=24"; OUT and RUNS name other folders. MINUTES is
-# the training time of a cell. What it needs, and how to bring it to a machine without a network: benchmarks/gpu.sh.
+# MINUTES is the training time of a cell, BATCH its clips of a step (64), LIMIT the seconds of a slot (480). SETTINGS adds
+# settings to all cells, such as "model.generator-channels=24"; OUT and RUNS name other folders. Slots of robot-pushing
+# need the weights of I3D, too, or SETTINGS="evaluation.features=none". What else it needs, and how to bring it to a
+# machine without a network: benchmarks/gpu.sh.
 
 set -eu
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -41,7 +44,7 @@ IFS=';' read -r -a cells <<<"$names"
 minutes=${MINUTES:-$(awk "BEGIN { print 6 / ${#cells[@]} }")} # two of the eight are left to score and to start
 data=()
 if [ "$comparison" = verdicts-robot ]; then
-    data=(--data "${STORE:?names the store of robot-pushing that trivd prepare has made}")
+    data=(--data "${STORE:?is not set: name the store of robot-pushing that trivd prepare has made}")
 fi
 read -r -a settings <<<"${SETTINGS:-}"
 
