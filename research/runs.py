@@ -170,7 +170,7 @@ def _write(
         "cell": task.cell.label,
         "seed": task.seed,
         "data": Path(task.data).name,
-        "steps": config.training.steps,
+        "steps": rows[-1]["step"],  # fewer than the settings have where time ends the training
         "seconds": predictor.history["seconds"],
         "pace": None if pace is None else asdict(pace),
         "processes": world_size(),

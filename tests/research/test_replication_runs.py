@@ -105,6 +105,13 @@ def test_a_run_is_trained_scored_and_kept_with_its_protocol(tiny: Comparison, tm
     assert task.is_done(tmp_path / "results")  # the collection holds it
 
 
+def test_a_run_that_its_minutes_end_tells_how_many_steps_it_made(tiny: Comparison, tmp_path: Path) -> None:
+    task = replace(task_of(tiny), settings={"training": {"minutes": 1e-6}})
+    assert run_task(task, tmp_path / "runs", tmp_path / "results", quiet())
+    values = read_run(task.result(tmp_path / "results"))
+    assert values["steps"] == values["losses"][-1]["step"] < task.config.training.steps
+
+
 def test_a_result_of_other_settings_is_never_replaced(tiny: Comparison, tmp_path: Path) -> None:
     task = task_of(tiny)
     file = task.result(tmp_path)
