@@ -132,7 +132,7 @@ def test_the_end_is_within_a_step_of_the_budget(steps: list[float], seconds: flo
                 break
             with time.counting():
                 assert not time.look(False, CPU)
-                assert time.share == pytest.approx(sum(taken) / seconds)
+                assert time.share == pytest.approx(min(1, sum(taken) / seconds))
                 clock.now += step
             taken.append(step)
             time.end_step()
@@ -157,6 +157,18 @@ def test_a_stop_after_the_time_leaves_the_last_step(monkeypatch: pytest.MonkeyPa
         clock.now += 1.0
         assert not again.look(False, CPU)
         assert again.last
+
+
+def test_a_wait_beyond_the_time_ends_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand at their end in the last step, not beyond it, where learning rates would be negative."""
+    clock, recipe = Clock(), TrainingConfig(steps=100, minutes=1.0, lr_cooldown=0.5)
+    monkeypatch.setattr(budget, "time", clock)
+    time = Budget(recipe.minutes, 20.0)
+    with time.counting():
+        clock.now += 70.0  # for clips
+        assert not time.look(False, CPU)
+    assert (time.share, time.last) == (1.0, True)
+    assert recipe.rate(recipe.position(5, time.share)) == 0.0
 
 
 def test_rank_0_has_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class Budget:
         self.seconds = None if minutes is None else 60 * minutes
         self._before = spent
         self._began: float | None = None  # of the step under way
-        self.share = self._share()  # of the budget, spent before the next step, the same in all processes
+        self.share = self._share()  # of the budget, at most 1, spent before the next step, the same in all processes
         self.over = self.share >= 1  # whether the last step is made
         self.last = self.over  # whether the step under way is the last
 
@@ -42,7 +42,7 @@ class Budget:
         return self.spent if self.seconds is None or self.over else min(self.spent, math.nextafter(self.seconds, 0))
 
     def _share(self) -> float:
-        return 0.0 if self.seconds is None else self.spent / self.seconds
+        return 0.0 if self.seconds is None else min(1.0, self.spent / self.seconds)
 
     @contextmanager
     def counting(self) -> Iterator[None]:
