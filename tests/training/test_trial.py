@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from rich.console import Console
 from run_checks import DATA, Command, MakeConfig
 
 from trivd.commands import train as command
@@ -70,6 +72,17 @@ def test_the_faster_machine_trains_the_larger_model(choose: Choose, seconds: flo
     config, said = choose(seconds)
     assert config == preset("quickstart-large" if size == "larger" else "quickstart")
     assert f"takes {seconds:.2f} s, and 500 must fit into 4 minutes: the {size} is trained." in said
+
+
+def test_too_little_memory_for_the_larger_model_trains_the_smaller(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> float:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(trial, "seconds_per_step", fail)
+    config, larger = tiny_config(), preset("quickstart-large")
+    assert trial.fitting_size(config, larger, DATA, Run(tmp_path / "run"), Console(quiet=True)) == config
 
 
 def test_settings_of_ones_own_are_taken_as_they_are(choose: Choose) -> None:

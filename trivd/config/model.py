@@ -137,6 +137,10 @@ class ModelConfig:
             f"model.warp_size has {len(self.warp_size)} values; give one, or one for each of "
             f"model.recurrent_resolutions {self.recurrent_resolutions}.",
         )
+        require(
+            self.warp_start_weight is None or min(self.warp_size) > 1,
+            "model.warp_start_weight needs more than the one tap of model.warp_size 1; leave it out, or choose 3.",
+        )
         least = 1 / min(self.warp_size) ** 2
         require(
             self.warp_start_weight is None or least < self.warp_start_weight < 1,

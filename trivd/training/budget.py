@@ -23,6 +23,7 @@ class Budget:
         self._before = spent
         self._began: float | None = None  # of the step under way
         self.share = self._share()  # of the budget, at most 1, spent before the next step, the same in all processes
+        self._length = math.inf  # of the step before the last one looked at, as a share
         self.over = self.share >= 1  # whether the last step is made
         self.last = self.over  # whether the step under way is the last
 
@@ -56,7 +57,8 @@ class Budget:
     def look(self, stop: bool, device: torch.device) -> bool:
         """Look at the clock before a step; all processes do so together.
 
-        The step is the last if it takes as long as the one before, and the budget is over when it ends.
+        The step is the last if the budget is over when it ends, taking as long as the shorter of the two before: one
+        long wait is no sign of more.
 
         Args:
             stop: whether this process stops here.
@@ -66,8 +68,9 @@ class Budget:
             whether any process stops.
         """
         stops, share = any_process_and_first(stop, self._share(), device)
-        self.last = 2 * share - self.share >= 1
-        self.share = share
+        length = share - self.share
+        self.last = share + min(length, self._length) >= 1
+        self.share, self._length = share, length
         return stops
 
     def end_step(self) -> None:

@@ -13,6 +13,7 @@ from trivd.runtime.console import say
 from trivd.runtime.distributed import started_processes
 from trivd.runtime.hardware import choose_device, choose_precision
 from trivd.training.division import divide
+from trivd.training.faults import is_out_of_memory
 from trivd.training.fingerprint import full_name
 from trivd.training.run import Run
 from trivd.training.step import Trainer
@@ -63,7 +64,13 @@ def fitting_size(config: Config, larger: Config, data: str, run: Run, console: C
     run.check(config)
     enough = 60 * larger.training.minutes / LEAST
     say(console, f"Two sizes can be trained; the larger is tried for {STEPS} steps at most.")
-    seconds = seconds_per_step(larger, data, enough)
+    try:
+        seconds = seconds_per_step(larger, data, enough)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        say(console, "The larger needs more memory than there is: the smaller is trained.")
+        return config
     chosen = "larger" if seconds <= enough else "smaller"
     say(
         console,

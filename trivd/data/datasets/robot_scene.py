@@ -24,6 +24,7 @@ from trivd.runtime.errors import TrivdError
 
 Floats = NDArray[np.float64]
 
+SCENE = 1  # version of all that follows: to be raised with any change to what is simulated or drawn
 KNOWN_OBJECTS = 1_000  # of pybullet_data
 BROKEN_OBJECTS = (168,)  # of these, whose vertices are no numbers
 OBJECT_SIZE = (0.07, 0.11)  # range of an object's longest side

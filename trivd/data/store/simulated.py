@@ -7,6 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from trivd.data.datasets.robot_pushing import ROBOT_PUSHING, robot_listing
+from trivd.data.datasets.robot_scene import SCENE
 from trivd.data.scan_report import ScanReport
 from trivd.data.splits import Split
 from trivd.data.store.plan import make_plan
@@ -38,7 +39,8 @@ def write_robot_store(
         TrivdError: pybullet is not installed, a number is too small; or see `write_listing`.
     """
     listing = robot_listing(clips, seed, resolution)
-    settings = {"clips": clips, "seed": seed, "pybullet": version("pybullet")}  # another simulator, other clips
+    # Another scene or simulator has other clips.
+    settings = {"clips": clips, "seed": seed, "scene": SCENE, "pybullet": version("pybullet")}
     plan = make_plan(ROBOT_PUSHING, listing, resolution, channels, settings)
     return write_listing(
         listing, plan, destination, resolution=resolution, channels=channels, workers=workers, progress=progress
