@@ -70,7 +70,8 @@ def test_a_folder_without_a_model_hides_none(robot: Path, trivd_command: Command
     (robot / "robot-pushing").mkdir()
     (robot / "robot-pushing" / "index.json").write_text("{}")
     assert trivd.load("robot-pushing", device="cpu").history["data"] == "robot-pushing"
-    status, _, err = trivd_command("evaluate", "robot-pushing", "moving-digits", "--features", "none")
+    few = ("--features", "none", "--clips", 2, "--best-of-clips", 2, "--samples", 2)
+    status, _, err = trivd_command("evaluate", "robot-pushing", "moving-digits", *few)
     assert (status, err) == (0, "")
     assert (robot / "report.json").exists()
     assert [file.name for file in (robot / "robot-pushing").iterdir()] == ["index.json"]
