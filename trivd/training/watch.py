@@ -74,6 +74,8 @@ def watched(
     pairs = [clip_latents(clip, 2, config.latent_dim, settings.seed, None) for clip in range(len(given))]
     z = torch.stack(pairs, dim=1).to(device)  # (2, B, latent_dim)
     with autocast(device, dtype):
-        first, second = (generator(given, part, batch.labels.to(device), return_warps=True) for part in z)
+        states, labels = generator.encoder(given), batch.labels.to(device)
+        first = generator.decode(states, z[0], labels, return_warps=True)
+        second = generator.decode(states, z[1], labels)
     values = {"watch/z_sensitivity": z_sensitivity((first.video, second.video), (z[0], z[1]))}
     return values | {f"watch/taps/{resolution}": used_taps(warps) for resolution, warps in first.warps.items()}
