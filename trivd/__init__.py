@@ -1,10 +1,11 @@
 """trivd: predict the future of a video with TrIVD-GAN-FP (Luc et al. 2020)."""
 
+from trivd.data.dataset import clips
 from trivd.evaluation.bundled import list_models
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.errors import TrivdError
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "TrivdError", "list_models", "load"]
+__all__ = ["Predictor", "TrivdError", "clips", "list_models", "load"]
 
 load = Predictor.from_pretrained

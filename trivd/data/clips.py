@@ -1,5 +1,6 @@
 """Clips of the model's size, uint8, from a data path: random ones for training, fixed ones for evaluation."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -26,6 +27,16 @@ class Clip(NamedTuple):
 
     video: NDArray[np.uint8]  # (T, H, W, C), H = W = the model's resolution
     label: int  # 0 where the data have no classes
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """What clips look like, where there is no model that takes them."""
+
+    frames: int
+    resolution: int  # height and width, pixels
+    image_channels: int  # 3 (RGB) or 1 (grey)
+    classes: int = 0  # 0: any number of them
 
 
 class ClipDataset(Protocol):
@@ -177,7 +188,7 @@ class DigitClips:
 
 
 def open_clips(
-    path: str | Path, split: Split, data: DataConfig, model: ModelConfig, *, exact: bool = False
+    path: str | Path, split: Split, data: DataConfig, model: ModelConfig | ClipShape, *, exact: bool = False
 ) -> ClipDataset:
     """Clips for a model, from "moving-digits", a store made by `trivd prepare`, a folder of videos, or one video.
 
@@ -200,7 +211,7 @@ def open_clips(
     return dataset
 
 
-def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, exact: bool) -> ClipDataset:
+def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig | ClipShape, exact: bool) -> ClipDataset:
     if str(path) == MOVING_DIGITS:
         split = existing_split(("train", "validation"), split, path, exact)
         clips = data.digits_clips if split == "train" else VALIDATION_DIGITS_CLIPS
@@ -235,7 +246,7 @@ def _open(path: str | Path, split: Split, data: DataConfig, model: ModelConfig, 
     return VideoClips(source, model.frames, data.stride, model.resolution, data.evaluation_step)
 
 
-def _check_store(source: StoreSource, data: DataConfig, model: ModelConfig) -> None:
+def _check_store(source: StoreSource, data: DataConfig, model: ModelConfig | ClipShape) -> None:
     """Refuse a store of frames that the model does not take, or of another rate than the one asked for.
 
     Raises:
