@@ -28,6 +28,7 @@ def comparison_parts(comparison: Comparison, found: Sequence[Result], paces: Map
     parts = [_circumstances(found, table)]
     if table:
         parts.append(_results_table(comparison, table, paces or _paces_of(found)))
+        parts += _absent(table)
     if verdicts := _orderings_table(table, present(table, (distance_name(table), f"SSIM, {ONE}"))):
         parts.append(verdicts)
     return parts
@@ -126,6 +127,15 @@ def _results_table(comparison: Comparison, table: Sequence[Row], paces: Mapping[
         lines.append([title, "", *_line(columns, paper, values, {})])
     header = [f"{name} in the paper" if kind == "paper" else name for kind, name in columns]
     return markdown_table(["cell", "n", *header], lines)
+
+
+def _absent(table: Sequence[Row]) -> list[str]:
+    """A sentence about each figure that rows lack, and why."""
+    rows_by_text: dict[str, list[str]] = {}
+    for row in table:
+        for text in dict.fromkeys(f"{absent.name} {absent.text}" for one in row.evaluations for absent in one.absent):
+            rows_by_text.setdefault(text, []).append(row.label)
+    return [wrapped(f"{text} ({', '.join(labels)}).") for text, labels in rows_by_text.items()]
 
 
 def _line(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from stand_ins import Means
 
-from trivd.evaluation.figures import curves, distribution_figures, frame_figures, sample_size_warnings
+from trivd.evaluation.figures import absent_figures, curves, distribution_figures, frame_figures, sample_size_warnings
 from trivd.evaluation.metrics.frechet import frechet_distance
 
 
@@ -68,3 +68,9 @@ def test_warnings_end_at_2048_clips(clips: int, count: int) -> None:
     )
     assert len(sample_size_warnings(figures, Means(), clips)) == count
     assert sample_size_warnings(figures, None, clips) == []
+
+
+def test_figures_are_absent_only_where_they_were_wanted() -> None:
+    assert [absent.name for absent in absent_figures(None, "auto")] == ["FVD", "IS"]
+    assert all("trivd weights download" in absent.text for absent in absent_figures(None, "auto"))
+    assert absent_figures(None, "none") == absent_figures(Means(), "auto") == []

@@ -8,7 +8,7 @@ from rich.console import Console
 from stand_ins import PROTOCOL
 
 from trivd.evaluation.metrics.motion_error import MotionScore
-from trivd.evaluation.outcome import Evaluation, Figure, Spread
+from trivd.evaluation.outcome import COPIES, Absent, Evaluation, Figure, Spread
 from trivd.evaluation.tables import markdown, print_tables
 
 
@@ -49,3 +49,14 @@ def test_frames_are_rows_that_end_with_their_mean(evaluation: Evaluation) -> Non
     lines = markdown(evaluation, "report.png").splitlines()
     start = lines.index("| PSNR [dB], predicted frame | one sample |")
     assert lines[start + 2 : start + 6] == ["| 1 | 20.00 |", "| 2 | 18.50 |", "| 3 | 16.00 |", "| mean | 18.17 |"]
+
+
+def test_a_figure_that_cannot_be_had_says_why(evaluation: Evaluation) -> None:
+    without = replace(evaluation, figures=evaluation.figures[1:], absent=[Absent("FVD", "no weights; fetch some")])
+    stream = io.StringIO()
+    print_tables(without, Console(file=stream, width=200))
+    assert "FVD" in stream.getvalue()
+    assert "not computed: no weights; fetch some" in stream.getvalue()
+    assert "| FVD | not computed: no weights; fetch some | - | - |" in markdown(without, "report.png")
+    copies = replace(without, protocol=replace(without.protocol, subject=COPIES))
+    assert "| FVD | not computed: no weights; fetch some | - |" in markdown(copies, "report.png")

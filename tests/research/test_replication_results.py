@@ -149,10 +149,12 @@ def test_the_document_gets_tables_orderings_and_a_picture(results: Path, page: P
     other = results / "units" / "tsru_p-seed0.json"
     values = json.loads(other.read_text())
     values["hardware"] |= {"cpu": "Abacus 8", "threads": 1}
+    values["evaluations"][""]["absent"] = [{"name": "FVD", "why": "no weights; fetch some"}]
     other.write_text(json.dumps(values))
     fill_pages(results, page)
     text = " ".join(page.read_text().split())
     assert "each on 2 threads of Abacus 7 (5) or 1 thread of Abacus 8 (1), torch" in text
+    assert "FVD not computed: no weights; fetch some (tsru_p)." in text
 
 
 def test_each_page_of_a_folder_gets_its_own_tables(results: Path, page: Path) -> None:

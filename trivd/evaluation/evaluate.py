@@ -15,7 +15,14 @@ from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.splits import Split
 from trivd.evaluation.collecting import Columns, Part, batches, collect
-from trivd.evaluation.figures import ONE, curves, distribution_figures, frame_figures, sample_size_warnings
+from trivd.evaluation.figures import (
+    ONE,
+    absent_figures,
+    curves,
+    distribution_figures,
+    frame_figures,
+    sample_size_warnings,
+)
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
 from trivd.evaluation.networks.choice import choose_network
@@ -228,6 +235,7 @@ def evaluate(
         series,
         motion,
         [*sample_size_warnings(figures, network, protocol.clips), *dict.fromkeys(notes)],
+        absent_figures(network, settings.features),
     )
     barrier()  # every process has read all batches
     if rank() == 0:

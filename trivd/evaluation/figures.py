@@ -9,11 +9,13 @@ from trivd.evaluation.collecting import Columns
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance, small_sample_warning
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork
-from trivd.evaluation.outcome import APPEARANCE, TITLES, Figure, Spread
+from trivd.evaluation.outcome import APPEARANCE, TITLES, Absent, Figure, Spread
 from trivd.evaluation.scorer import best_of_counts
 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
 DIVERSITY = "diversity [grey levels]"
+DISTANCE, INCEPTION = "FVD", "IS"  # of I3D with the reference weights
+NO_WEIGHTS = "there are no I3D weights; run `trivd weights download`"
 
 
 def distribution_figures(
@@ -57,6 +59,17 @@ def distribution_figures(
         baselines = [_mean(reference[f"{whose}/{name}"]) for whose in ("copy", "truth")]
         figures.append(Figure(title, "like the truth", 2, spread, *baselines))
     return figures
+
+
+def absent_figures(network: FeatureNetwork | None, features: str) -> list[Absent]:
+    """The figures of a feature network that are missing although nobody asked to leave them out.
+
+    Args:
+        network: whose figures there are; None: none.
+        features: `evaluation.features`.
+    """
+    wanted = network is None and features != "none"
+    return [Absent(name, NO_WEIGHTS) for name in (DISTANCE, INCEPTION)] if wanted else []
 
 
 def frame_figures(bests: Sequence[Columns], samples: int) -> list[Figure]:

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A measure that could not be computed."""
+
+    name: str
+    why: str  # and what to do, as the end of "not computed: ..."
+
+    @property
+    def text(self) -> str:
+        """What stands in place of a number."""
+        return f"not computed: {self.why}"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All results; curves are means over clips and runs."""
 
@@ -116,6 +129,7 @@ class Evaluation:
     curves: dict[str, dict[str, list[float]]]  # psnr, ssim, ... -> series -> one value per frame
     motion: MotionScore | None
     warnings: list[str]
+    absent: list[Absent] = field(default_factory=list)  # earlier versions did not say
 
     @property
     def titled_curves(self) -> dict[str, dict[str, list[float]]]:

@@ -8,6 +8,8 @@ from trivd.pictures.html import Table
 from trivd.pictures.markdown import markdown_table
 from trivd.runtime.console import say, show_table
 
+NONE = "-"  # where there is no value
+
 
 def tables(evaluation: Evaluation) -> list[Table]:
     """A table of the figures, then one of each score by predicted frame; each carries the protocol."""
@@ -23,18 +25,20 @@ def tables(evaluation: Evaluation) -> list[Table]:
         ]
         for figure in evaluation.figures
     ]
+    rows = [[absent.name, absent.text, NONE, NONE] for absent in evaluation.absent] + rows
     if evaluation.motion:
         motion = evaluation.motion
         name = (
             f"end-point error of the motion field, {motion.combined_text} [px], {motion.clips} clips; "
             "zero motion as copy (lower is better)"
         )
-        rows.append([name, f"{motion.model:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
+        rows.append([name, f"{motion.model:.2f}", f"{motion.zero_motion:.2f}", NONE])
         for level, error in motion.levels.items():
             name = f"the same of the unit at {level} x {level} alone"
-            rows.append([name, f"{error:.2f}", f"{motion.zero_motion:.2f}", _number(None, 2)])
+            rows.append([name, f"{error:.2f}", f"{motion.zero_motion:.2f}", NONE])
     if evaluation.protocol.subject == COPIES:  # there is no model
         header, *rows = ([name, *values] for name, _, *values in (header, *rows))
+        rows[: len(evaluation.absent)] = [[absent.name, absent.text, NONE] for absent in evaluation.absent]
     result = [Table(header, rows, note)]
     for score, series in evaluation.curves.items():
         title, digits = CURVE_TITLES[score]
@@ -70,4 +74,4 @@ def markdown(evaluation: Evaluation, plot: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return NONE if value is None else f"{value:.{digits}f}"
