@@ -27,7 +27,8 @@ from benchmarks.measuring import circumstances
 from trivd.evaluation.metrics.frame_scores import psnr, ssim
 from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.metrics.inception import inception_score
-from trivd.evaluation.networks.i3d import I3D, SIDE, Identity
+from trivd.evaluation.networks.i3d import I3D, Identity
+from trivd.evaluation.networks.inputs import SIDE
 from trivd.evaluation.networks.resize import resize_bilinear
 from trivd.runtime.files import write_atomically
 

@@ -13,7 +13,7 @@ from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
 from trivd.commands.status import DONE, STOPPED
-from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, MotionLevels, VideoLimits
+from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, I3DInput, MotionLevels, VideoLimits
 from trivd.data.clips import MOVING_DIGITS
 from trivd.data.splits import Split
 from trivd.evaluation.evaluate import HeldOut, OtherData, evaluate, evaluate_copies, evaluate_model
@@ -88,6 +88,8 @@ class Evaluate:
     """Network of the Fréchet distance and inception score."""
     i3d_weights: str | None = None
     """A file of weights; if not given, the one that `trivd weights import` wrote."""
+    i3d_input: I3DInput | None = None
+    """How frames become I3D's input: reference (TensorFlow's resize), torch (torch's) or videogpt (values halved)."""
     count_conditioning: bool | None = None
     """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
     inception_splits: int | None = None

@@ -4,7 +4,7 @@ The defaults are the paper's (ch 48, Table 1 and appendix E.2); `trivd.presets` 
 """
 
 from trivd.config.data import DEFAULT_LIMITS, DataConfig, Layout, VideoLimits
-from trivd.config.evaluation import EvaluationConfig
+from trivd.config.evaluation import EvaluationConfig, I3DInput
 from trivd.config.levels import MotionLevels, chosen_levels, level_names
 from trivd.config.model import (
     FIRST_RESOLUTION,
@@ -28,6 +28,7 @@ __all__ = [
     "Decomposition",
     "DiscriminatorConfig",
     "EvaluationConfig",
+    "I3DInput",
     "Layout",
     "ModelConfig",
     "MotionLevels",

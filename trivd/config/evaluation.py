@@ -7,6 +7,8 @@ from typing import Literal
 from trivd.config.checks import at_least, check_literals, require
 from trivd.config.levels import MotionLevels
 
+I3DInput = Literal["reference", "torch", "videogpt"]
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -21,6 +23,7 @@ class EvaluationConfig:
     seed: int = 0
     features: Literal["auto", "i3d", "moving-digits", "none"] = "auto"  # auto: by the data; I3D if it was imported
     i3d_weights: str | None = None  # file; none: what `trivd weights import` left
+    i3d_input: I3DInput = "reference"  # how frames become I3D's input: the reference's way, or another repository's
     count_conditioning: bool = True  # whether the given frames count in the Fréchet distance, as in published FVDs
     inception_splits: int = 1  # parts of the clips that the inception score is averaged over
     standing_batches: int = 100  # batches whose statistics make the standing statistics (E.2)

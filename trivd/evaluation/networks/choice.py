@@ -11,10 +11,18 @@ from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.networks.weights.library import find_i3d, load_i3d
 
 
-def choose_network(settings: EvaluationConfig, data: ClipDataset, device: torch.device) -> FeatureNetwork | None:
+def choose_network(
+    settings: EvaluationConfig, data: ClipDataset, device: torch.device, label: str = ""
+) -> FeatureNetwork | None:
     """The feature network of `settings.features`, on `device`.
 
     "auto" takes the digits' classifier for moving-digits, and for other data I3D if its weights were imported.
+
+    Args:
+        settings: of the evaluation.
+        data: whose clips are compared.
+        device: of the network.
+        label: of the figures if I3D's input is not the reference's; "" names that input.
 
     Raises:
         TrivdError: I3D is asked for and has no weights, or its file is damaged.
@@ -24,5 +32,8 @@ def choose_network(settings: EvaluationConfig, data: ClipDataset, device: torch.
     if settings.features == "moving-digits" or (is_auto and isinstance(data, DigitClips)):
         return load_digits_network(device)
     if settings.features == "i3d" or (is_auto and find_i3d(weights) is not None):
-        return load_i3d(weights, device)
+        network = load_i3d(weights, device)
+        if settings.i3d_input == "reference":
+            return network
+        return network.with_input(settings.i3d_input, label or f"{settings.i3d_input} input")
     return None

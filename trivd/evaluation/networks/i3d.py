@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trivd.config import I3DInput
 from trivd.evaluation.networks.features import Features, check_clips
 from trivd.evaluation.networks.i3d_layout import LAYERS, LOGITS, Convolution, Folded, MaxPool, Mixed, fold
-from trivd.evaluation.networks.resize import resize_bilinear
+from trivd.evaluation.networks.inputs import INPUTS
 from trivd.runtime.hardware import full_float32
 
-SIDE = 224  # pixels of the frames that the network sees
 SHORTEST = 9  # frames: fewer leave less than the two time steps that the last average pool spans
 AVERAGE_POOL = (2, 7, 7)  # of (T, H, W), at every time step
 
@@ -51,6 +51,7 @@ class I3D(nn.Module):
         self.distance = identity.distance
         self.inception = identity.inception
         self.about = identity.about
+        self.input: I3DInput = "reference"
         self.layers = nn.ModuleDict()
         for layer in LAYERS:
             match layer:
@@ -75,6 +76,18 @@ class I3D(nn.Module):
         """
         return cls(fold(variables), identity)
 
+    def with_input(self, name: I3DInput, label: str) -> "I3D":
+        """Take frames in another way, whose figures are not comparable, and are called so.
+
+        Args:
+            name: of `trivd.evaluation.networks.inputs`.
+            label: what tells the figures apart, as "FVD (label)".
+        """
+        self.input = name
+        self.distance, self.inception = (f"{figure} ({label})" for figure in (self.distance, self.inception))
+        self.about += f", input {name}"
+        return self
+
     @torch.no_grad()
     def forward(self, video: Tensor) -> Features:
         """Logits of the 400 classes, averaged over time; they are the embedding as well.
@@ -89,9 +102,7 @@ class I3D(nn.Module):
         check_clips(video, SHORTEST)
         device = self.logits.weight.device
         with full_float32(device):
-            features = (
-                resize_bilinear(video.to(device), SIDE, SIDE).mul_(2 / 255).sub_(1)
-            )  # one factor, as the reference
+            features = INPUTS[self.input](video.to(device))
             for layer in self.layers.values():
                 features = layer(features)
             pooled = F.avg_pool3d(features.movedim(-1, 1), AVERAGE_POOL, stride=1)  # (B, 1024, T', 1, 1)
