@@ -177,7 +177,13 @@ def our_distance(generator: Generator, history: dict[str, Any], held_out: Loaded
     """The Fréchet distance that `trivd evaluate` computes."""
     device = next(generator.parameters()).device
     choices = EvaluationConfig(
-        clips=len(held_out), best_of_clips=1, samples=1, batch_size=8, standing_batches=1, standing_batch_size=4
+        clips=len(held_out),
+        best_of_clips=1,
+        samples=1,
+        batch_size=8,
+        feature_cache=0,
+        standing_batches=1,
+        standing_batch_size=4,
     )
     subject = model_subject(TrainedModel(generator, history, choose_precision("auto", device)), held_out, choices)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,12 +19,12 @@ from trivd.evaluation.collecting import Columns
 from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance
 from trivd.evaluation.metrics.inception import inception_score
-from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.networks.features import FeatureNetwork, Features
 from trivd.evaluation.outcome import Evaluation, Spread, read_evaluation
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.scorer import ModelForecaster, Scorer
 from trivd.evaluation.standing import refresh_standing_statistics
-from trivd.evaluation.subjects import TrainedModel, model_subject
+from trivd.evaluation.subjects import TrainedModel, copy_subject, model_subject
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
 from trivd.runtime.errors import TrivdError
@@ -322,3 +322,29 @@ def test_the_hash_is_that_of_the_weights(make_generator: MakeGenerator) -> None:
     assert weights_hash(first) == weights_hash(second)
     second.output.bias[0] = torch.nextafter(second.output.bias[0], torch.tensor(9.0))
     assert weights_hash(first) != weights_hash(second)
+
+
+def test_a_second_evaluation_of_the_same_truth_computes_no_feature_of_it(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVD_HOME", str(tmp_path / "library"))
+
+    class Counted(Means):
+        fingerprint = "counted"
+        seen = 0
+
+        def __call__(self, video: torch.Tensor) -> Features:
+            self.seen += len(video)
+            return super().__call__(video)
+
+    seen, evaluations = [], []
+    for number, megabytes in enumerate((1, 1, 0)):
+        config, network = tiny_config(evaluation={"feature_cache": megabytes}), Counted()
+        held_out = HeldOut(splits(config)[1], DATA, 1)
+        report = tmp_path / f"{number}.json"
+        subject = copy_subject(config.model.conditioning_frames)
+        evaluations.append(evaluate(subject, held_out, config.evaluation, network, device=CPU, report=report))
+        seen.append(network.seen)
+    clips = tiny_config().evaluation.clips
+    assert seen == [3 * clips, clips, 3 * clips]  # truth, copies and futures; only futures are not kept
+    assert evaluations[0] == evaluations[1] == evaluations[2]

@@ -31,7 +31,7 @@ PROTOCOL = Protocol(
 class Means:
     """Features that can be computed by hand: the mean of each frame; logits are the mean of each colour."""
 
-    distance, inception, about, shortest = "FVD (means)", "IS (means)", "means", 1
+    distance, inception, about, shortest, fingerprint = "FVD (means)", "IS (means)", "means", 1, ""
 
     def __call__(self, video: Tensor) -> Features:
         assert video.dtype == torch.uint8

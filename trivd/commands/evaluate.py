@@ -90,6 +90,8 @@ class Evaluate:
     """A file of weights; if not given, the one that `trivd weights import` wrote."""
     i3d_input: I3DInput | None = None
     """How frames become I3D's input: reference (TensorFlow's resize), torch (torch's) or videogpt (values halved)."""
+    feature_cache: int | None = None
+    """Megabytes of features of true clips that are kept for later evaluations; 0 keeps and uses none."""
     count_conditioning: bool | None = None
     """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
     inception_splits: int | None = None

@@ -25,6 +25,7 @@ from trivd.evaluation.figures import (
 )
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
+from trivd.evaluation.networks.cache import with_cache
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import Evaluation, Protocol, check_report
@@ -199,8 +200,11 @@ def evaluate(
         barrier()
         return collect(partial.kept(name, only), numbers, size)
 
-    scorer = Scorer(readable, subject.conditioning_frames, network, settings.count_conditioning, device)
-    reference = collected("truth and copy", scorer.reference, settings.clips)
+    def scorer_with(network: FeatureNetwork | None) -> Scorer:
+        return Scorer(readable, subject.conditioning_frames, network, settings.count_conditioning, device)
+
+    scorer, truth_scorer = scorer_with(network), scorer_with(with_cache(network, settings.feature_cache))
+    reference = collected("truth and copy", truth_scorer.reference, settings.clips)
     singles, bests = [], []
     for run in range(settings.runs):
         suffix = f" in run {run + 1}" if settings.runs > 1 else ""

@@ -20,10 +20,14 @@ ANOTHER_OUT = "choose another --out"
 ARRAY_HEADER_LOCK = threading.Lock()
 
 
-def write_atomically(path: Path | str, data: bytes) -> None:
+def write_atomically(path: Path | str, data: bytes, *, lasting: bool = True) -> None:
     """Write `data` to `path` and create its folder; a reader or an interruption never sees half a file.
 
-    When it returns, the file is on the disk, and survives a power cut.
+    Args:
+        path: of the file.
+        data: its content.
+        lasting: whether the file is on the disk when this returns, and survives a power cut; many small files are
+            written in far less time without.
 
     Raises:
         OSError: the folder cannot be created or written.
@@ -34,10 +38,12 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else the name might survive a power cut, and the bytes not
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())  # else the name might survive a power cut, and the bytes not
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if lasting:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

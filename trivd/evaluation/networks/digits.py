@@ -121,6 +121,7 @@ class DigitsNetwork:
     def __init__(self, classifier: DigitsClassifier, sha256: str) -> None:
         self.classifier = classifier.eval().requires_grad_(False)
         self.about = f"moving-digits classifier {sha256[:8]}"
+        self.fingerprint = f"moving-digits {sha256}"
 
     @torch.no_grad()
     def read(self, video: Tensor) -> Readings:

@@ -22,6 +22,7 @@ class FeatureNetwork(Protocol):
     inception: str  # name of the inception score of its logits
     about: str  # the network and its weights, for the protocol line
     shortest: int  # frames of the shortest clip it takes
+    fingerprint: str  # tells it and its weights from any other; "": unknown, so its features are not kept
 
     def __call__(self, video: Tensor) -> Features:
         """Features of clips (B, T, H, W, C) of uint8, C = 1 or 3.

@@ -29,6 +29,7 @@ class Identity:
     distance: str  # between embeddings
     inception: str  # of logits
     about: str  # the network and its weights
+    sha256: str = ""  # of the weights, where it is known
 
 
 class I3D(nn.Module):
@@ -52,6 +53,7 @@ class I3D(nn.Module):
         self.inception = identity.inception
         self.about = identity.about
         self.input: I3DInput = "reference"
+        self.fingerprint = f"i3d {identity.sha256}" if identity.sha256 else ""
         self.layers = nn.ModuleDict()
         for layer in LAYERS:
             match layer:
@@ -86,6 +88,7 @@ class I3D(nn.Module):
         self.input = name
         self.distance, self.inception = (f"{figure} ({label})" for figure in (self.distance, self.inception))
         self.about += f", input {name}"
+        self.fingerprint = self.fingerprint and f"{self.fingerprint} {name}"
         return self
 
     @torch.no_grad()

@@ -36,9 +36,9 @@ class Identification:
         """Names of the figures that these weights give: only the reference's are comparable with published ones."""
         short = self.sha256[:SHORT_HASH]
         if self.is_reference:
-            return Identity("FVD", "IS", f"I3D i3d-kinetics-400/1 {short}")
+            return Identity("FVD", "IS", f"I3D i3d-kinetics-400/1 {short}", self.sha256)
         unknown = f"unknown I3D weights {short}"
-        return Identity(f"FVD ({unknown})", f"IS ({unknown})", unknown)
+        return Identity(f"FVD ({unknown})", f"IS ({unknown})", unknown, self.sha256)
 
     def __str__(self) -> str:
         """The result in words."""
