@@ -1,9 +1,8 @@
-"""FVD as a torchmetrics metric: the same as from all features at once, in any precision and on two processes."""
+"""FVD as a torchmetrics metric: the same as from all features at once, in any precision; scores on two processes."""
 
 import pickle
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.metrics.fvd import FrechetVideoDistance
+from trivd.evaluation.metrics.modules import FramePSNR, VideoInceptionScore
 from trivd.evaluation.networks.features import Features, check_clips
 from trivd.runtime.errors import TrivdError
 
@@ -23,6 +23,7 @@ class SmallNetwork(nn.Module):
     inception = "IS (small)"
     about = "a network of the tests"
     shortest = 2
+    fingerprint = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,34 +36,53 @@ class SmallNetwork(nn.Module):
 
 
 def clips(count: int, seed: int) -> Tensor:
-    """(count, 3, 4, 4, 3) of uint8; the brighter, the higher the seed."""
+    """(count, 3 frames, 3 colours, 4, 4) of uint8; the brighter, the higher the seed."""
     rng = torch.Generator().manual_seed(seed)
-    return torch.randint(10 * seed, 256, (count, 3, 4, 4, 3), generator=rng, dtype=torch.uint8)
+    return torch.randint(10 * seed, 256, (count, 3, 3, 4, 4), generator=rng, dtype=torch.uint8)
 
 
-REAL, GENERATED = clips(31, 0), clips(23, 1)
+TRUTH, PREDICTION = clips(31, 0), clips(23, 1)
 
 
 def expected() -> float:
     network = SmallNetwork()
-    return frechet_distance(network(REAL).embedding, network(GENERATED).embedding)
+    return frechet_distance(*(network(video.movedim(2, -1)).embedding for video in (TRUTH, PREDICTION)))
 
 
 def updated() -> FrechetVideoDistance:
     metric = FrechetVideoDistance(SmallNetwork())
-    for batch in REAL.split(10):
-        metric.update(batch, real=True)
-    for batch in GENERATED.split(10):
-        metric.update(batch, real=False)
+    for batch in TRUTH[23:].split(10):
+        metric.update(None, batch)
+    for prediction, truth in zip(PREDICTION.split(10), TRUTH[:23].split(10), strict=True):
+        metric.update(prediction, truth)
     return metric
 
 
-@pytest.mark.parametrize("real", ["fake", "", None, 1, torch.tensor(True)])
-def test_a_kind_that_is_neither_true_nor_false_is_refused(real: Any) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_floats_are_the_pixels_that_they_stand_for(dtype: torch.dtype) -> None:
     metric = FrechetVideoDistance(SmallNetwork())
-    with pytest.raises(TrivdError, match="must be True for real clips or False for generated ones"):
-        metric.update(REAL, real=real)
-    assert int(metric.real_count) == int(metric.generated_count) == 0
+    coarse = TRUTH // 16 * 16  # bfloat16 has 8 bits
+    metric.update((PREDICTION // 16 * 16 / 127.5 - 1).to(dtype), coarse)
+    plain = FrechetVideoDistance(SmallNetwork())
+    plain.update(PREDICTION // 16 * 16, coarse)
+    assert metric.compute().item() == pytest.approx(plain.compute().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (TRUTH.float(), r"The prediction span \[0, 255\]"),
+        (TRUTH.int(), "The prediction must be uint8, or floats in"),
+        (TRUTH.movedim(2, -1), r"must be \(B, T, 1 or 3, H, W\), not \(31, 3, 4, 4, 3\)"),
+        (TRUTH[0], "must be"),
+        (TRUTH[:, :1], "at least 2"),
+    ],
+)
+def test_clips_of_another_kind_are_refused(video: Tensor, message: str) -> None:
+    metric = FrechetVideoDistance(SmallNetwork())
+    with pytest.raises(TrivdError, match=message):
+        metric.update(video, None)
+    assert int(metric.prediction_count) == int(metric.truth_count) == 0
 
 
 def test_batches_give_the_distance_of_all_features() -> None:
@@ -77,16 +97,16 @@ def test_conversions_keep_every_digit() -> None:
     surrounding = nn.ModuleList([metric]).half()
     surrounding.to("cpu", torch.bfloat16)
     metric.float().set_dtype(torch.float32)
-    metric.update(clips(5, 2), real=False)  # the network has kept its precision, too
+    metric.update(clips(5, 2), None)  # the network has kept its precision, too
     reference = updated()
-    reference.update(clips(5, 2), real=False)
+    reference.update(clips(5, 2), None)
     assert metric.compute().item() == reference.compute().item()
-    assert metric.real_factor.dtype == metric.generated_mean.dtype == torch.float64
+    assert metric.truth_factor.dtype == metric.prediction_mean.dtype == torch.float64
 
 
 def test_the_device_of_the_states_follows() -> None:
     metric = updated().to("meta")
-    assert metric.real_factor.device == metric.network.weight.device == torch.device("meta")
+    assert metric.truth_factor.device == metric.network.weight.device == torch.device("meta")
 
 
 def test_training_mode_does_not_reach_the_network() -> None:
@@ -96,10 +116,11 @@ def test_training_mode_does_not_reach_the_network() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_real_clips_may_outlast_a_reset(keep: bool) -> None:
+def test_true_clips_may_outlast_a_reset(keep: bool) -> None:
     metric = updated()
-    metric.reset(reset_real_features=not keep)
-    metric.update(GENERATED, real=False)
+    metric.reset_truth = not keep
+    metric.reset()
+    metric.update(PREDICTION, None)
     if keep:
         assert metric.compute().item() == pytest.approx(expected(), rel=1e-9)
     else:
@@ -110,43 +131,50 @@ def test_real_clips_may_outlast_a_reset(keep: bool) -> None:
 def test_forward_is_refused_and_changes_nothing() -> None:
     metric = updated()
     with pytest.raises(TrivdError, match="call update"):
-        metric(REAL, real=True)
+        metric(PREDICTION, TRUTH)
     assert metric.compute().item() == pytest.approx(expected(), rel=1e-9)
 
 
 def test_a_copy_goes_its_own_way() -> None:
     metric = updated()
     copy = pickle.loads(pickle.dumps(metric))
-    copy.update(clips(9, 3), real=False)
+    copy.update(clips(9, 3), None)
     assert metric.compute().item() == pytest.approx(expected(), rel=1e-9)
     assert copy.compute().item() != metric.compute().item()
 
 
 def score_a_share(rank: int, folder: Path) -> None:
-    """One of two processes: real clips are shared unevenly, all generated ones are the first's."""
+    """One of two processes: true clips are shared unevenly, all predicted ones are the first's."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=600)
     )
     try:
         metric = FrechetVideoDistance(SmallNetwork())
-        metric.update(REAL[:4] if rank else REAL[4:], real=True)
+        metric.update(None, TRUTH[:4] if rank else TRUTH[4:])
         if rank == 0:
-            metric.update(GENERATED[:9], real=False)
-            metric.update(GENERATED[9:], real=False)
+            metric.update(PREDICTION[:9], None)
+            metric.update(PREDICTION[9:], None)
         synchronised = metric.compute().item()
-        metric.update(clips(8, 4 + rank), real=False)  # the processes' own states are back
-        (folder / str(rank)).write_bytes(pickle.dumps((synchronised, metric.compute().item())))
+        metric.update(clips(8, 4 + rank), None)  # the processes' own states are back
+        inception, psnr = VideoInceptionScore(SmallNetwork()), FramePSNR()
+        psnr.update(*((PREDICTION[:5], TRUTH[:5]) if rank else (PREDICTION[5:], TRUTH[5:23])))
+        if rank == 1:  # the other has seen no clip at all
+            inception.update(PREDICTION)
+        results = (synchronised, metric.compute().item(), inception.compute().item(), *psnr.compute().tolist())
+        (folder / str(rank)).write_bytes(pickle.dumps(results))
     finally:
         torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_the_distance_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(score_a_share, (tmp_path,), nprocs=2, start_method="forkserver")
-    single = updated()
+    single, inception, psnr = updated(), VideoInceptionScore(SmallNetwork()), FramePSNR()
     first = single.compute().item()
-    single.update(clips(8, 4), real=False)
-    single.update(clips(8, 5), real=False)
+    single.update(clips(8, 4), None)
+    single.update(clips(8, 5), None)
+    inception.update(PREDICTION)
+    psnr.update(PREDICTION, TRUTH[:23])
+    expected = (first, single.compute().item(), inception.compute().item(), *psnr.compute().tolist())
     for rank in range(2):
-        results = pickle.loads((tmp_path / str(rank)).read_bytes())
-        assert results == pytest.approx((first, single.compute().item()), rel=1e-9)
+        assert pickle.loads((tmp_path / str(rank)).read_bytes()) == pytest.approx(expected, rel=1e-9)

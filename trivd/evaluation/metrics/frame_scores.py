@@ -114,8 +114,8 @@ class BestOf:
         self._truth = truth
         self._sum = torch.zeros_like(truth, dtype=torch.float32)  # of the samples
         self._samples = 0
-        self._psnr = _RunningBest(truth)
-        self._ssim = _RunningBest(truth)
+        self._psnr = RunningBest(truth)
+        self._ssim = RunningBest(truth)
 
     def update(self, sample: Tensor) -> None:
         """Add one sample per clip, (B, T, C, H, W) in [-1, 1].
@@ -143,21 +143,21 @@ class BestOf:
         )
 
 
-class _RunningBest:
+class RunningBest:
     """One score: its sum over samples, and that of each clip's best sample."""
 
     def __init__(self, truth: Tensor) -> None:
         self._sum = torch.zeros(truth.shape[:2], device=truth.device)
-        self._best = torch.full_like(self._sum, -torch.inf)
+        self.best = torch.full_like(self._sum, -torch.inf)  # (B, T)
 
     def update(self, score: Tensor) -> None:
         """Add the scores (B, T) of one sample per clip."""
         self._sum += score
-        better = score.mean(dim=1) > self._best.mean(dim=1)  # (B,)
-        self._best = torch.where(better[:, None], score, self._best)
+        better = score.mean(dim=1) > self.best.mean(dim=1)  # (B,)
+        self.best = torch.where(better[:, None], score, self.best)
 
     def curves(self, samples: int, mean_prediction: Tensor) -> FrameCurves:
-        return FrameCurves(single=self._sum / samples, best=self._best, mean_prediction=mean_prediction)
+        return FrameCurves(single=self._sum / samples, best=self.best, mean_prediction=mean_prediction)
 
 
 def _check(prediction: Tensor, truth: Tensor) -> None:
