@@ -1,5 +1,8 @@
 """trivd: predict the future of a video with TrIVD-GAN-FP (Luc et al. 2020)."""
 
+import importlib
+from types import ModuleType
+
 from trivd.data.dataset import clips
 from trivd.evaluation.bundled import list_models
 from trivd.prediction.predictor import Predictor
@@ -9,3 +12,10 @@ __version__ = "0.1.0"
 __all__ = ["Predictor", "TrivdError", "clips", "list_models", "load"]
 
 load = Predictor.from_pretrained
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`trivd.metrics`, imported at its first use: it needs the extra torchmetrics."""
+    if name == "metrics":
+        return importlib.import_module("trivd.metrics")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from stand_ins import Means
 from torch import Tensor
 
+from reference.i3d import random_variables
 from trivd.evaluation.networks.cache import CachedNetwork, with_cache
 from trivd.evaluation.networks.features import Features
+from trivd.evaluation.networks.i3d import I3D, Identity
+from trivd.evaluation.networks.i3d_layout import variable_shapes
+from trivd.evaluation.networks.weights.identify import identify
 from trivd.runtime.errors import TrivdError
 
 ENTRY = 4 + 8 + 4 * (5 + 3)  # bytes of the features of a clip of 5 frames
@@ -120,3 +124,12 @@ def test_it_can_be_switched_off() -> None:
     assert with_cache(unknown, 10) is unknown
     assert with_cache(None, 10) is None
     assert isinstance(with_cache(network, 10), CachedNetwork)
+
+
+def test_the_fingerprint_of_i3d_names_its_weights_and_its_input() -> None:
+    variables = random_variables(variable_shapes(), 0)
+    network = I3D.from_tensorflow(variables, identify(variables).identity)
+    reference = network.fingerprint
+    assert identify(variables).sha256 in reference
+    assert network.with_input("torch", "torch").fingerprint not in ("", reference)
+    assert I3D.from_tensorflow(variables, Identity("", "", "")).with_input("torch", "torch").fingerprint == ""

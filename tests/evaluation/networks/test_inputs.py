@@ -78,6 +78,7 @@ def test_figures_of_another_input_are_called_so(monkeypatch: pytest.MonkeyPatch)
         network = I3D.__new__(I3D)
         torch.nn.Module.__init__(network)
         network.distance, network.inception, network.about = "FVD", "IS", "I3D"
+        network.fingerprint = ""
         return network
 
     monkeypatch.setattr(choice, "load_i3d", load)
