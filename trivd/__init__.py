@@ -5,12 +5,14 @@ from types import ModuleType
 
 from trivd.data.dataset import clips
 from trivd.evaluation.bundled import list_models
+from trivd.evaluation.in_python import evaluate_predictions
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.errors import TrivdError
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "TrivdError", "clips", "list_models", "load"]
+__all__ = ["Predictor", "TrivdError", "clips", "evaluate", "list_models", "load"]
 
+evaluate = evaluate_predictions
 load = Predictor.from_pretrained
 
 
