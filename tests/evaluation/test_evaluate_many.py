@@ -6,13 +6,26 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
+import torch.multiprocessing
 from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
 
-from trivd.config import Config
+from trivd.config import Config, from_dict
+from trivd.evaluation.evaluate import evaluate_model
+from trivd.evaluation.networks.features import Features
+from trivd.evaluation.networks.inputs import INPUTS
+from trivd.evaluation.outcome import Evaluation, read_evaluation
+from trivd.evaluation.subjects import TrainedModel
+from trivd.models.pretrained import load_generator
 from trivd.training.loop import train
 from trivd.training.run import Run
 
@@ -87,3 +100,61 @@ def test_it_goes_on_on_another_number_of_processes(run: Path, kept: tuple[Path, 
     found, _ = evaluated(torchrun(2), run, out)
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert not folder.exists()
+
+
+class SmallI3D:
+    """A stand-in for I3D: its input, one random 3D convolution, six logits; its features are kept as I3D's are."""
+
+    distance, inception, about, shortest, fingerprint = "FVD (small)", "IS (small)", "small", 5, "small i3d"
+
+    def __init__(self) -> None:
+        self.weight = 0.1 * torch.randn(6, 3, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+
+    def __call__(self, video: Tensor) -> Features:
+        logits = F.conv3d(INPUTS["reference"](video).movedim(-1, 1), self.weight, stride=(1, 16, 16)).relu()
+        return Features(logits.mean(dim=(2, 3, 4)), logits.mean(dim=(2, 3, 4)))
+
+
+def evaluate_with_features(run: Path, report: Path) -> Evaluation:
+    """The evaluation of the run's best model in features of the stand-in."""
+    generator, history = load_generator(run / "best", torch.device("cpu"))
+    config = from_dict(Config, history["config"], "the model's settings")
+    config = replace(config, evaluation=replace(config.evaluation, clips=9, best_of_clips=3, batch_size=2))
+    with mock.patch("trivd.evaluation.evaluate.choose_network", return_value=SmallI3D()):
+        return evaluate_model(
+            TrainedModel(generator, history, torch.float32),
+            config,
+            "moving-digits",
+            name="moving-digits",
+            split=None,
+            device=torch.device("cpu"),
+            report=report,
+        )
+
+
+def evaluate_a_share(rank: int, run: Path, folder: Path) -> None:
+    """One of two processes, which share the library as well."""
+    torch.set_num_threads(1)
+    os.environ["TRIVD_HOME"] = str(folder / "library")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=300)
+    )
+    try:
+        evaluate_with_features(run, folder / "two.json")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_features_of_two_processes_give_the_figures_of_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.multiprocessing.start_processes(evaluate_a_share, (run, tmp_path), nprocs=2, start_method="forkserver")
+    two = read_evaluation(tmp_path / "two.json")
+    assert len(list((tmp_path / "library" / "features").glob("*/*"))) == 2 * two.protocol.clips  # truth and copies
+    for library in ("library", "another"):  # with what the two have kept, and without
+        monkeypatch.setenv("TRIVD_HOME", str(tmp_path / library))
+        one = evaluate_with_features(run, tmp_path / f"{library}.json")
+        assert one.protocol == two.protocol
+        figures = {figure.name: figure.model.mean for figure in one.figures}
+        assert {figure.name: figure.model.mean for figure in two.figures} == pytest.approx(figures, rel=1e-3, abs=1e-4)
+        assert two.figure("FVD (small)").copy == pytest.approx(one.figure("FVD (small)").copy, rel=1e-6)
