@@ -32,6 +32,7 @@ def take_turns(
     turns: int,
     warm_ups: int = 1,
     finish: Callable[[], object] = _nothing,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, float]:
     """Median seconds of each way; they alternate, so that another load of the machine slows all of them alike.
 
@@ -40,15 +41,17 @@ def take_turns(
         turns: turns that count.
         warm_ups: turns before them that do not count.
         finish: waits until everything that a way has started is done; see `finisher`.
+        clock: that is read; None: of the wall. `time.process_time` counts the time on the processors alone.
     """
+    now = clock or time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm_ups + turns):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = now()
             way()
             finish()
             if turn >= warm_ups:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(now() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 

@@ -56,6 +56,11 @@ def test_the_gpu_that_works_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert waited == [torch.device("cuda", 1)]
 
 
+def test_another_clock_may_be_read(clock: Clock) -> None:
+    way = clock.way("a", 0, 3)
+    assert take_turns({"a": way}, turns=1, clock=lambda: 10 * clock.now) == {"a": 30}
+
+
 def test_turns_alternate_and_medians_leave_the_warm_up_out(clock: Clock) -> None:
     seconds = take_turns({"a": clock.way("a", 99, 1, 5, 2), "b": clock.way("b", 99, 10, 30, 70)}, turns=3)
     assert clock.calls == ["a", "b"] * 4
