@@ -324,7 +324,7 @@ def test_the_hash_is_that_of_the_weights(make_generator: MakeGenerator) -> None:
     assert weights_hash(first) != weights_hash(second)
 
 
-def test_a_second_evaluation_of_the_same_truth_computes_no_feature_of_it(
+def test_a_second_evaluation_of_the_same_clips_computes_no_feature(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIVD_HOME", str(tmp_path / "library"))
@@ -346,5 +346,5 @@ def test_a_second_evaluation_of_the_same_truth_computes_no_feature_of_it(
         evaluations.append(evaluate(subject, held_out, config.evaluation, network, device=CPU, report=report))
         seen.append(network.seen)
     clips = tiny_config().evaluation.clips
-    assert seen == [3 * clips, clips, 3 * clips]  # truth, copies and futures; only futures are not kept
+    assert seen == [2 * clips, 0, 3 * clips]  # truth, copies, and the copies again as the subject
     assert evaluations[0] == evaluations[1] == evaluations[2]

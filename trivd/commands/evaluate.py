@@ -91,7 +91,7 @@ class Evaluate:
     i3d_input: I3DInput | None = None
     """How frames become I3D's input: reference (TensorFlow's resize), torch (torch's) or videogpt (values halved)."""
     feature_cache: int | None = None
-    """Megabytes of features of true clips that are kept for later evaluations; 0 keeps and uses none."""
+    """Megabytes of features of true clips and files that are kept for later evaluations; 0 keeps and uses none."""
     count_conditioning: bool | None = None
     """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
     inception_splits: int | None = None

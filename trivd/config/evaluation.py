@@ -24,7 +24,7 @@ class EvaluationConfig:
     features: Literal["auto", "i3d", "moving-digits", "none"] = "auto"  # auto: by the data; I3D if it was imported
     i3d_weights: str | None = None  # file; none: what `trivd weights import` left
     i3d_input: I3DInput = "reference"  # how frames become I3D's input: the reference's way, or another repository's
-    feature_cache: int = 1_000  # megabytes of features of true clips, kept for later evaluations (TRIVD_HOME); 0: none
+    feature_cache: int = 1_000  # megabytes of features kept for later evaluations, in the library (TRIVD_HOME); 0: none
     count_conditioning: bool = True  # whether the given frames count in the Fréchet distance, as in published FVDs
     inception_splits: int = 1  # parts of the clips that the inception score is averaged over
     standing_batches: int = 100  # batches whose statistics make the standing statistics (E.2)

@@ -203,8 +203,10 @@ def evaluate(
     def scorer_with(network: FeatureNetwork | None) -> Scorer:
         return Scorer(readable, subject.conditioning_frames, network, settings.count_conditioning, device)
 
-    scorer, truth_scorer = scorer_with(network), scorer_with(with_cache(network, settings.feature_cache))
-    reference = collected("truth and copy", truth_scorer.reference, settings.clips)
+    lasting = scorer_with(with_cache(network, settings.feature_cache))
+    reference = collected("truth and copy", lasting.reference, settings.clips)
+    # A model's futures are not looked up: other weights, settings and seeds give others each time.
+    scorer = scorer_with(network) if isinstance(subject.forecaster, ModelForecaster) else lasting
     singles, bests = [], []
     for run in range(settings.runs):
         suffix = f" in run {run + 1}" if settings.runs > 1 else ""
