@@ -241,6 +241,7 @@ def test_any_whole_number_of_channels_can_be_had(channels: int, wanted: int) -> 
 
 
 READ_THROUGH = {
+    "frames_at": ("curriculum", "curriculum_start"),
     "channels_at": ("generator_channels", "generator_widths"),
     "warp_size_at": ("warp_size",),
     "reconstruction_weight": ("reconstruction_half_life",),

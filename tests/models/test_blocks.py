@@ -28,7 +28,7 @@ def test_g_block_is_biggans(outputs: int, up: bool, frames: int) -> None:
         use_batch_statistics(network)
     x = torch.randn(frames, 2, 4, 3, 5, dtype=torch.float64, requires_grad=True)
     condition = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
-    actual = block(x.flatten(0, 1), affine_maps(block, condition)).unflatten(0, (frames, 2))
+    actual = block(x.flatten(0, 1), affine_maps(block, condition), frames).unflatten(0, (frames, 2))
     assert actual.shape == (frames, 2, outputs, 6 if up else 3, 10 if up else 5)
     assert_same([actual], [expected(x, condition)], [x, condition, *block.parameters()])
 

@@ -90,7 +90,7 @@ def test_the_batch_is_one_however_it_is_shared(tmp_path: Path, tiny_config: Call
     # Beyond 1, where rates like these bring the outputs, the hinge makes the losses depend on the pairs.
     recipe |= {"reconstruction": 1.0, "reconstruction_samples": 2, "discriminator_lr": 0.05, "epsilon": 1e-3}
     recipe |= {"lecam": 0.3, "r1": 0.1, "r1_every": 2, "augment": ["translation", "colour", "cutout"]}
-    recipe |= {"diversity": 0.1}
+    recipe |= {"diversity": 0.1, "curriculum": 0.5, "curriculum_start": 2}
 
     def configs(world: int) -> list[Config]:
         return [

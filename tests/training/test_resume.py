@@ -69,6 +69,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "augment": ["cutout", "colour"],
             "diversity": 1.0,
             "lr_cooldown": 0.7,
+            "curriculum": 0.7,
+            "curriculum_start": 2,
             "r1": 0.1,
             "r1_every": 2,
         },

@@ -95,6 +95,23 @@ def test_rates_fall_to_zero_in_the_last_part_of_a_run(
             torch.testing.assert_close(parameter, expected_one, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize(("step", "share", "predicted"), [(0, 0.0, 1), (2, 0.0, 2), (1, 0.5, 3), (4, 0.0, 3)])
+def test_a_curriculum_trains_a_model_of_fewer_frames(
+    make_trainer: MakeTrainer, step: int, share: float, predicted: int
+) -> None:
+    """As a trainer of such a model does: weights do not depend on the number of frames."""
+    few = {"frames": 1}
+    recipe = {"steps": 8, "reconstruction": 30.0, "reconstruction_samples": 2}
+    ours = make_trainer(discriminator=few, training=recipe | {"curriculum": 0.5, "curriculum_start": 1})
+    short = make_trainer(model={"predicted_frames": predicted}, discriminator=few, training=recipe)
+    clips = batch()
+    for trainer, read in ((ours, clips), (short, clips._replace(video=clips.video[:, : 2 + predicted]))):
+        trainer.step, trainer.share = step, share
+        trainer.train_step([[read]])
+    for name in ("generator", "discriminators"):
+        assert same(weights(getattr(ours, name)), weights(getattr(short, name)))
+
+
 def test_reconstruction_takes_the_mean_of_the_samples(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,8 +119,8 @@ def test_reconstruction_takes_the_mean_of_the_samples(
     futures: list[Tensor] = []
     decode = trainer.generator.decode
 
-    def record(*arguments: Any) -> Any:
-        prediction = decode(*arguments)
+    def record(*arguments: Any, **options: Any) -> Any:
+        prediction = decode(*arguments, **options)
         futures.append(prediction.video.detach())
         return prediction
 
@@ -153,7 +170,9 @@ def test_samples_of_a_clip_start_from_its_own_frames(
         "cut",
         lambda view, videos, places: seen.append(videos) or cut(view, videos, places),
     )
-    monkeypatch.setattr(trainer.generator, "decode", lambda s, z, labels: states.append(s) or decode(s, z, labels))
+    monkeypatch.setattr(
+        trainer.generator, "decode", lambda s, *others, **named: states.append(s) or decode(s, *others, **named)
+    )
     clips = batch()
     generator_update(trainer, [clips], rng())
     given = to_float(clips.video)[:, :2]

@@ -28,11 +28,18 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
+        fewest, setting = self.model.predicted_frames, "model.predicted_frames"
+        if self.training.curriculum > 0:
+            require(
+                self.training.curriculum_start <= fewest,
+                f"training.curriculum_start is {self.training.curriculum_start}, but only {fewest} frames are "
+                "predicted; lower it.",
+            )
+            fewest, setting = self.training.curriculum_start, "training.curriculum_start"
         require(
-            self.discriminator.frames <= self.model.predicted_frames
-            or self.discriminator.decomposition in (*VIDEO_ONLY, "mocogan_k1"),
-            f"discriminator.frames is {self.discriminator.frames}, but only {self.model.predicted_frames} frames are "
-            "predicted; lower it or raise model.predicted_frames.",
+            self.discriminator.frames <= fewest or self.discriminator.decomposition in (*VIDEO_ONLY, "mocogan_k1"),
+            f"discriminator.frames is {self.discriminator.frames}, but only {fewest} frames are predicted; lower it or "
+            f"raise {setting}.",
         )
         smallest = self.model.resolution // self.discriminator.downsampling
         require(
@@ -41,6 +48,21 @@ class Config:
             f"{self.model.resolution} pixels; they need {SMALLEST_DISCRIMINATOR_INPUT}, so lower it.",
         )
         chosen_levels(self.evaluation.motion_levels, self.model.recurrent_resolutions)
+
+    def frames_at(self, position: float) -> int:
+        """Frames of training clips, the given ones included, at a position of the curriculum.
+
+        Every number of frames but the last is trained on for as many steps.
+
+        Args:
+            position: see `TrainingConfig.position`.
+        """
+        end = self.training.curriculum * self.training.steps
+        if position >= end:
+            return self.model.frames
+        first = self.training.curriculum_start
+        predicted = first + int(position / end * (self.model.predicted_frames - first))
+        return self.model.conditioning_frames + predicted
 
 
 def changes_from_defaults(config: Config) -> dict[str, dict[str, Any]]:

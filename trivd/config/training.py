@@ -24,6 +24,8 @@ class TrainingConfig:
     discriminator_updates: int = 2  # per generator update
     generator_lr: float = 1e-4
     discriminator_lr: float = 5e-4
+    curriculum: float = 0.0  # share of the run in which predicted frames grow to all; not in the paper, 0: all at once
+    curriculum_start: int = 4  # predicted frames of its first steps
     lr_cooldown: float = 0.0  # share of the run, at its end, in which both rates fall linearly to 0; not in the paper
     beta1: float = 0.0  # Adam
     beta2: float = 0.999
@@ -54,7 +56,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_literals("training", self)
-        at_least(1, "training", self, "steps", "batch_size", "discriminator_updates", "patience")
+        at_least(1, "training", self, "steps", "batch_size", "discriminator_updates", "patience", "curriculum_start")
         at_least(1, "training", self, "reconstruction_samples")
         at_least(1, "training", self, "log_every", "sample_every", "evaluate_every", "checkpoint_every")
         at_least(0, "training", self, "orthogonality", "reconstruction", "reconstruction_half_life")
@@ -75,9 +77,11 @@ class TrainingConfig:
             require(
                 0 < getattr(self, name) < math.inf, f"training.{name} is {getattr(self, name)}; it must be positive."
             )
-        require(
-            0 <= self.lr_cooldown <= 1, f"training.lr_cooldown is {self.lr_cooldown}; it must be a share, from 0 to 1."
-        )
+        for name in ("curriculum", "lr_cooldown"):
+            require(
+                0 <= getattr(self, name) <= 1,
+                f"training.{name} is {getattr(self, name)}; it must be a share, from 0 to 1.",
+            )
         for name in ("beta1", "beta2", "ema_decay"):
             require(0 <= getattr(self, name) < 1, f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
         require(

@@ -54,7 +54,6 @@ class GBlock(ResidualBlock):
 
     def __init__(self, frames: int, inputs: int, outputs: int, condition_dim: int, upsample: bool) -> None:
         super().__init__()
-        self.frames = frames
         self.upsample = upsample
         self.norm1 = FrameNormReLU(frames, inputs, condition_dim)
         self.conv1 = SNConv(inputs, outputs, folded=upsample)
@@ -62,18 +61,18 @@ class GBlock(ResidualBlock):
         self.conv2 = SNConv(outputs, outputs)
         self.shortcut = SNConv(inputs, outputs, 1) if upsample or inputs != outputs else nn.Identity()
 
-    def normalize(self, norm: FrameNormReLU, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
-        y: Tensor = norm(x.unflatten(0, (self.frames, -1)), affines[norm])  # and ReLU
-        return y.flatten(0, 1)
+    def forward(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine], frames: int) -> Tensor:
+        """`affines` are those of `affine_maps`, and T is the number of `frames`."""
+        return self.run(self._body, x, affines, frames)
 
-    def forward(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
-        """`affines` are those of `affine_maps`."""
-        return self.run(self._body, x, affines)
+    def _body(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine], frames: int) -> Tensor:
+        def normalize(norm: FrameNormReLU, x: Tensor) -> Tensor:
+            y: Tensor = norm(x.unflatten(0, (frames, -1)), affines[norm])  # and ReLU
+            return y.flatten(0, 1)
 
-    def _body(self, x: Tensor, affines: Mapping[FrameNormReLU, Affine]) -> Tensor:
-        h = self.normalize(self.norm1, x, affines)
+        h = normalize(self.norm1, x)
         h = biased(self.conv1.upsampled(h)) if self.upsample else self.conv1(h)
-        h = self.normalize(self.norm2, h, affines)
+        h = normalize(self.norm2, h)
         # the shortcut's 1x1 before upsampling: the same values, a quarter of the work
         return add(self.conv2.unbiased(h), _shortcut(self.shortcut, x), self.upsample)
 

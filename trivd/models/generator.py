@@ -43,7 +43,7 @@ class Stage(nn.Module):
             assert state is not None
             x, weights = self.unit.unroll(x, state, return_weights)
         h = self.conv(x.flatten(0, 1))
-        h = self.upsampling_block(self.block(h, affines), affines)
+        h = self.upsampling_block(self.block(h, affines, len(x)), affines, len(x))
         return h.unflatten(0, x.shape[:2]), weights
 
 
@@ -78,7 +78,12 @@ class Generator(nn.Module):
         return self.config.unit not in ("conv_gru", "conv_lstm", "dynamic_conv_lstm")
 
     def forward(
-        self, frames: Tensor, z: Tensor, labels: Tensor | None = None, return_warps: bool = False
+        self,
+        frames: Tensor,
+        z: Tensor,
+        labels: Tensor | None = None,
+        return_warps: bool = False,
+        length: int | None = None,
     ) -> Prediction:
         """Draw one future per row of z.
 
@@ -87,23 +92,31 @@ class Generator(nn.Module):
             z: latent samples (B, latent_dim) from N(0, I).
             labels: classes (B,) int64; not read by a model without classes.
             return_warps: also return the warping weights of every unit that warps.
+            length: T, how many frames to draw in training; None for `predicted_frames`.
         """
-        return self.decode(self.encoder(frames), z, labels, return_warps)
+        return self.decode(self.encoder(frames), z, labels, return_warps, length)
 
     def decode(
-        self, states: dict[int, Tensor], z: Tensor, labels: Tensor | None = None, return_warps: bool = False
+        self,
+        states: dict[int, Tensor],
+        z: Tensor,
+        labels: Tensor | None = None,
+        return_warps: bool = False,
+        length: int | None = None,
     ) -> Prediction:
         """Draw futures from E's states, which several samples of one clip may share; see `forward`."""
         if labels is None:
             labels = torch.zeros(z.shape[0], dtype=torch.int64, device=z.device)
         with normalized(*(part for part in self.children() if part is not self.encoder)):
-            return self._decode(states, z, labels, return_warps)
+            return self._decode(states, z, labels, return_warps, length or self.config.predicted_frames)
 
-    def _decode(self, states: dict[int, Tensor], z: Tensor, labels: Tensor, return_warps: bool) -> Prediction:
+    def _decode(
+        self, states: dict[int, Tensor], z: Tensor, labels: Tensor, return_warps: bool, length: int
+    ) -> Prediction:
         condition = torch.cat([z, self.embedding(labels)], dim=1)
         affines = affine_maps(self, condition)
         x = self.first(condition).view(-1, self.first_channels, FIRST_RESOLUTION, FIRST_RESOLUTION)
-        x = x.contiguous(memory_format=torch.channels_last).expand(self.config.predicted_frames, *x.shape)
+        x = x.contiguous(memory_format=torch.channels_last).expand(length, *x.shape)
         warps: dict[int, Tensor] = {}
         for stage, resolution in zip(self.stages, self.config.generator_resolutions, strict=False):
             x, weights = stage(x, states.get(resolution), affines, return_warps)

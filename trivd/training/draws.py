@@ -49,24 +49,22 @@ def update_rng(seed: int, step: int, update: int) -> torch.Generator:
 
 def draw_discriminator_pass(batch: Batch, config: Config, discriminators: Discriminators, rng: torch.Generator) -> Pass:
     """Clips of a discriminator update, z of the futures beside them, and how both are looked at."""
-    size = len(batch.labels)
-    z = draw_own_latents(size, config.model.latent_dim, rng)
-    return Pass(batch.video, batch.labels, z, _draw_looks(2, size, config, discriminators, rng))
+    z = draw_own_latents(len(batch.labels), config.model.latent_dim, rng)
+    return Pass(batch.video, batch.labels, z, _draw_looks(2, batch.video, config, discriminators, rng))
 
 
 def draw_generator_pass(batch: Batch, config: Config, discriminators: Discriminators, rng: torch.Generator) -> Pass:
     """Clips whose conditioning frames G continues, z of its samples, and how these are looked at."""
     copies = config.training.reconstruction_samples
-    size = len(batch.labels)
-    z = draw_own_latents(copies * size, config.model.latent_dim, rng, copies)
-    return Pass(batch.video, batch.labels, z, _draw_looks(copies, size, config, discriminators, rng))
+    z = draw_own_latents(copies * len(batch.labels), config.model.latent_dim, rng, copies)
+    return Pass(batch.video, batch.labels, z, _draw_looks(copies, batch.video, config, discriminators, rng))
 
 
 def _draw_looks(
-    copies: int, size: int, config: Config, discriminators: Discriminators, rng: torch.Generator
+    copies: int, video: Tensor, config: Config, discriminators: Discriminators, rng: torch.Generator
 ) -> dict[View, Look]:
-    model, kinds, clips = config.model, config.training.augment, copies * size
-    shape = (clips, model.frames, model.image_channels, model.resolution, model.resolution)
+    model, kinds, clips = config.model, config.training.augment, copies * len(video)
+    shape = (clips, video.shape[1], model.image_channels, model.resolution, model.resolution)
     return {
         view: Look(
             discriminators.draw_places(view, shape, rng, copies),
@@ -83,7 +81,7 @@ def draw_step(
 
     Args:
         updates: for each discriminator update, its batches, one for each pass. The generator update takes its
-            conditioning frames from the last of them.
+            conditioning frames from the last of them. A curriculum cuts their clips.
         config: of the run.
         discriminators: which say what is to be drawn.
         step: number of the step, counted from 0.
@@ -92,6 +90,8 @@ def draw_step(
     rngs = [update_rng(config.training.seed, step, update) for update in range(len(updates) + 1)]
     recipe = config.training
     position = recipe.position(step, share)
+    frames = config.frames_at(position)
+    clips = [[batch._replace(video=batch.video[:, :frames]) for batch in batches] for batches in updates]
     reconstruction, rate = (
         torch.tensor(value, dtype=torch.float32)
         for value in (recipe.reconstruction_weight(position), recipe.rate(position))
@@ -99,9 +99,9 @@ def draw_step(
     return StepInputs(
         [
             [draw_discriminator_pass(batch, config, discriminators, rng) for batch in batches]
-            for batches, rng in zip(updates, rngs, strict=False)
+            for batches, rng in zip(clips, rngs, strict=False)
         ],
-        [draw_generator_pass(batch, config, discriminators, rngs[-1]) for batch in updates[-1]],
+        [draw_generator_pass(batch, config, discriminators, rngs[-1]) for batch in clips[-1]],
         reconstruction,
         rate,
         recipe.has_r1(step),

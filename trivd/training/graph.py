@@ -38,7 +38,7 @@ def graph_note(setting: CudaGraph, device: torch.device) -> str:
 class GraphedStep:
     """A step that is recorded after a few calls; from then on, a call sends its inputs and launches one graph.
 
-    Steps with and without R1 are recorded apart.
+    Steps with and without R1 are recorded apart. Inputs of new sizes, clips of more frames, end the graphs before them.
 
     Args:
         run: a step on inputs on the device; its results are tensors.
@@ -52,13 +52,16 @@ class GraphedStep:
         self._run = run
         self._device = device
         self._record = record
+        self._sizes: list[torch.Size] = []  # of the inputs
         self._graphs: dict[tuple[bool, ...], Graphed] = {}
 
     def __call__(self, inputs: StepInputs) -> Any:
         """The results for inputs on the CPU; the next call may overwrite them."""
         tensors, choices = list(tensors_of(inputs)), choices_of(inputs)
-        if not self._graphs:
-            self._sender = Sender(tensors, self._device)
+        sizes = [tensor.shape for tensor in tensors]
+        if sizes != self._sizes:
+            self._sizes, self._sender = sizes, Sender(tensors, self._device)
+            self._graphs.clear()
         if choices not in self._graphs:
             views = self._sender.views
             self._graphs[choices] = Graphed(lambda packed: self._run(with_tensors(inputs, views(packed))), self._record)

@@ -86,7 +86,7 @@ class GeneratorLosses(nn.Module):
         labels = labels.repeat(copies)
         with autocast(real.device, self.dtype):
             states = {r: state.repeat(copies, 1, 1, 1) for r, state in self.generator.encoder(conditioning).items()}
-            fake = self.generator.decode(states, z, labels).video
+            fake = self.generator.decode(states, z, labels, length=truth.shape[1]).video
         clips = torch.cat([conditioning.repeat(copies, 1, 1, 1, 1), fake], dim=1)
         losses: Losses = {}
         (discriminators,) = self._discriminators

@@ -196,7 +196,8 @@ class Session:
         log.advance(step)
         if self._due(recipe.log_every):
             self.trainer.finish()
-            self._write_row(log, losses, self._clips * self.config.model.frames)
+            frames = self.config.frames_at(recipe.position(step - 1, self.budget.share))
+            self._write_row(log, losses, self._clips * frames)
 
     @property
     def _clips(self) -> int:

@@ -188,9 +188,10 @@ class Trainer:
     @torch.no_grad()
     def _draw(self, real: Tensor, labels: Tensor, z: Tensor) -> Tensor:
         """The given frames of real clips, each followed by a drawn future: (B, C + T, channels, H, W)."""
-        conditioning = real[:, : self.config.model.conditioning_frames]
+        given = self.config.model.conditioning_frames
+        conditioning = real[:, :given]
         with autocast(self.device, self.dtype):
-            fake = self.generator(conditioning, z, labels).video
+            fake = self.generator(conditioning, z, labels, length=real.shape[1] - given).video
         return torch.cat([conditioning, fake], dim=1)
 
     def _accumulate(

@@ -101,7 +101,7 @@ def g_block(device: torch.device, outputs: int, up: bool) -> tuple[nn.Module, Ca
     x = torch.randn(4, 4, 3, 5, dtype=torch.float64, device=device, requires_grad=True)
     condition = torch.randn(2, 5, dtype=torch.float64, device=device)
     block = GBlock(2, 4, outputs, 5, upsample=up)
-    return block, lambda module: module(x, affine_maps(module, condition))
+    return block, lambda module: module(x, affine_maps(module, condition), 2)
 
 
 @pytest.mark.parametrize("device", DEVICES)
