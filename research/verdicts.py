@@ -12,6 +12,7 @@ IDENTITY: Settings = {"model": {"warp_start_weight": 0.98, "gate_bias": 2.0, "wa
 LECAM: Settings = {"training": {"lecam": 0.3}}
 R1: Settings = {"training": {"r1": 1.0}}
 MOMENTUM: Settings = {"training": {"beta1": 0.5}}
+CURRICULUM: Settings = {"training": {"curriculum": 0.5}}
 
 # The preset `comparison` for half of its steps.
 AT_32: Settings = {"training": {"steps": 500, "evaluate_every": 250}}
@@ -98,6 +99,7 @@ VERDICTS: dict[str, Comparison] = {
             "LeCam 0.3": LECAM,
             "R1 1": R1,
             "beta1 0.5": MOMENTUM,
+            "curriculum over half the run": CURRICULUM,
         },
     ),
     "verdicts-robot": _verdicts(
@@ -109,6 +111,7 @@ VERDICTS: dict[str, Comparison] = {
             "L1 to the mean of 4 samples": {"training": {"reconstruction_samples": 4}},
             "2 samples, diversity 10": {"training": {"reconstruction_samples": 2, "diversity": 10.0}},
             "identity start, gate 2, replicate": IDENTITY,
+            "curriculum over half the run": CURRICULUM,
         },
         data="videos",
         scoring={"clips": 256, "best_of_clips": 32, "samples": 100, "features": "i3d"},
