@@ -28,8 +28,10 @@ slots=(
     "verdicts-64|the same, k 3, 5, 9;LeCam 0.3"
     "verdicts-64|R1 1;beta1 0.5"
     "verdicts-64|generator 12, discriminator 16;discriminator and encoder 16"
+    "verdicts-64|batch 16, a quarter of the steps;curriculum over half the run"
     "verdicts-robot|base;L1 to the mean of 4 samples"
     "verdicts-robot|2 samples, diversity 10;identity start, gate 2, replicate"
+    "verdicts-robot|base;curriculum over half the run"
 )
 
 if [ $# -ne 1 ] || ! [[ $1 =~ ^[1-9][0-9]*$ ]] || (($1 > ${#slots[@]})); then
