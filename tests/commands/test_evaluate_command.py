@@ -109,7 +109,8 @@ def test_what_does_not_belong_together_is_refused(evaluate: Command, folders: li
 
     refused("Name a model's folder, or --predictions and --truth")
     refused("--predictions needs --truth", *folders[:2])
-    refused("belong to --predictions", trained_run, *folders[2:])
+    refused("--truth belongs to --predictions", trained_run, *folders[2:])
+    refused("--cut belongs to --predictions", trained_run, "--cut", "whole")
     refused("--runs belongs to the evaluation of a model", *folders, "--runs", 2)
     refused("--standing-batches belongs to", *folders, "--standing-batches", 2)
     refused("--motion-levels is of use on moving-digits alone", trained_run, folders[1], "--motion-levels", "all")
@@ -205,7 +206,7 @@ def test_a_signal_to_stop_is_answered(
     predictions = write_arrays(tmp_path / "predictions", 2, FRAMES, 0)
     truth = write_arrays(tmp_path / "truth", 2, FRAMES, 1)
     before = signal.getsignal(number)
-    monkeypatch.setattr("trivd.commands.evaluate.evaluate", lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr("trivd.evaluation.predictions.paired.evaluate", lambda *_, **__: signal.raise_signal(number))
     options = ("--conditioning-frames", GIVEN, "--features", "none")
     status, out, _ = evaluate("--predictions", predictions, "--truth", truth, *options)
     assert status == 3

@@ -116,7 +116,7 @@ def test_figures_are_those_of_each_run(evaluation: Evaluation, config: Config, m
         refresh_standing_statistics(generator, train, settings, torch.float32)
         model = ModelForecaster(generator, torch.float32, 5, 0.8)
         single = scorer.single(model, run, evaluation_numbers(held_out, 5))
-        several = scorer.several(model, run, 2, evaluation_numbers(held_out, 3))
+        several = scorer.several(model, run, 2, (2,), evaluation_numbers(held_out, 3))
         distances.append(frechet_distance(reference["truth/embedding"], single["model/embedding"]))
         inceptions.append(inception_score(single["model/logits"], 1)[0])
         ssims.append(float(several["ssim/best 2"].mean()))

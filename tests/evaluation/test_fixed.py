@@ -69,7 +69,7 @@ def scored(generator: Generator, record: Record | None, size: int = 2) -> Column
     """All columns of several and of one future, in batches of which the last is smaller."""
     scorer = Scorer(Noise(), 2, Means(), True, torch.device("cpu"))
     model = ModelForecaster(generator, F32, 7, 0.8, record)
-    columns = collect(lambda numbers: scorer.several(model, 0, SAMPLES, numbers), range(CLIPS), size)
+    columns = collect(lambda numbers: scorer.several(model, 0, SAMPLES, (SAMPLES,), numbers), range(CLIPS), size)
     return columns | collect(lambda numbers: scorer.single(model, 1, numbers), range(CLIPS), size)
 
 

@@ -126,7 +126,7 @@ def test_clips_read_ahead_give_the_same_figures(
 ) -> None:
     wanted = [score(Damaged(clips, damaged, readable), Means()) for damaged, readable in (({0, 3, 4}, 0), ({3, 6}, 1))]
     monkeypatch.setattr(
-        "trivd.evaluation.evaluate.ReadAhead", lambda held_out, device: ReadAhead(held_out, torch.device("cuda"))
+        "trivd.evaluation.sharing.ReadAhead", lambda held_out, device: ReadAhead(held_out, torch.device("cuda"))
     )
     assert [score(Damaged(clips, *how), Means()) for how in (({0, 3, 4}, 0), ({3, 6}, 1))] == wanted
 

@@ -58,7 +58,9 @@ def scorer(count_conditioning: bool = True) -> Scorer:
 
 def several(generator: Generator, size: int, truncation: float | None = None, run: int = 0) -> Columns:
     model = forecaster(generator, truncation)
-    return collect(lambda numbers: scorer().several(model, run, SAMPLES, numbers), range(CLIPS), size)
+    return collect(
+        lambda numbers: scorer().several(model, run, SAMPLES, best_of_counts(SAMPLES), numbers), range(CLIPS), size
+    )
 
 
 def futures_of(generator: Generator, clip: int, samples: int, run: int = 0) -> list[Tensor]:

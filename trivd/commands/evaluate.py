@@ -12,26 +12,25 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
+from trivd.commands.reports import Outputs, beside, outputs_of_folders, part_of, write_beside, write_joint
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, I3DInput, MotionLevels, VideoLimits
 from trivd.data.clips import MOVING_DIGITS
 from trivd.data.splits import Split
-from trivd.evaluation.evaluate import HeldOut, OtherData, evaluate, evaluate_copies, evaluate_model
-from trivd.evaluation.networks.choice import choose_network
-from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.evaluate import OtherData, evaluate_copies, evaluate_model
 from trivd.evaluation.outcome import REPORT_FILE, Evaluation, check_report
-from trivd.evaluation.predictions.subject import PredictionFiles
+from trivd.evaluation.predictions.fitting import Cut, Fit
+from trivd.evaluation.predictions.paired import Paired, evaluate_paired, samples_of
 from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, model_of, scored_name, with_protocol
-from trivd.evaluation.subjects import Progress, Subject, TrainedModel
-from trivd.evaluation.tables import markdown, print_tables
+from trivd.evaluation.subjects import Progress, TrainedModel
+from trivd.evaluation.tables import print_tables
 from trivd.models.motion import NO_MOTION
 from trivd.models.pretrained import own_folder
-from trivd.pictures.plots import frame_curves, to_png
 from trivd.prediction.predictor import Predictor
 from trivd.runtime.console import say
 from trivd.runtime.distributed import process_group, rank
 from trivd.runtime.errors import TrivdError
-from trivd.runtime.files import check_output_folder, write_atomically
+from trivd.runtime.files import check_output_folder
 from trivd.runtime.hardware import choose_device
 from trivd.training.output import lasting_output
 from trivd.training.stops import interrupted_by_signals
@@ -64,12 +63,18 @@ class Evaluate:
     """Whose clips count; if not given, the protocol's or the held-out one (validation, if the data have it)."""
     standing_data: str | None = None
     """Data set whose training clips give the standing statistics; DATA if not given."""
-    predictions: Path | None = None
-    """Instead of MODEL: a folder with a video, or a folder of videos (samples), for each name in --truth."""
+    predictions: tuple[Path, ...] = ()
+    """Instead of MODEL: a folder, or one for each of several models, with a video, or a folder of videos (samples), for
+    each name in --truth."""
     truth: Path | None = None
     """The true videos, given frames included."""
     conditioning_frames: int | None = None
     """With --predictions: how many of the true frames were given."""
+    cut: Cut | None = None
+    """With --predictions: cut videos of several lengths to the shortest. whole: predictions begin with the given
+    frames; futures: they begin after them."""
+    resolution: int | None = None
+    """With --predictions: resize all frames to this shorter side in pixels, and score the square in the middle."""
     clips: int | None = None
     """Clips with one future each. This and the following are as in the protocol, or in training, if not given."""
     best_of_clips: int | None = None
@@ -110,12 +115,13 @@ class Evaluate:
     """auto: cuda where there is one, else cpu."""
     out: Path | None = None
     """The JSON file to write, .md and .png beside it; report.json in the model's or predictions' folder if not given
-    (here, for a bundled model or one of the hub)."""
+    (here, for a bundled model or one of the hub). Of several folders of predictions, each has its report.json, and
+    comparison.json here has all; with --out, their reports are beside it."""
 
     def run(self, console: Console) -> int:
-        out = self._report_file()
-        picture, tables = _beside(out)
-        check_report(out, (picture, tables))
+        outputs = self._outputs()
+        for out in outputs.all:
+            check_report(out, beside(out))
         if self.save_model is not None:
             check_output_folder(self.save_model, "choose another folder for the model", empty=True)
         device = choose_device(self.device, "--device")
@@ -123,39 +129,65 @@ class Evaluate:
             try:
                 with interrupted_by_signals(), process_group(device, PATIENCE):
                     with progress_shown(console if rank() == 0 else Console(quiet=True)) as progress:
-                        evaluation = self._evaluate(device, progress, out)
+                        evaluations = self._evaluate(device, progress, outputs)
                     if rank() == 0:
-                        self._write(evaluation, out, console)
+                        self._write(evaluations, outputs, console)
             except KeyboardInterrupt:
                 say(console, "Stopped; finished batches are kept. Repeat the command to resume.")
                 return STOPPED
         return DONE
 
-    def _report_file(self) -> Path:
-        """The JSON file to write."""
-        if self.predictions is not None:
-            return self.out or self.predictions / REPORT_FILE
+    def _outputs(self) -> Outputs:
+        """The JSON files to write."""
+        if self.predictions:
+            return outputs_of_folders(self.predictions, self.out)
         if self.model is None:
             raise TrivdError("Name a model's folder, or --predictions and --truth; see trivd evaluate --help.")
         folder = None if self.model == COPY else own_folder(self.model)
-        return self.out or (folder or Path()) / REPORT_FILE
+        return Outputs({self.model: self.out or (folder or Path()) / REPORT_FILE}, None)
 
-    def _evaluate(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
-        if self.predictions is not None:
-            return self._files(device, progress, out)
-        if self.truth is not None or self.conditioning_frames is not None:
-            raise TrivdError("--truth and --conditioning-frames belong to --predictions; leave them out for a model.")
-        return (self._copies if self.model == COPY else self._model)(device, progress, out)
+    def _evaluate(self, device: torch.device, progress: Progress, outputs: Outputs) -> dict[str, Evaluation]:
+        if self.predictions:
+            return self._files(device, progress, outputs)
+        for option in ("truth", "conditioning_frames", "cut", "resolution"):
+            if getattr(self, option) is not None:
+                raise TrivdError(f"{_spelled(option)} belongs to --predictions; leave it out for a model.")
+        ((name, out),) = outputs.reports.items()
+        return {name: (self._copies if self.model == COPY else self._model)(device, progress, out)}
 
-    def _write(self, evaluation: Evaluation, out: Path, console: Console) -> None:
-        """Print the figures, and write tables and a plot beside the JSON report."""
-        picture, tables = _beside(out)
-        write_atomically(picture, to_png(frame_curves(evaluation.titled_curves)))
-        write_atomically(tables, markdown(evaluation, picture.name).encode(errors="replace"))
-        print_tables(evaluation, console)
+    def _files(self, device: torch.device, progress: Progress, outputs: Outputs) -> dict[str, Evaluation]:
+        """Evaluations of folders of predictions."""
+        if self.truth is None or self.conditioning_frames is None:
+            raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
+        if self.conditioning_frames < 1:
+            raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
+        self._refuse(("model", "source", "protocol", "split", *MODEL_SETTINGS), "leave it out with --predictions")
+        fit = Fit(self.cut, self.resolution)
+        files = Paired(self.predictions, self.truth, self.conditioning_frames, self.limits, fit).open()
+        clips = len(files[0])
+        settings = self._settings(Config(evaluation=EvaluationConfig(clips=clips, best_of_clips=clips)))
+        evaluations = {}
+        for (name, out), one, samples in zip(
+            outputs.reports.items(), files, samples_of(files, self.samples), strict=True
+        ):
+            own = replace(settings, samples=samples)
+            shown = progress if len(files) == 1 else part_of(progress, name)
+            evaluations[name] = evaluate_paired(one, own, device=device, report=out, progress=shown)
+        return evaluations
+
+    def _write(self, evaluations: dict[str, Evaluation], outputs: Outputs, console: Console) -> None:
+        """Print the figures, and write tables and a plot beside each JSON report."""
+        for name, out in outputs.reports.items():
+            write_beside(evaluations[name], out)
+        if outputs.joint is None:
+            (evaluation,) = evaluations.values()
+            print_tables(evaluation, console)
+        else:
+            write_joint(evaluations, outputs.joint, console)
         if self.protocol is not None:
             say(console, f"{self.protocol}: {PROTOCOLS[self.protocol].about}.")
-        say(console, f"Written: {out}, {tables.name}, {picture.name}")
+        for out in outputs.all:
+            say(console, f"Written: {out}, {', '.join(path.name for path in reversed(beside(out)))}")
 
     def _model(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
         assert self.model is not None
@@ -205,34 +237,6 @@ class Evaluate:
         data = replace(config.data, limits=self.limits)
         return replace(config, data=data, evaluation=self._settings(config)), self.split or split
 
-    def _files(self, device: torch.device, progress: Progress, out: Path) -> Evaluation:
-        assert self.predictions is not None
-        if self.truth is None or self.conditioning_frames is None:
-            raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
-        if self.conditioning_frames < 1:
-            raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
-        self._refuse(("model", "source", "protocol", "split", *MODEL_SETTINGS), "leave it out with --predictions")
-        files = PredictionFiles(self.predictions, self.truth, self.conditioning_frames, self.limits)
-        samples = files.samples if self.samples is None else self.samples
-        if samples > files.samples:
-            raise TrivdError(
-                f"--samples is {samples}, but {self.predictions} holds {files.samples} predictions of each clip."
-            )
-        settings = replace(
-            self._settings(Config(evaluation=EvaluationConfig(clips=len(files), best_of_clips=len(files)))),
-            samples=samples,
-        )
-        network: FeatureNetwork | None = choose_network(settings, files, device)
-        subject = Subject(
-            files,
-            f"predictions {self.predictions}",
-            self.conditioning_frames,
-            notes=files.notes,
-            check=files.check_readable,
-        )
-        held_out = HeldOut(files, str(self.truth), 1)
-        return evaluate(subject, held_out, settings, network, device=device, report=out, progress=progress)
-
     def _refuse(self, options: Sequence[str], remedy: str) -> None:
         """Refuse options, or MODEL and DATA, of an evaluation of models.
 
@@ -241,8 +245,7 @@ class Evaluate:
         """
         for option in options:
             if getattr(self, option) is not None:
-                name = {"model": "MODEL", "source": "DATA"}.get(option, f"--{option.replace('_', '-')}")
-                raise TrivdError(f"{name} belongs to the evaluation of a model; {remedy}.")
+                raise TrivdError(f"{_spelled(option)} belongs to the evaluation of a model; {remedy}.")
 
     def _settings(self, base: Config) -> EvaluationConfig:
         given: dict[str, Any] = {
@@ -253,11 +256,9 @@ class Evaluate:
         return replace(base, evaluation=replace(base.evaluation, **given)).evaluation
 
 
-def _beside(out: Path) -> tuple[Path, Path]:
-    """The files of a report's plot and tables."""
-    # Not with_suffix, which would cut truncation-0.8 down to truncation-0.
-    picture, tables = (out.with_name(out.name.removesuffix(".json") + suffix) for suffix in (".png", ".md"))
-    return picture, tables
+def _spelled(option: str) -> str:
+    """An option, or MODEL and DATA, as the user writes it."""
+    return {"model": "MODEL", "source": "DATA"}.get(option, f"--{option.replace('_', '-')}")
 
 
 @contextmanager

@@ -3,18 +3,15 @@
 import functools
 import itertools
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from trivd.config import Config, DataConfig, EvaluationConfig
-from trivd.data.ahead import ReadAhead
 from trivd.data.clips import ClipDataset, DigitClips, ReadableClips, open_clips
 from trivd.data.loader import evaluation_numbers
 from trivd.data.splits import Split
-from trivd.evaluation.collecting import Columns, Part, batches, collect
 from trivd.evaluation.figures import (
     ONE,
     absent_figures,
@@ -23,6 +20,7 @@ from trivd.evaluation.figures import (
     frame_figures,
     sample_size_warnings,
 )
+from trivd.evaluation.intervals import with_intervals
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
 from trivd.evaluation.networks.cache import with_cache
@@ -30,10 +28,11 @@ from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import Evaluation, Protocol, check_report
 from trivd.evaluation.partial import PartialResults
-from trivd.evaluation.readable import NUMBER, LeavingOut, in_common, left_out
-from trivd.evaluation.scorer import ModelForecaster, Scorer
+from trivd.evaluation.readable import NUMBER, in_common, left_out
+from trivd.evaluation.scorer import BEST_OF, ModelForecaster, Scorer, best_of_counts
+from trivd.evaluation.sharing import SharedParts
 from trivd.evaluation.subjects import Copies, Progress, Subject, TrainedModel, copy_subject, model_subject
-from trivd.runtime.distributed import all_gather, any_process, barrier, rank, world_size
+from trivd.runtime.distributed import all_gather, barrier, rank
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.words import counted
 
@@ -179,32 +178,18 @@ def evaluate(
     if network is not None:
         _check_count(network, protocol.clips, settings.inception_splits)
     subject.check(progress)
-    ahead = ReadAhead(clips, device)
-    readable = LeavingOut(ahead)
-    partial = PartialResults(report, asdict(protocol) | {"batch": settings.batch_size, "data": clips.summary})
-
-    def collected(what: str, part: Part, count: int, prepare: Callable[[], None] = lambda: None) -> Columns:
-        """Columns of a part of the evaluation; each process computes some of its batches and reads all."""
-        name, numbers = what.replace(" ", "-"), evaluation_numbers(clips, count)
-        size, only = settings.batch_size, readable.only_readable(part)
-        parts = batches(numbers, size)
-        missing = partial.missing(name, parts)
-        if any_process(bool(missing), device):
-            prepare()
-        progress(what, 0, len(numbers))
-        own = parts[rank() :: world_size()]
-        to_read = [number for batch in own if batch in missing for number in batch]
-        with ahead.expecting(to_read, 2 * size):
-            for done, _ in enumerate(partial.complete(name, only, own), start=1):
-                progress(what, min(done * size * world_size(), len(numbers)), len(numbers))
-        barrier()
-        return collect(partial.kept(name, only), numbers, size)
+    counts = best_of_counts(settings.samples, subject.best_of)
+    kept = {"batch": settings.batch_size, "data": clips.summary}
+    kept |= {} if tuple(subject.best_of) == BEST_OF else {"best of": counts}
+    partial = PartialResults(report, asdict(protocol) | kept)
+    shared = SharedParts(clips, partial, settings.batch_size, device, progress)
+    ones, several_each = (evaluation_numbers(clips, count) for count in (settings.clips, settings.best_of_clips))
 
     def scorer_with(network: FeatureNetwork | None) -> Scorer:
-        return Scorer(readable, subject.conditioning_frames, network, settings.count_conditioning, device)
+        return Scorer(shared.readable, subject.conditioning_frames, network, settings.count_conditioning, device)
 
     lasting = scorer_with(with_cache(network, settings.feature_cache))
-    reference = collected("truth and copy", lasting.reference, settings.clips)
+    reference = shared.collected("truth and copy", lasting.reference, ones)
     # A model's futures are not looked up: other weights, settings and seeds give others each time.
     scorer = scorer_with(network) if isinstance(subject.forecaster, ModelForecaster) else lasting
     singles, bests = [], []
@@ -212,12 +197,10 @@ def evaluate(
         suffix = f" in run {run + 1}" if settings.runs > 1 else ""
         prepare = functools.partial(subject.forecaster.prepare, run)
         single = functools.partial(scorer.single, subject.forecaster, run)
-        several = functools.partial(scorer.several, subject.forecaster, run, settings.samples)
-        singles.append(collected(f"one future each{suffix}", single, settings.clips, prepare))
-        bests.append(
-            collected(f"{counted(settings.samples, 'future')} each{suffix}", several, settings.best_of_clips, prepare)
-        )
-    ones, several_each = (evaluation_numbers(clips, count) for count in (settings.clips, settings.best_of_clips))
+        several = functools.partial(scorer.several, subject.forecaster, run, settings.samples, counts)
+        singles.append(shared.collected(f"one future each{suffix}", single, ones, prepare))
+        futures = counted(settings.samples, "future")
+        bests.append(shared.collected(f"{futures} each{suffix}", several, several_each, prepare))
     reference, *singles = in_common([reference, *singles], clips, ones)
     bests = in_common(bests, clips, several_each)
     scored, scored_often = (set(columns[NUMBER].tolist()) for columns in (reference, bests[0]))
@@ -235,12 +218,26 @@ def evaluate(
         subject.forecaster.prepare(settings.runs - 1)  # all batches of that run may have been there
         motion = motion_score(subject.forecaster.generator, clips, settings, subject.forecaster.dtype)
     notes += [] if motion is None else motion.advice
+    warnings = sample_size_warnings(figures, network, protocol.clips)
+    figures += frame_figures(bests, settings.samples)
+    if subject.intervals and rank() == 0:  # which writes them
+        (single_run,), (best_run,) = singles, bests
+        figures = with_intervals(
+            figures,
+            reference,
+            single_run,
+            best_run,
+            network,
+            samples=settings.samples,
+            splits=settings.inception_splits,
+            seed=settings.seed,
+        )
     evaluation = Evaluation(
         protocol,
-        figures + frame_figures(bests, settings.samples),
+        figures,
         series,
         motion,
-        [*sample_size_warnings(figures, network, protocol.clips), *dict.fromkeys(notes)],
+        [*warnings, *dict.fromkeys(notes)],
         absent_figures(network, settings.features),
     )
     barrier()  # every process has read all batches

@@ -10,7 +10,6 @@ from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance, sm
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import APPEARANCE, TITLES, Absent, Figure, Spread
-from trivd.evaluation.scorer import best_of_counts
 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
 DIVERSITY = "diversity [grey levels]"
@@ -56,8 +55,8 @@ def distribution_figures(
         ]
     for name, title in APPEARANCE.items():
         spread = Spread.of([_mean(single[f"model/{name}"]) for single in singles])
-        baselines = [_mean(reference[f"{whose}/{name}"]) for whose in ("copy", "truth")]
-        figures.append(Figure(title, "like the truth", 2, spread, *baselines))
+        copy, true = (_mean(reference[f"{whose}/{name}"]) for whose in ("copy", "truth"))
+        figures.append(Figure(title, "like the truth", 2, spread, copy, true))
     return figures
 
 
@@ -77,7 +76,7 @@ def frame_figures(bests: Sequence[Columns], samples: int) -> list[Figure]:
     figures = []
     for score, (title, digits) in TITLES.items():
         copy = _mean(bests[0][f"{score}/copy"])
-        for series, column in _series(score, samples).items():
+        for series, column in _series(score, samples, bests[0]).items():
             if series != COPY:
                 spread = Spread.of([_mean(best[column]) for best in bests])
                 figures.append(Figure(f"{title}, {series}", "higher", digits, spread, copy, None))
@@ -87,13 +86,35 @@ def frame_figures(bests: Sequence[Columns], samples: int) -> list[Figure]:
     return figures
 
 
+def clip_means(single: Columns, best: Columns, samples: int) -> tuple[Columns, Columns]:
+    """The values of each clip (clips,) whose means over clips are figures of one run, by the figure's name.
+
+    Args:
+        single: as `Scorer.single` gives it.
+        best: as `Scorer.several` gives it, perhaps of other clips.
+        samples: futures of each clip of `best`.
+
+    Returns:
+        Those of `single`, and those of `best`.
+    """
+    several = {
+        f"{title}, {series}": _clip_means(best[column])
+        for score, (title, _) in TITLES.items()
+        for series, column in _series(score, samples, best).items()
+        if series != COPY
+    }
+    if samples > 1:
+        several[DIVERSITY] = _clip_means(best["diversity"])
+    return {title: _clip_means(single[f"model/{name}"]) for name, title in APPEARANCE.items()}, several
+
+
 def curves(
     reference: Columns, singles: Sequence[Columns], bests: Sequence[Columns], samples: int
 ) -> dict[str, dict[str, list[float]]]:
     """Means over clips and runs for each predicted frame: score -> series -> values (Figure 5)."""
     by_score = {
         score: {series: _frame_means([best[column] for best in bests]) for series, column in columns.items()}
-        for score, columns in ((score, _series(score, samples)) for score in TITLES)
+        for score, columns in ((score, _series(score, samples, bests[0])) for score in TITLES)
     }
     for name in APPEARANCE:
         by_score[name] = {
@@ -114,16 +135,22 @@ def sample_size_warnings(figures: Sequence[Figure], network: FeatureNetwork | No
     return [] if warning is None else [warning]
 
 
-def _series(score: str, samples: int) -> dict[str, str]:
-    """The name of each series, and its column."""
+def _series(score: str, samples: int, best: Columns) -> dict[str, str]:
+    """The name of each series, and its column in what `Scorer.several` gave."""
     names = {COPY: f"{score}/copy", ONE: f"{score}/single"}
     if samples > 1:
         names[f"mean of {samples} samples"] = f"{score}/mean"
-    return names | {f"best of {count}": f"{score}/best {count}" for count in best_of_counts(samples)}
+    counts = sorted(int(name.removeprefix(f"{score}/best ")) for name in best if name.startswith(f"{score}/best "))
+    return names | {f"best of {count}": f"{score}/best {count}" for count in counts}
 
 
 def _mean(column: Tensor) -> float:
     return float(column.double().mean())
+
+
+def _clip_means(column: Tensor) -> Tensor:
+    """One value per clip, from (B, T)."""
+    return column.double().mean(dim=1)
 
 
 def _frame_means(columns: Sequence[Tensor]) -> list[float]:

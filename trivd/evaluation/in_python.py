@@ -11,6 +11,7 @@ from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.outcome import Evaluation, check_report
 from trivd.evaluation.predictions.arrays import Array, ArrayPredictions, ValueRange
+from trivd.evaluation.predictions.paired import BEST_OF, paired_subject
 from trivd.evaluation.predictions.subject import PredictionFiles
 from trivd.evaluation.subjects import Progress, Subject
 from trivd.runtime.distributed import broadcast_from_rank_0, rank
@@ -98,9 +99,9 @@ def _opened(
     """The predictions as subject, the truth as clips, and the number of samples."""
     if isinstance(predictions, str | os.PathLike) and isinstance(truth, str | os.PathLike):
         files = PredictionFiles(Path(predictions), Path(truth), given)
-        subject = Subject(files, f"predictions {predictions}", given, notes=files.notes, check=files.check_readable)
-        return subject, HeldOut(files, str(truth), 1), files.samples
+        return paired_subject(files), HeldOut(files, str(truth), 1), files.samples
     if isinstance(predictions, str | os.PathLike) or isinstance(truth, str | os.PathLike):
         raise TrivdError("Predictions and truth must both be folders, or both arrays.")
     arrays = ArrayPredictions(predictions, truth, given, value_range)
-    return Subject(arrays, "predictions in memory", given), HeldOut(arrays, "clips in memory", 1), arrays.samples
+    subject = Subject(arrays, "predictions in memory", given, best_of=BEST_OF, intervals=True)
+    return subject, HeldOut(arrays, "clips in memory", 1), arrays.samples

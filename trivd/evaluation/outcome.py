@@ -105,6 +105,13 @@ class Figure:
     model: Spread
     copy: float | None  # copying the last given frame
     truth: float | None  # the true clips, which a perfect model would match
+    interval: list[float] | None = None  # of the model's mean, 95%, over clips; None: of the runs there is a deviation
+
+    @property
+    def text(self) -> str:
+        """The model's value, with its deviation or interval: "12.3 ± 0.4", "12.3 [11.9, 12.8]"."""
+        ends = self.interval and f" [{', '.join(f'{end:.{self.digits}f}' for end in self.interval)}]"
+        return self.model.text(self.digits) + (ends or "")
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,8 @@ def _check(evaluation: Evaluation) -> None:
     lengths = {len(values) for series in evaluation.curves.values() for values in series.values()}
     if lengths != {evaluation.protocol.predicted_frames} or not all(evaluation.curves.values()):
         raise ValueError("its curves have other lengths than the predicted frames")
+    if any(figure.interval is not None and len(figure.interval) != 2 for figure in evaluation.figures):
+        raise ValueError("an interval has other than two ends")
     if not all(0 <= figure.digits <= MOST_DIGITS for figure in evaluation.figures):
         raise ValueError(f"a figure has more than {MOST_DIGITS} digits behind the point")
 

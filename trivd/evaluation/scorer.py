@@ -153,10 +153,12 @@ class Scorer:
         return _named("model", self._scores(clips, next(forecaster.futures(clips, 1, run))))
 
     @torch.no_grad()
-    def several(self, forecaster: Forecaster, run: int, samples: int, numbers: Sequence[int]) -> Columns:
+    def several(
+        self, forecaster: Forecaster, run: int, samples: int, counts: Sequence[int], numbers: Sequence[int]
+    ) -> Columns:
         """Frame scores of `samples` futures per clip, each (B, T), and of copying; never keeps the futures.
 
-        For "psnr" and "ssim": ".../copy", ".../single", ".../mean", and ".../best L" for each L of `best_of_counts`;
+        For "psnr" and "ssim": ".../copy", ".../single", ".../mean", and ".../best L" for each L of `counts`;
         from two samples on "diversity" too.
         """
         clips = self.load(numbers)
@@ -167,7 +169,7 @@ class Scorer:
         for drawn, video in enumerate(forecaster.futures(clips, samples, run), start=1):
             best.update(video)
             diversity.update(video)
-            if drawn in best_of_counts(samples):
+            if drawn in counts:
                 scores = best.scores()
                 columns |= {f"psnr/best {drawn}": scores.psnr.best, f"ssim/best {drawn}": scores.ssim.best}
         scores, copy = best.scores(), copied.scores()
@@ -219,9 +221,9 @@ def spread(model: Tensor, truth: Tensor) -> float:
     return float(model.std(dim=0).mean() / truth.std(dim=0).mean())
 
 
-def best_of_counts(samples: int) -> tuple[int, ...]:
-    """The counts l for which best-of-l is reported: those of Figure 5 below `samples`, and `samples` itself."""
-    return tuple(sorted({count for count in BEST_OF if count < samples} | ({samples} if samples > 1 else set())))
+def best_of_counts(samples: int, marks: Sequence[int] = BEST_OF) -> tuple[int, ...]:
+    """The counts l for which best-of-l is reported: the marks, those of Figure 5, below `samples`, and `samples`."""
+    return tuple(sorted({count for count in marks if count < samples} | ({samples} if samples > 1 else set())))
 
 
 def _named(prefix: str, columns: Columns) -> Columns:

@@ -10,7 +10,7 @@ from torch import Tensor
 from trivd.config import EvaluationConfig, TrainingConfig, from_dict
 from trivd.data.clips import ClipDataset
 from trivd.evaluation.outcome import COPIES
-from trivd.evaluation.scorer import Clips, Forecaster, ModelForecaster
+from trivd.evaluation.scorer import BEST_OF, Clips, Forecaster, ModelForecaster
 from trivd.evaluation.standing import refresh_standing_statistics
 from trivd.models.generator import Generator
 from trivd.models.pretrained import weights_hash
@@ -29,6 +29,8 @@ class Subject:
     conditioning_frames: int
     standing_statistics: str = ""  # for the protocol
     notes: Sequence[str] = ()  # sentences to add to the figures; complete once these are there
+    best_of: Sequence[int] = BEST_OF  # the counts l for which best-of-l is reported, where there are so many samples
+    intervals: bool = False  # whether figures, of one run, get intervals over clips
     check: Callable[[Progress], None] = lambda progress: None  # raises early what would end the evaluation later
 
 

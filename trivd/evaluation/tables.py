@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from trivd.evaluation.figures import COPY
-from trivd.evaluation.outcome import COPIES, CURVE_TITLES, HEADING, Evaluation
+from trivd.evaluation.outcome import COPIES, CURVE_TITLES, HEADING, Evaluation, Figure
 from trivd.pictures.html import Table
 from trivd.pictures.markdown import markdown_table
 from trivd.runtime.console import say, show_table
@@ -14,14 +14,16 @@ NONE = "-"  # where there is no value
 def tables(evaluation: Evaluation) -> list[Table]:
     """A table of the figures, then one of each score by predicted frame; each carries the protocol."""
     note = str(evaluation.protocol)
-    runs = f"model, mean ± std of {evaluation.protocol.runs} runs" if evaluation.protocol.runs > 1 else "model"
-    header = ["figure", runs, COPY, "true clips"]
+    model = f"model, mean ± std of {evaluation.protocol.runs} runs" if evaluation.protocol.runs > 1 else "model"
+    if any(figure.interval for figure in evaluation.figures):
+        model = "model [95% interval over clips]"
+    header = ["figure", model, COPY, "true clips"]
     rows = [
         [
-            f"{figure.name}{f' ({figure.better} is better)' if figure.better in ('lower', 'higher') else ''}",
-            figure.model.text(figure.digits),
-            _number(figure.copy, figure.digits),
-            _number(figure.truth, figure.digits),
+            with_direction(figure),
+            figure.text,
+            number(figure.copy, figure.digits),
+            number(figure.truth, figure.digits),
         ]
         for figure in evaluation.figures
     ]
@@ -73,5 +75,11 @@ def markdown(evaluation: Evaluation, plot: str) -> str:
     return "\n\n".join([*parts, f"Protocol: {evaluation.protocol}.", f"![scores by predicted frame]({plot})"]) + "\n"
 
 
-def _number(value: float | None, digits: int) -> str:
+def with_direction(figure: Figure) -> str:
+    """The figure's name, and whether more or less of it is better."""
+    return f"{figure.name} ({figure.better} is better)" if figure.better in ("lower", "higher") else figure.name
+
+
+def number(value: float | None, digits: int) -> str:
+    """A value, or what stands where there is none."""
     return NONE if value is None else f"{value:.{digits}f}"

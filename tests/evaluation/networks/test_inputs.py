@@ -1,6 +1,7 @@
 """I3D's inputs against the transforms of the other repositories, written plainly."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trivd.config import EvaluationConfig
+from trivd.config import EvaluationConfig, I3DInput
 from trivd.evaluation.networks import choice
 from trivd.evaluation.networks.i3d import I3D
 from trivd.evaluation.networks.inputs import INPUTS, SIDE
@@ -59,8 +60,9 @@ def clips(height: int, width: int, channels: int) -> Tensor:
 @given(height=st.integers(40, 90), width=st.integers(40, 90), channels=st.sampled_from([1, 3]))
 def test_inputs_are_those_of_the_other_repositories(height: int, width: int, channels: int) -> None:
     video = clips(height, width, channels)
-    for name, plain in (("torch", tats), ("videogpt", videogpt)):
-        found = INPUTS[name](video)  # type: ignore[index]
+    oracles: dict[I3DInput, Callable[[Array], Array]] = {"torch": tats, "videogpt": videogpt}
+    for name, plain in oracles.items():
+        found = INPUTS[name](video)
         assert found.shape == (1, 2, SIDE, SIDE, channels)
         np.testing.assert_allclose(found.numpy(), plain(video.double().numpy()), atol=1e-4)
 

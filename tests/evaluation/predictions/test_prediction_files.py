@@ -87,17 +87,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     refuse("no videos", tmp_path / "none")
     refuse("is not a folder", tmp_path / "missing")
-    refuse(r"fewer has no clip-3 \(1 of 4 names", write(tmp_path / "fewer", videos(1)[:3]))
-    refuse("t has no clip-9", write_one_more(tmp_path / "more"))
+    refuse(r"t has no clip-9 \(1 of 5 names", write_one_more(tmp_path / "more"))
     refuse("has 5 frames; a prediction has the truth's 6, or the 4", write(tmp_path / "frames", videos(1, frames=5)))
     refuse("is 12 x 12 pixels but the truth 16 x 16", write(tmp_path / "size", videos(1, size=12)))
     refuse("leaves none to score", write(tmp_path / "given", videos(1)), given=6)
     floats = write(tmp_path / "floats", videos(1))
     np.save(floats / "clip-1.npy", videos(1)[1] / 255)
     refuse(r"clip-1\.npy cannot be used as a video", floats)
-    uneven = write(tmp_path / "uneven", videos(1), samples=2)
-    (uneven / "clip-2" / "sample-1.npy").unlink()
-    refuse("2 predictions of clip-0 but 1 of clip-2", uneven)
     short = write(tmp_path / "short", videos(1))  # the last one alone: all are looked at before any is scored
     np.save(short / "clip-3.npy", videos(1, frames=5)[3])
     refuse(r"clip-3\.npy has 5 frames", short)
@@ -105,7 +101,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     np.savez(twice / "clip-0.npz", videos(1)[0])
     refuse(r"holds clip-0\.npy and clip-0\.npz", twice)
     np.save(tmp_path / "t" / "clip-1.npy", videos(0, frames=5)[1])
-    refuse("cut and resize the true videos", write(tmp_path / "fine", videos(1)))
+    refuse(r"clip-0\.npy has 6 frames but .*clip-1\.npy 5; give --cut", write(tmp_path / "fine", videos(1)))
+    np.save(tmp_path / "t" / "clip-1.npy", videos(0, size=12)[1])
+    refuse(r"clip-0\.npy is 16 x 16 pixels but .*clip-1\.npy 12 x 12; give --resolution", tmp_path / "fine")
 
 
 def write_one_more(folder: Path) -> Path:

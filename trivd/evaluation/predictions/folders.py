@@ -1,7 +1,7 @@
 """True videos and their predictions, found in folders by name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trivd.data.formats.decode import is_video
@@ -10,7 +10,7 @@ from trivd.runtime.errors import TrivdError
 
 FUTURES_FILE, GRID_FILE = "futures.npz", "grid.png"  # as `trivd predict` calls them
 SAMPLE = re.compile(r"sample-\d+")  # and its videos, without suffix
-KINDS = ("arrays", "folders of images", "videos", "GIFs")  # from the most exact to the least
+KINDS = ("arrays", "folders of images", "MP4s", "other videos", "GIFs")  # from the most exact to the least
 
 Preferred = list[Path]  # files that were chosen from several of the same name
 
@@ -56,6 +56,38 @@ def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred
     return {name: [path] for name, path in videos_by_name(folder, preferred).items()}
 
 
+def clips_in_common(folders: Sequence[Path], truth: Path) -> list[str]:
+    """Names of the clips of which every one of several folders has predictions.
+
+    Raises:
+        TrivdError: there is none, or see `predictions_by_name`.
+    """
+    true_paths = videos_by_name(truth, [])
+    common = set(true_paths)
+    for folder in folders:
+        common &= set(predictions_by_name(folder, true_paths, []))
+    if not common:
+        raise TrivdError(
+            f"{', '.join(map(str, folders))} and {truth} have no name in common; a prediction must be called like its "
+            "true video."
+        )
+    return sorted(common)
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The ends of paths that tell folders apart, such as "a/run" and "b/run".
+
+    Raises:
+        TrivdError: a folder is named twice.
+    """
+    paths = [folder.resolve() for folder in folders]
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise TrivdError(f"A folder is named twice among {', '.join(map(str, folders))}; name each model's once.")
+
+
 def is_of_predict(folder: Path) -> bool:
     """Whether `trivd predict` wrote a folder, in which small videos are enlarged."""
     return (folder / GRID_FILE).is_file() and bool(_videos_of_predict(folder))
@@ -96,7 +128,7 @@ def _kind(path: Path) -> int:
     if path.is_dir():
         return 1
     suffix = path.suffix.lower()
-    return 0 if suffix in ARRAY_SUFFIXES else 3 if suffix == ".gif" else 2
+    return 0 if suffix in ARRAY_SUFFIXES else {".mp4": 2, ".gif": 4}.get(suffix, 3)
 
 
 def _visible(folder: Path) -> list[Path]:

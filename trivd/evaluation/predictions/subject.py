@@ -1,8 +1,9 @@
 """Predictions in files beside the true videos, as both data set and forecaster of an evaluation."""
 
-from collections.abc import Generator, Iterator
+import copy
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,28 @@ from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
 from trivd.data.clips import Clip
+from trivd.data.formats import video as video_reader
+from trivd.data.formats.frames import UnreadableVideo
 from trivd.data.splits import Split
-from trivd.evaluation.predictions.folders import KINDS, Preferred, is_of_predict, predictions_by_name, videos_by_name
-from trivd.evaluation.predictions.samples import Samples, find_samples, open_video
+from trivd.evaluation.predictions.fitting import (
+    AS_THEY_ARE,
+    Fit,
+    check_lengths,
+    enlargement,
+    predicted_frames,
+    reduced,
+    squared,
+)
+from trivd.evaluation.predictions.folders import KINDS, Preferred, predictions_by_name, videos_by_name
+from trivd.evaluation.predictions.samples import ARRAY_SUFFIXES, Samples, find_samples, open_video
+from trivd.evaluation.readable import MOST_NAMED
 from trivd.evaluation.scorer import Clips
 from trivd.evaluation.subjects import Progress
 from trivd.runtime.distributed import rank, world_size
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels, to_float
+
+RATE_TOLERANCE = 0.01  # relative, below which two frame rates count as the same
 
 
 class PredictionFiles:
@@ -26,52 +41,68 @@ class PredictionFiles:
     TRUTH holds one video per clip: clip.mp4, clip.npy, or a folder clip/ of numbered images. PREDICTIONS holds the same
     names (suffixes may differ), or for several samples a folder per name, with a video of each (clip/sample-1.mp4, ...)
     or one array of all, uint8 (S, T, H, W, C); so does what `trivd predict` writes. Predictions have as many frames as
-    the truth (the given ones are then taken from the truth), or only the predicted ones.
+    the truth (the given ones are then taken from the truth), or only the predicted ones. True videos without a
+    prediction are left out, and named; of clips with several samples, as many are taken as all have.
 
     Args:
         predictions: folder.
         truth: folder.
         given: C, the first frames of the truth that were given.
         limits: of what a video may ask of the machine.
+        fit: what is done with other lengths and sizes.
+        only: names of the clips that count; None: all that have predictions.
 
     Raises:
-        TrivdError: a video cannot be opened, a name is missing on one side, or counts, lengths or sizes disagree.
+        TrivdError: a video cannot be opened, a prediction has no truth, or lengths or sizes disagree.
     """
 
     split: Split = "test"
     classes: tuple[str, ...] = ()
     fps: float | None = None  # the files are compared frame by frame
 
-    def __init__(self, predictions: Path, truth: Path, given: int, limits: VideoLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        predictions: Path,
+        truth: Path,
+        given: int,
+        limits: VideoLimits = DEFAULT_LIMITS,
+        *,
+        fit: Fit = AS_THEY_ARE,
+        only: Collection[str] | None = None,
+    ) -> None:
+        self.folder = predictions
+        self.truth = truth
         self.given = given
+        self.fit = fit
         preferred: Preferred = []
         true_paths = videos_by_name(truth, preferred)
         predicted_paths = predictions_by_name(predictions, true_paths, preferred)
-        unmatched = sorted(set(true_paths) ^ set(predicted_paths))
-        if unmatched:
-            side = predictions if unmatched[0] in true_paths else truth
+        if unknown := sorted(set(predicted_paths) - set(true_paths)):
             raise TrivdError(
-                f"{side} has no {unmatched[0]} ({len(unmatched)} of {len(set(true_paths) | set(predicted_paths))} "
-                f"names are on one side alone); {predictions} and {truth} must hold the same names."
+                f"{truth} has no {unknown[0]} ({len(unknown)} of {len(predicted_paths)} names in {predictions} are "
+                "there alone); put their true videos there, or move them away."
             )
-        names = sorted(true_paths)
+        names = sorted(predicted_paths if only is None else only)
         with ThreadPoolExecutor() as pool:
             self._truth = list(pool.map(lambda name: open_video(true_paths[name], limits), names))
             self._predictions = list(
                 pool.map(lambda name: [find_samples(path, limits) for path in predicted_paths[name]], names)
             )
-        self.samples = sum(map(len, self._predictions[0]))
-        for name, found in zip(names, self._predictions, strict=True):
-            if (count := sum(map(len, found))) != self.samples:
-                raise TrivdError(
-                    f"{predictions} holds {self.samples} predictions of {names[0]} but {count} of {name}; "
-                    "give the same number of each."
-                )
+        counts = [sum(map(len, found)) for found in self._predictions]
+        self.samples = min(counts)
         self.frames, self._height, self._width = self._shape()
         factors = {self._factor(samples) for found in self._predictions for samples in found} - {1}
         sizes = f"{self.frames} frames of {self._width} x {self._height}"
         self.summary = [f"{truth}: {len(names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
         self.notes: list[str] = []  # sentences about which files are scored, and how
+        if missing := sorted(set(true_paths) - set(names)):
+            self.notes.append(_left_out(missing, len(true_paths)))
+        if max(counts) > self.samples:
+            fewest = names[counts.index(self.samples)]
+            self.notes.append(
+                f"{self.samples} predictions of each clip are scored, as many as there are of {fewest}; others in "
+                f"{predictions} have up to {max(counts)}."
+            )
         if preferred:
             self.notes.append(
                 f"Of several files of one name the most exact is taken ({', '.join(KINDS)}), {len(preferred)} times; "
@@ -83,9 +114,22 @@ class PredictionFiles:
                 f"Videos of `trivd predict` in {predictions} are {times} times as large as the truth, and are reduced "
                 "to means of squares; futures.npz (trivd predict --npz) is exact."
             )
+        self.notes += self._of_fit() + self._of_rates()
 
     def __len__(self) -> int:
         return len(self._truth)
+
+    @property
+    def predicted(self) -> int:
+        """Predicted frames that are scored."""
+        return self.frames - self.given
+
+    def cut_to(self, predicted: int) -> "PredictionFiles":
+        """The same with fewer predicted frames, as another model has fewer."""
+        shorter = copy.copy(self)
+        shorter.frames = self.given + predicted
+        shorter.summary = [f"{line}; {shorter.frames} frames count" for line in self.summary]
+        return shorter
 
     @property
     def evaluation_clips(self) -> int:
@@ -96,13 +140,15 @@ class PredictionFiles:
 
     def evaluation_clip(self, index: int) -> Clip:
         (video,) = self._truth[index]
-        return Clip(video, 0)
+        return Clip(self._sized(video[: self.frames], 1), 0)
 
     def prepare(self, run: int) -> None:
         """See `Forecaster.prepare`."""
 
     def futures(self, clips: Clips, samples: int, run: int) -> Iterator[Tensor]:
         """The first `samples` predictions of each clip; see `Forecaster.futures`."""
+        if samples > self.samples:
+            raise TrivdError(f"{samples} samples are asked for, but there are {self.samples} predictions of each clip.")
         with ExitStack() as stack:
             each = [stack.enter_context(closing(self._futures(number))) for number in clips.numbers]
             for _ in range(samples):
@@ -128,55 +174,68 @@ class PredictionFiles:
 
     def _futures(self, index: int) -> Generator[Pixels, None, None]:
         """The predicted frames of each sample of a clip."""
+        true_frames = self._truth[index].info.frames
         for samples in self._predictions[index]:
             factor = self._factor(samples)
+            first = samples.info.frames - predicted_frames(samples, true_frames, self.given, self.fit.cut)
             for video in samples:
-                yield _reduced(video[self.given - self.frames :], factor)
+                yield self._sized(video[first : first + self.predicted], factor)
+
+    def _sized(self, video: Pixels, factor: int) -> Pixels:
+        """Frames at the size of the comparison."""
+        return reduced(video, factor) if self.fit.resolution is None else squared(video, self.fit.resolution)
 
     def _factor(self, samples: Samples) -> int:
-        """By how much predictions are larger than the truth: 1, or more in files of `trivd predict`.
-
-        Raises:
-            TrivdError: their length or size does not fit the truth's.
-        """
-        info, path = samples.info, samples.path
-        predicted = self.frames - self.given
-        if info.frames not in (self.frames, predicted):
-            raise TrivdError(
-                f"{path} has {info.frames} frames; a prediction has the truth's {self.frames}, or the {predicted} that "
-                f"follow {self.given} given ones (--conditioning-frames)."
-            )
-        factor = max(1, info.height // self._height) if is_of_predict(path.parent) else 1
-        if (info.height, info.width) != (factor * self._height, factor * self._width):
-            raise TrivdError(
-                f"{path} is {info.width} x {info.height} pixels but the truth {self._width} x {self._height}; "
-                "videos are compared at one size, so resize one side."
-            )
-        return factor
+        """By how much predictions are larger than the truth, where that matters; see `enlargement`."""
+        return 1 if self.fit.resolution is not None else enlargement(samples, self._height, self._width)
 
     def _shape(self) -> tuple[int, int, int]:
-        """Frames, height and width, which are the same for all true videos."""
-        shapes = {(video.info.frames, video.info.height, video.info.width): video.path for video in self._truth}
-        if len(shapes) > 1:
-            (first, a), (second, b) = list(shapes.items())[:2]
-            raise TrivdError(
-                f"{a} has frames x height x width {first} but {b} {second}; "
-                "cut and resize the true videos to one length and size."
+        """Frames, height and width that are compared."""
+        check_lengths({str(video.path): video.info for video in self._truth}, self.given, self.fit)
+        predicted = min(
+            min(
+                video.info.frames - self.given,
+                *(predicted_frames(samples, video.info.frames, self.given, self.fit.cut) for samples in found),
             )
-        (shape,) = shapes
-        if shape[0] <= self.given:
-            raise TrivdError(
-                f"The true videos have {shape[0]} frames, so --conditioning-frames {self.given} leaves none to score; "
-                "give fewer."
+            for video, found in zip(self._truth, self._predictions, strict=True)
+        )
+        info, side = self._truth[0].info, self.fit.resolution
+        return self.given + predicted, side or info.height, side or info.width
+
+    def _of_fit(self) -> list[str]:
+        """Sentences about what was cut or resized."""
+        notes = []
+        if self.fit.cut is not None:
+            begin = "with the given frames" if self.fit.cut == "whole" else "after the given frames"
+            notes.append(f"All videos are cut to the shortest (--cut): predictions begin {begin}.")
+        if self.fit.resolution is not None:
+            side = self.fit.resolution
+            notes.append(
+                f"All frames are resized to {side} pixels at their shorter side, and the middle {side} x {side} is "
+                "scored (--resolution)."
             )
-        return shape
+        return notes
+
+    def _of_rates(self) -> list[str]:
+        """A sentence about frame rates, if the first true video and its prediction have different ones."""
+        true_rate, rate = _rate(self._truth[0].path), _rate(self._predictions[0][0].path)
+        if true_rate is None or rate is None or abs(rate - true_rate) <= RATE_TOLERANCE * true_rate:
+            return []
+        return [
+            f"Frames are compared one by one, whatever their times: {self._truth[0].path} has {true_rate:.3g} a "
+            f"second, {self._predictions[0][0].path} {rate:.3g}."
+        ]
 
 
-def _reduced(video: Pixels, factor: int) -> Pixels:
-    """Frames (T, H, W, C) reduced by a whole factor, as rounded means over squares of pixels."""
-    if factor == 1:
-        return video
-    frames, height, width, channels = video.shape
-    squares = video.reshape(frames, height // factor, factor, width // factor, factor, channels)
-    reduced: Pixels = squares.mean(axis=(2, 4)).round().astype(np.uint8)
-    return reduced
+def _rate(path: Path) -> float | None:
+    """Frames a second of a video file; None for arrays and images, which have no times."""
+    if path.is_dir() or path.suffix.lower() in ARRAY_SUFFIXES:
+        return None
+    with suppress(UnreadableVideo):
+        return video_reader.times(path, DEFAULT_LIMITS).rate
+    return None
+
+
+def _left_out(names: Sequence[str], count: int) -> str:
+    named = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return f"Left out: {len(names)} of {count} true videos, as not all folders of predictions have them: {named}."
