@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.dgmr import dgmr_conv_gru, dgmr_generator, find_dgmr
+from benchmarks.scripts.i3d import peers_way
 from benchmarks.suites.warp import unfold_warp
 from trivd.ops.warp import warp
 from trivd.runtime.errors import TrivdError
@@ -76,3 +77,24 @@ def test_dgmrs_conv_gru_is_found_without_its_dependencies(tmp_path: Path, monkey
     with pytest.raises(TrivdError, match="a_package_that_nobody_has"):
         dgmr_generator(256, 11, 64)
     monkeypatch.delitem(sys.modules, "dgmr", raising=False)
+
+
+def test_the_i3d_of_cd_fvd_gets_clips_as_that_package_feeds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = torch.randint(256, (2, 4, 10, 12, 3), dtype=torch.uint8)
+    monkeypatch.setattr("benchmarks.scripts.i3d.find_spec", lambda name: None)
+    assert peers_way(video) is None
+    monkeypatch.undo()
+    folder = tmp_path / "cdfvd" / "third_party" / "i3d"
+    folder.mkdir(parents=True)
+    (folder / "pytorch_i3d.py").write_text(
+        "import torch\nclass InceptionI3d(torch.nn.Module):\n"
+        "    def __init__(self, classes, in_channels):\n        super().__init__()\n"
+        "    def forward(self, x):\n        return x\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    way = peers_way(video)
+    assert way is not None
+    frames = video.flatten(0, 1).movedim(-1, 1).double()
+    resized = torch.nn.functional.interpolate(frames, size=(224, 224), mode="bilinear", align_corners=False)
+    expected = (resized / 127.5 - 1).unflatten(0, (2, 4)).movedim(2, 1)  # (B, C, T, H, W)
+    torch.testing.assert_close(way().double(), expected, rtol=0, atol=1e-5)

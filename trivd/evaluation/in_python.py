@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-from trivd.config import EvaluationConfig
+from trivd.config import EvaluationConfig, I3DInput
 from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.outcome import Evaluation, check_report
@@ -29,6 +29,7 @@ def evaluate_predictions(
     value_range: ValueRange | None = None,
     features: Literal["auto", "i3d", "moving-digits", "none"] = EvaluationConfig.features,
     i3d_weights: str | None = EvaluationConfig.i3d_weights,
+    i3d_input: I3DInput = EvaluationConfig.i3d_input,
     count_conditioning: bool = EvaluationConfig.count_conditioning,
     feature_cache: int = EvaluationConfig.feature_cache,
     batch_size: int = EvaluationConfig.batch_size,
@@ -49,8 +50,9 @@ def evaluate_predictions(
         conditioning_frames: how many of the true frames were given, 1 at least.
         value_range: the values of black and white in floats: (-1, 1), (0, 1) or (0, 255).
         features: network of the Fréchet distance and inception score; see `trivd.config.EvaluationConfig`, as for the
-            following three.
+            following four.
         i3d_weights: file of weights.
+        i3d_input: how frames become I3D's input.
         count_conditioning: whether the given frames count in the Fréchet distance.
         feature_cache: megabytes of features kept for later evaluations.
         batch_size: clips scored at once.
@@ -78,6 +80,7 @@ def evaluate_predictions(
         batch_size=batch_size,
         features=features,
         i3d_weights=i3d_weights,
+        i3d_input=i3d_input,
         count_conditioning=count_conditioning,
         feature_cache=feature_cache,
     )
