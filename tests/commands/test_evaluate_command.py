@@ -118,7 +118,7 @@ def test_what_does_not_belong_together_is_refused(evaluate: Command, folders: li
     refused("--samples is 2, but", *folders, "--samples", 2)
     refused("--conditioning-frames is 0", *folders[:-1], 0)
     refused("There are no I3D weights at missing.pt", *folders, "--i3d-weights", "missing.pt")
-    refused("trivd weights import FILE", *folders, "--features", "i3d")
+    refused("run `trivd weights download`", *folders, "--features", "i3d")
     refused("--protocol bair is about 1 -> 15 frames at 64 pixels, but the model predicts 2 -> 3", trained_run,
             "--protocol", "bair")  # fmt: skip
     refused("Frames are 16 x 16 pixels, but the moving-digits network", *folders, "--features", "moving-digits")
