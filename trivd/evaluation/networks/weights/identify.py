@@ -60,7 +60,7 @@ def identify(variables: Mapping[str, NDArray[Any]]) -> Identification:
     matching = sum(name in variables and crc32c(variables[name]) == expected for name, expected in sums.items())
     if variables.keys() - sums.keys():
         matching = min(matching, len(sums) - 1)  # with a surplus variable, it is another network
-    return Identification(matching, len(sums), _sha256(variables))
+    return Identification(matching, len(sums), content_sha256(variables))
 
 
 @functools.cache
@@ -76,7 +76,7 @@ def crc32c(array: NDArray[Any]) -> str:
     return f"{google_crc32c.value(_bytes(array)):08x}"
 
 
-def _sha256(variables: Mapping[str, NDArray[Any]]) -> str:
+def content_sha256(variables: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 of the names, shapes and values of all variables, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(variables):

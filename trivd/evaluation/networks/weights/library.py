@@ -45,7 +45,7 @@ def read_weights(path: Path) -> Recognised:
     Raises:
         TrivdError: it cannot be found or read, is damaged, or is not I3D.
     """
-    return recognise(_read_tensors(path), str(path))
+    return recognise(read_tensors(path), str(path))
 
 
 def imported_file(out: Path | None) -> Path:
@@ -59,20 +59,23 @@ def imported_file(out: Path | None) -> Path:
     return destination
 
 
-def import_weights(path: Path, out: Path | None, reference_only: bool = False) -> Imported:
+def import_weights(
+    path: Path, out: Path | None, reference_only: bool = False, tensors: Mapping[str, FloatArray] | None = None
+) -> Imported:
     """Write a file's I3D as safetensors, under TensorFlow's names; a file with other weights is never overwritten.
 
     Args:
         path: see `read_weights`.
         out: see `imported_file`.
         reference_only: refuse any but the weights on which published FVDs rest.
+        tensors: of the file, if they were read before.
 
     Raises:
         TrivdError: as `read_weights`, `out` holds something else or cannot be written, or these are not the reference's
             weights.
     """
     destination = imported_file(out)
-    variables, how = read_weights(path)
+    variables, how = recognise(read_tensors(path) if tensors is None else tensors, str(path))
     identification = identify(variables)
     if reference_only and not identification.is_reference:
         raise TrivdError(f"{path} is {identification}; take it all the same with --allow-unknown.")
@@ -133,7 +136,12 @@ def load_i3d(path: Path | None, device: torch.device) -> I3D:
     return I3D.from_tensorflow(variables, identify(variables).identity).to(device).eval()
 
 
-def _read_tensors(path: Path) -> Mapping[str, FloatArray]:
+def read_tensors(path: Path) -> Mapping[str, FloatArray]:
+    """All floating-point tensors of a file as float32, by the file's names; its kind is known by its bytes.
+
+    Raises:
+        TrivdError: it cannot be found or read, is damaged, or of no kind that `read_weights` takes.
+    """
     if path.is_file() and not SHARD_NAME.fullmatch(path.name):  # a shard is bare numbers, which can look like anything
         try:
             with path.open("rb") as file:
