@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lpips_weights import made_up
 from safetensors.torch import load_file, save_file
 from stand_ins import Means
 
@@ -20,6 +21,7 @@ from trivd.evaluation.evaluate import HeldOut, evaluate
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork, Features
+from trivd.evaluation.networks.lpips import Lpips
 from trivd.evaluation.outcome import Evaluation, Spread, read_evaluation
 from trivd.evaluation.partial import PartialResults
 from trivd.evaluation.scorer import ModelForecaster, Scorer
@@ -104,6 +106,22 @@ def test_the_protocol_names_what_figures_depend_on(evaluation: Evaluation, make_
     resampled = dataclasses.replace(plain, fps=25.0)
     assert "32 pixels, stride 1 at 25 frames a second; 2 frames given" in str(resampled)
     assert "a second" not in line
+
+
+def test_lpips_stands_beside_the_others(
+    config: Config, make_generator: MakeGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Lpips("alex", *made_up("alex"), "made-up AlexNet")
+    monkeypatch.setattr("trivd.evaluation.evaluate.choose_lpips", lambda *_: network)
+    settings = dataclasses.replace(config.evaluation, clips=4, best_of_clips=2, runs=1)
+    config = dataclasses.replace(config, evaluation=settings)
+    evaluation = score(config, make_generator(), tmp_path / "report.json", None)
+    one, best = (evaluation.figure(f"LPIPS (AlexNet), {series}") for series in ("one sample", "best of 2"))
+    assert 0 < best.model.mean <= one.model.mean
+    assert len(evaluation.curves["lpips-alex"]["best of 2"]) == 3
+    assert "; LPIPS by made-up AlexNet; 1 run" in str(evaluation.protocol)
+    assert [row.name for row in evaluation.absent] == ["FVD", "IS"]
+    assert read_evaluation(tmp_path / "report.json") == evaluation
 
 
 def test_figures_are_those_of_each_run(evaluation: Evaluation, config: Config, make_generator: MakeGenerator) -> None:

@@ -4,7 +4,15 @@ import pytest
 import torch
 from stand_ins import Means
 
-from trivd.evaluation.figures import absent_figures, curves, distribution_figures, frame_figures, sample_size_warnings
+from trivd.config import EvaluationConfig
+from trivd.evaluation.figures import (
+    absent_figures,
+    absent_lpips,
+    curves,
+    distribution_figures,
+    frame_figures,
+    sample_size_warnings,
+)
 from trivd.evaluation.metrics.frechet import frechet_distance
 
 
@@ -68,6 +76,19 @@ def test_warnings_end_at_2048_clips(clips: int, count: int) -> None:
     )
     assert len(sample_size_warnings(figures, Means(), clips)) == count
     assert sample_size_warnings(figures, None, clips) == []
+
+
+def test_lpips_stands_where_it_was_computed() -> None:
+    scores = ("psnr", "ssim", "lpips-vgg")
+    run = {f"{score}/{kind}": torch.rand(5, 2) for score in scores for kind in ("copy", "single", "mean")}
+    figure = {figure.name: figure for figure in frame_figures([run], 1)}["LPIPS (VGG), one sample"]
+    assert figure.better == "lower"
+    assert figure.model.mean == pytest.approx(float(run["lpips-vgg/single"].mean()))
+    assert "lpips-vgg" in curves(columns("truth", 5, 0) | columns("copy", 5, 1), [columns("model", 5, 2)], [run], 1)
+    (row,) = absent_lpips(None, EvaluationConfig(), 64)
+    assert row.text.startswith("not computed: there are no weights of it; see")
+    assert "fewer than 16 pixels" in absent_lpips(None, EvaluationConfig(), 15)[0].text
+    assert absent_lpips(None, EvaluationConfig(lpips="none"), 64) == []
 
 
 def test_figures_are_absent_only_where_they_were_wanted() -> None:

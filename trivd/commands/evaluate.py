@@ -97,6 +97,8 @@ class Evaluate:
     """How frames become I3D's input: reference (TensorFlow's resize), torch (torch's) or videogpt (values halved)."""
     feature_cache: int | None = None
     """Megabytes of features of true clips and files that are kept for later evaluations; 0 keeps and uses none."""
+    lpips: Literal["auto", "alex", "vgg", "none"] | None = None
+    """Backbone of LPIPS; auto: one whose weights were imported."""
     count_conditioning: bool | None = None
     """Whether the given frames count in the Fréchet distance; they do in published FVDs."""
     inception_splits: int | None = None

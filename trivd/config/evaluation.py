@@ -25,6 +25,7 @@ class EvaluationConfig:
     i3d_weights: str | None = None  # file; none: what `trivd weights import` left
     i3d_input: I3DInput = "reference"  # how frames become I3D's input: the reference's way, or another repository's
     feature_cache: int = 1_000  # megabytes of features kept for later evaluations, in the library (TRIVD_HOME); 0: none
+    lpips: Literal["auto", "alex", "vgg", "none"] = "auto"  # its backbone; auto: one whose weights were imported
     count_conditioning: bool = True  # whether the given frames count in the Fréchet distance, as in published FVDs
     inception_splits: int = 1  # parts of the clips that the inception score is averaged over
     standing_batches: int = 100  # batches whose statistics make the standing statistics (E.2)

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from trivd.data.splits import Split
 from trivd.evaluation.figures import (
     ONE,
     absent_figures,
+    absent_lpips,
     curves,
     distribution_figures,
     frame_figures,
@@ -24,7 +25,7 @@ from trivd.evaluation.intervals import with_intervals
 from trivd.evaluation.metrics.frame_scores import check_size
 from trivd.evaluation.metrics.motion_error import motion_score
 from trivd.evaluation.networks.cache import with_cache
-from trivd.evaluation.networks.choice import choose_network
+from trivd.evaluation.networks.choice import choose_lpips, choose_network
 from trivd.evaluation.networks.features import FeatureNetwork
 from trivd.evaluation.outcome import Evaluation, Protocol, check_report
 from trivd.evaluation.partial import PartialResults
@@ -175,18 +176,22 @@ def evaluate(
     check_report(report)
     clips = held_out.clips
     protocol = _protocol(subject, held_out, settings, network)
+    lpips = choose_lpips(settings, protocol.resolution, device)
+    protocol = replace(protocol, lpips="" if lpips is None else lpips.about)
     if network is not None:
         _check_count(network, protocol.clips, settings.inception_splits)
     subject.check(progress)
     counts = best_of_counts(settings.samples, subject.best_of)
     kept = {"batch": settings.batch_size, "data": clips.summary}
     kept |= {} if tuple(subject.best_of) == BEST_OF else {"best of": counts}
-    partial = PartialResults(report, asdict(protocol) | kept)
+    partial = PartialResults(report, protocol.identity | kept)
     shared = SharedParts(clips, partial, settings.batch_size, device, progress)
     ones, several_each = (evaluation_numbers(clips, count) for count in (settings.clips, settings.best_of_clips))
 
     def scorer_with(network: FeatureNetwork | None) -> Scorer:
-        return Scorer(shared.readable, subject.conditioning_frames, network, settings.count_conditioning, device)
+        return Scorer(
+            shared.readable, subject.conditioning_frames, network, settings.count_conditioning, device, lpips=lpips
+        )
 
     lasting = scorer_with(with_cache(network, settings.feature_cache))
     reference = shared.collected("truth and copy", lasting.reference, ones)
@@ -238,7 +243,7 @@ def evaluate(
         series,
         motion,
         [*warnings, *dict.fromkeys(notes)],
-        absent_figures(network, settings.features),
+        absent_figures(network, settings.features) + absent_lpips(lpips, settings, protocol.resolution),
     )
     barrier()  # every process has read all batches
     if rank() == 0:

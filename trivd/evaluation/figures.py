@@ -5,15 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from trivd.config import EvaluationConfig
 from trivd.evaluation.collecting import Columns
 from trivd.evaluation.metrics.frechet import bias_estimate, frechet_distance, small_sample_warning
 from trivd.evaluation.metrics.inception import inception_score
 from trivd.evaluation.networks.features import FeatureNetwork
-from trivd.evaluation.outcome import APPEARANCE, TITLES, Absent, Figure, Spread
+from trivd.evaluation.networks.lpips import BACKBONES, Lpips
+from trivd.evaluation.outcome import APPEARANCE, LPIPS, TITLES, Absent, Figure, Spread
 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
 DIVERSITY = "diversity [grey levels]"
 DISTANCE, INCEPTION = "FVD", "IS"  # of I3D with the reference weights
+NO_LPIPS = "there are no weights of it; see evaluation.md, and run `trivd weights import FILE`"
 NO_WEIGHTS = "there are no I3D weights; run `trivd weights download`"
 
 
@@ -71,15 +74,30 @@ def absent_figures(network: FeatureNetwork | None, features: str) -> list[Absent
     return [Absent(name, NO_WEIGHTS) for name in (DISTANCE, INCEPTION)] if wanted else []
 
 
+def absent_lpips(lpips: Lpips | None, settings: EvaluationConfig, resolution: int) -> list[Absent]:
+    """The row of LPIPS where it is missing although nobody asked to leave it out."""
+    if lpips is not None or settings.lpips == "none":
+        return []
+    smallest = min(backbone.smallest for backbone in BACKBONES.values())
+    return [Absent("LPIPS", NO_LPIPS if resolution >= smallest else f"frames have fewer than {smallest} pixels")]
+
+
+def frame_scores(best: Columns) -> list[str]:
+    """The frame scores that `Scorer.several` gave, in their order in tables."""
+    return [score for score in TITLES if f"{score}/copy" in best]
+
+
 def frame_figures(bests: Sequence[Columns], samples: int) -> list[Figure]:
-    """PSNR and SSIM averaged over clips and frames, and diversity, from what `Scorer.several` gave in each run."""
+    """Frame scores averaged over clips and frames, and diversity, from what `Scorer.several` gave in each run."""
     figures = []
-    for score, (title, digits) in TITLES.items():
+    for score in frame_scores(bests[0]):
+        title, digits = TITLES[score]
+        better = "lower" if score in LPIPS else "higher"
         copy = _mean(bests[0][f"{score}/copy"])
         for series, column in _series(score, samples, bests[0]).items():
             if series != COPY:
                 spread = Spread.of([_mean(best[column]) for best in bests])
-                figures.append(Figure(f"{title}, {series}", "higher", digits, spread, copy, None))
+                figures.append(Figure(f"{title}, {series}", better, digits, spread, copy, None))
     if samples > 1:
         spread = Spread.of([_mean(best["diversity"]) for best in bests])
         figures.append(Figure(DIVERSITY, "", 2, spread, 0.0, None))
@@ -98,8 +116,8 @@ def clip_means(single: Columns, best: Columns, samples: int) -> tuple[Columns, C
         Those of `single`, and those of `best`.
     """
     several = {
-        f"{title}, {series}": _clip_means(best[column])
-        for score, (title, _) in TITLES.items()
+        f"{TITLES[score][0]}, {series}": _clip_means(best[column])
+        for score in frame_scores(best)
         for series, column in _series(score, samples, best).items()
         if series != COPY
     }
@@ -114,7 +132,7 @@ def curves(
     """Means over clips and runs for each predicted frame: score -> series -> values (Figure 5)."""
     by_score = {
         score: {series: _frame_means([best[column] for best in bests]) for series, column in columns.items()}
-        for score, columns in ((score, _series(score, samples, bests[0])) for score in TITLES)
+        for score, columns in ((score, _series(score, samples, bests[0])) for score in frame_scores(bests[0]))
     }
     for name in APPEARANCE:
         by_score[name] = {

@@ -30,6 +30,7 @@ def evaluate_predictions(
     features: Literal["auto", "i3d", "moving-digits", "none"] = EvaluationConfig.features,
     i3d_weights: str | None = EvaluationConfig.i3d_weights,
     i3d_input: I3DInput = EvaluationConfig.i3d_input,
+    lpips: Literal["auto", "alex", "vgg", "none"] = EvaluationConfig.lpips,
     count_conditioning: bool = EvaluationConfig.count_conditioning,
     feature_cache: int = EvaluationConfig.feature_cache,
     batch_size: int = EvaluationConfig.batch_size,
@@ -50,9 +51,10 @@ def evaluate_predictions(
         conditioning_frames: how many of the true frames were given, 1 at least.
         value_range: the values of black and white in floats: (-1, 1), (0, 1) or (0, 255).
         features: network of the Fréchet distance and inception score; see `trivd.config.EvaluationConfig`, as for the
-            following four.
+            following five.
         i3d_weights: file of weights.
         i3d_input: how frames become I3D's input.
+        lpips: backbone of LPIPS.
         count_conditioning: whether the given frames count in the Fréchet distance.
         feature_cache: megabytes of features kept for later evaluations.
         batch_size: clips scored at once.
@@ -81,6 +83,7 @@ def evaluate_predictions(
         features=features,
         i3d_weights=i3d_weights,
         i3d_input=i3d_input,
+        lpips=lpips,
         count_conditioning=count_conditioning,
         feature_cache=feature_cache,
     )

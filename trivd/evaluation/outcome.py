@@ -10,6 +10,7 @@ from typing import Any
 import dacite
 
 from trivd.evaluation.metrics.motion_error import MotionScore
+from trivd.evaluation.networks.lpips import BACKBONES, score_name
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import ANOTHER_OUT, check_output_file, read_json, write_atomically
 from trivd.runtime.words import counted
@@ -24,7 +25,8 @@ COPIES = "copies of the last given frame"  # as the subject of an evaluation
 HEADING = "# Evaluation on "  # begins the tables in Markdown
 
 # Scores by frame.
-TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)}  # and digits after the point
+LPIPS = {score_name(name): (f"LPIPS ({backbone.title})", 3) for name, backbone in BACKBONES.items()}
+TITLES = {"psnr": ("PSNR [dB]", 2), "ssim": ("SSIM", 3)} | LPIPS  # and digits after the point
 APPEARANCE = {"sharpness": "sharpness [grey levels / pixel]", "motion": "motion magnitude [grey levels / frame]"}
 CURVE_TITLES = TITLES | {name: (title.capitalize(), 2) for name, title in APPEARANCE.items()}
 
@@ -52,6 +54,12 @@ class Protocol:
     subject: str  # whose futures
     fps: float | None = None  # rate at which videos were read; None: their own frames, or of the time before it was set
     unreadable: int = 0  # clips left out because they cannot be read
+    lpips: str = ""  # its backbone and weights; "" without, or of the time before it
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As JSON values. Without LPIPS they are those of the time before it, so that evaluations resume."""
+        return {name: value for name, value in asdict(self).items() if name != "lpips" or value}
 
     def __str__(self) -> str:
         truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation:g}"
@@ -69,6 +77,8 @@ class Protocol:
                 f"{self.compared_frames} frames compared ({included}), features {self.features}, "
                 f"inception score in {counted(self.inception_splits, 'split')}"
             )
+        if self.lpips:
+            parts.append(f"LPIPS by {self.lpips}")
         parts.append(f"{counted(self.runs, 'run')} from seed {self.seed}")
         if self.standing_statistics:
             parts += [truncation, self.standing_statistics]

@@ -16,9 +16,10 @@ from trivd.data.loader import evaluation_batch
 from trivd.evaluation.collecting import Columns
 from trivd.evaluation.fixed import FixedGenerator
 from trivd.evaluation.metrics.diversity import Diversity
-from trivd.evaluation.metrics.frame_scores import BestOf, psnr, ssim
+from trivd.evaluation.metrics.frame_scores import BestOf, FrameCurves, psnr, ssim
 from trivd.evaluation.metrics.sharpness import motion_magnitude, sharpness
 from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.networks.lpips import Lpips
 from trivd.models.generator import Generator
 from trivd.models.latents import draw_latents, seeded_generator
 from trivd.runtime.graphs import Record
@@ -117,6 +118,7 @@ class Scorer:
         network: feature network; None collects no features.
         count_conditioning: whether the given frames count in the features.
         device: of all computation.
+        lpips: network of LPIPS; None leaves it out.
     """
 
     def __init__(
@@ -126,12 +128,15 @@ class Scorer:
         network: FeatureNetwork | None,
         count_conditioning: bool,
         device: torch.device,
+        *,
+        lpips: Lpips | None = None,
     ) -> None:
         self.held_out = held_out
         self.given = given
         self.network = network
         self.count_conditioning = count_conditioning
         self.device = device
+        self.lpips = lpips
 
     def load(self, numbers: Sequence[int]) -> Clips:
         """The clips on the device."""
@@ -158,11 +163,11 @@ class Scorer:
     ) -> Columns:
         """Frame scores of `samples` futures per clip, each (B, T), and of copying; never keeps the futures.
 
-        For "psnr" and "ssim": ".../copy", ".../single", ".../mean", and ".../best L" for each L of `counts`;
-        from two samples on "diversity" too.
+        For "psnr", "ssim" and, with its network, "lpips-...": ".../copy", ".../single", ".../mean", and ".../best L"
+        for each L of `counts`; from two samples on "diversity" too.
         """
         clips = self.load(numbers)
-        copied, best = BestOf(clips.truth), BestOf(clips.truth)
+        copied, best = BestOf(clips.truth, self.lpips), BestOf(clips.truth, self.lpips)
         diversity = Diversity()
         copied.update(clips.last_frame_repeated())
         columns: Columns = {}
@@ -170,18 +175,25 @@ class Scorer:
             best.update(video)
             diversity.update(video)
             if drawn in counts:
-                scores = best.scores()
-                columns |= {f"psnr/best {drawn}": scores.psnr.best, f"ssim/best {drawn}": scores.ssim.best}
-        scores, copy = best.scores(), copied.scores()
-        for name, curves, copy_curves in (("psnr", scores.psnr, copy.psnr), ("ssim", scores.ssim, copy.ssim)):
+                columns |= {f"{name}/best {drawn}": curves.best for name, curves in self._curves(best).items()}
+        copy = self._curves(copied)
+        for name, curves in self._curves(best).items():
             columns |= {
-                f"{name}/copy": copy_curves.single,
+                f"{name}/copy": copy[name].single,
                 f"{name}/single": curves.single,
                 f"{name}/mean": curves.mean_prediction,
             }
         if samples > 1:
             columns["diversity"] = diversity.compute()
         return columns
+
+    def _curves(self, best: BestOf) -> dict[str, FrameCurves]:
+        """Each score by its name among columns."""
+        scores = best.scores()
+        curves = {"psnr": scores.psnr, "ssim": scores.ssim}
+        if self.lpips is not None and scores.lpips is not None:
+            curves[self.lpips.score] = scores.lpips
+        return curves
 
     def _scores(self, clips: Clips, video: Tensor) -> Columns:
         agreement = {"psnr": psnr(video, clips.truth), "ssim": ssim(video, clips.truth)}

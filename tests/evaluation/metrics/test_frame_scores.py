@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lpips_weights import made_up
 from skimage import metrics
 from torch import Tensor
 
 from trivd.evaluation.metrics.frame_scores import BestOf, psnr, ssim
+from trivd.evaluation.networks.lpips import Lpips
 from trivd.runtime.errors import TrivdError
 
 
@@ -80,6 +82,20 @@ def test_best_of_equals_a_plain_loop() -> None:
             torch.testing.assert_close(curves.best[b], per_sample[chosen][b])
         torch.testing.assert_close(curves.single, sum(per_sample) / 5)
         torch.testing.assert_close(curves.mean_prediction, score(sum(samples) / 5, truth))
+
+
+def test_of_distances_the_lowest_is_the_best() -> None:
+    network = Lpips("alex", *made_up("alex"), "made up")
+    truth = torch.rand(2, 2, 3, 32, 32) * 2 - 1
+    samples = [truth * share for share in (0.5, 0.9, 0.7)]
+    best_of = BestOf(truth, network)
+    for sample in samples:
+        best_of.update(sample)
+    curves = best_of.scores().lpips
+    assert curves is not None
+    torch.testing.assert_close(curves.best, network(samples[1], truth))
+    torch.testing.assert_close(curves.single, sum(network(sample, truth) for sample in samples) / 3)
+    torch.testing.assert_close(curves.mean_prediction, network(sum(samples) / 3, truth))
 
 
 def test_one_sample_is_its_own_best() -> None:

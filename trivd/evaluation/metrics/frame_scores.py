@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trivd.evaluation.networks.lpips import Lpips
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.hardware import full_float32
 
@@ -99,23 +100,32 @@ class FrameScores:
 
     psnr: FrameCurves  # dB
     ssim: FrameCurves
+    lpips: FrameCurves | None  # None without its network
 
 
 class BestOf:
     """Scores of l samples for one batch of clips, given one sample after the other; keeps scores, never l videos.
 
-    The best sample of a clip is the one whose score, averaged over its frames, is the highest; it is chosen apart for
-    PSNR and for SSIM, and its per-frame scores are kept (C.1, Figure 5). `scores` may be read after any update: after
-    the first l of them, it is the best of l.
+    The best sample of a clip is the one whose score, averaged over its frames, is the highest (of LPIPS the lowest); it
+    is chosen apart for each score, and its per-frame scores are kept (C.1, Figure 5). `scores` may be read after any
+    update: after the first l of them, it is the best of l.
     """
 
-    def __init__(self, truth: Tensor) -> None:
-        """Take the true frames (B, T, C, H, W) in [-1, 1] that every sample is compared with."""
+    def __init__(self, truth: Tensor, lpips: Lpips | None = None) -> None:
+        """Take what every sample is compared with.
+
+        Args:
+            truth: frames (B, T, C, H, W) in [-1, 1].
+            lpips: network of LPIPS; None leaves it out.
+        """
         self._truth = truth
         self._sum = torch.zeros_like(truth, dtype=torch.float32)  # of the samples
         self._samples = 0
         self._psnr = RunningBest(truth)
         self._ssim = RunningBest(truth)
+        self._network = lpips
+        self._features = None if lpips is None else lpips.features(truth)
+        self._lpips = RunningBest(truth, lowest=True)
 
     def update(self, sample: Tensor) -> None:
         """Add one sample per clip, (B, T, C, H, W) in [-1, 1].
@@ -125,6 +135,8 @@ class BestOf:
         """
         self._psnr.update(psnr(sample, self._truth))
         self._ssim.update(ssim(sample, self._truth))
+        if (distance := self._distance(sample)) is not None:
+            self._lpips.update(distance)
         self._sum += sample
         self._samples += 1
 
@@ -137,23 +149,37 @@ class BestOf:
         if self._samples == 0:
             raise TrivdError("There are no scores without a sample; evaluation.samples must be at least 1.")
         mean = self._sum / self._samples
+        distance = self._distance(mean)
         return FrameScores(
             psnr=self._psnr.curves(self._samples, psnr(mean, self._truth)),
             ssim=self._ssim.curves(self._samples, ssim(mean, self._truth)),
+            lpips=None if distance is None else self._lpips.curves(self._samples, distance),
         )
+
+    def _distance(self, video: Tensor) -> Tensor | None:
+        """LPIPS of every frame, (B, T)."""
+        if self._network is None or self._features is None:
+            return None
+        return self._network.distance(self._network.features(video), self._features).view(video.shape[:2])
 
 
 class RunningBest:
-    """One score: its sum over samples, and that of each clip's best sample."""
+    """One score: its sum over samples, and that of each clip's best sample.
 
-    def __init__(self, truth: Tensor) -> None:
+    Args:
+        truth: frames (B, T, ...), for their number.
+        lowest: whether lower is better.
+    """
+
+    def __init__(self, truth: Tensor, lowest: bool = False) -> None:
         self._sum = torch.zeros(truth.shape[:2], device=truth.device)
-        self.best = torch.full_like(self._sum, -torch.inf)  # (B, T)
+        self._sign = -1 if lowest else 1
+        self.best = torch.full_like(self._sum, -self._sign * torch.inf)  # (B, T)
 
     def update(self, score: Tensor) -> None:
         """Add the scores (B, T) of one sample per clip."""
         self._sum += score
-        better = score.mean(dim=1) > self.best.mean(dim=1)  # (B,)
+        better = self._sign * score.mean(dim=1) > self._sign * self.best.mean(dim=1)  # (B,)
         self.best = torch.where(better[:, None], score, self.best)
 
     def curves(self, samples: int, mean_prediction: Tensor) -> FrameCurves:

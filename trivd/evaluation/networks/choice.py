@@ -8,7 +8,32 @@ from trivd.config import EvaluationConfig
 from trivd.data.clips import ClipDataset, DigitClips
 from trivd.evaluation.networks.digits import load_digits_network
 from trivd.evaluation.networks.features import FeatureNetwork
+from trivd.evaluation.networks.lpips import Lpips
 from trivd.evaluation.networks.weights.library import find_i3d, load_i3d
+from trivd.evaluation.networks.weights.perceptual import find_lpips, load_lpips
+
+
+def choose_lpips(settings: EvaluationConfig, resolution: int, device: torch.device) -> Lpips | None:
+    """The network of LPIPS of `settings.lpips`, on `device`.
+
+    "auto" takes a backbone whose weights were imported and that can see frames of that size, AlexNet before VGG.
+
+    Args:
+        settings: of the evaluation.
+        resolution: of the frames, pixels.
+        device: of the network.
+
+    Raises:
+        TrivdError: a backbone is asked for that has no weights, or cannot see such frames; or a file is damaged.
+    """
+    if settings.lpips == "none":
+        return None
+    name = find_lpips(resolution) if settings.lpips == "auto" else settings.lpips
+    if name is None:
+        return None
+    network = load_lpips(name, device)
+    network.check_size(resolution, resolution)
+    return network
 
 
 def choose_network(

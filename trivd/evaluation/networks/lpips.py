@@ -92,6 +92,11 @@ BACKBONES: dict[BackboneName, Backbone] = {
 }
 
 
+def score_name(name: BackboneName) -> str:
+    """What columns and curves of LPIPS by a backbone are called."""
+    return f"lpips-{name}"
+
+
 class Lpips(nn.Module):
     """The distance by one backbone; built from weights under the names of torchvision and of the package `lpips`.
 
@@ -104,9 +109,9 @@ class Lpips(nn.Module):
 
     def __init__(self, name: BackboneName, weights: Arrays, heads: Arrays, about: str) -> None:
         super().__init__()
-        self.name = name
         self.about = about
         self.backbone = BACKBONES[name]
+        self.score = score_name(name)
         self.weights = nn.ParameterDict({key.replace(".", "_"): _fixed(weights[key]) for key in self.backbone.shapes()})
         self.heads = nn.ParameterList(_fixed(heads[key]) for key in self.backbone.head_shapes())
         self.shift = nn.Buffer(torch.tensor(SHIFT)[:, None, None])

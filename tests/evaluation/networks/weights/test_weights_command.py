@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tyro
+from lpips_weights import made_up
 from numpy.typing import NDArray
 from page_server import Page, Server
 from rich.console import Console
@@ -64,6 +65,14 @@ def test_import_and_show_say_what_the_weights_are(
     assert str(tmp_path / "home" / "i3d.safetensors") in shown
     assert sha256 in shown
     assert f"Written: {tmp_path / 'x'}" in run("import", saved, "--out", tmp_path / "x")
+
+
+def test_parts_of_lpips_are_imported_and_shown(run: Callable[..., str], tmp_path: Path) -> None:
+    assert "No weights of LPIPS" in run("show")
+    save_file(made_up("vgg")[1], tmp_path / "heads")
+    assert "Identity: LPIPS (VGG), heads: unknown heads" in run("import", tmp_path / "heads")
+    assert "Already there" in run("import", tmp_path / "heads")
+    assert f"{tmp_path / 'home' / 'lpips-vgg-heads.safetensors'}" in run("show")
 
 
 @pytest.mark.usefixtures("reference")

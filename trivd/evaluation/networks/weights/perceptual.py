@@ -147,9 +147,10 @@ def installed_parts() -> Iterator[Part]:
                 yield part
 
 
-def find_lpips() -> BackboneName | None:
-    """The backbone of which both parts are there, AlexNet before VGG."""
-    return next((name for name in BACKBONES if _is_complete(name)), None)
+def find_lpips(resolution: int) -> BackboneName | None:
+    """The backbone of which both parts are there and that can see frames of so many pixels, AlexNet before VGG."""
+    fitting = (name for name, backbone in BACKBONES.items() if backbone.smallest <= resolution)
+    return next((name for name in fitting if _is_complete(name)), None)
 
 
 def load_lpips(name: BackboneName, device: torch.device) -> Lpips:
