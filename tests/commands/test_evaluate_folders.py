@@ -101,3 +101,35 @@ def test_other_files_stay(evaluate: Command) -> None:
     status, _, err = evaluate("--predictions", "near/run", "far/run", *FEW, "--samples", "2", "--out", "all.json")
     assert status == 2
     assert "--samples is 2, but far/run holds 1 predictions" in err.replace("\n", " ")
+
+
+def test_sets_by_protocols_of_others(evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def choose(settings: Any, *_: Any, label: str) -> Means:
+        asked.append((settings.i3d_input, settings.clips, label))
+        return Means()
+
+    monkeypatch.setattr("trivd.evaluation.predictions.video_sets.choose_network", choose)
+    rng = np.random.default_rng(0)
+    for name in ("truth", "a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            video = rng.integers(256, size=(18, SIZE, SIZE, 3), dtype=np.uint8)
+            np.save(tmp_path / name / f"{name}{number}.npy", video)
+    status, out, err = evaluate("--predictions", "a", "b", "--truth", "truth", "--protocol", "tats")
+    assert (status, err) == (0, "")
+    assert "tats: TATS' FVD: 2,048 random windows" in out
+    assert "truth by protocol tats, 16 pixels, stride 1; 4 clips of 16 frames against 12 true ones, no pairs" in out
+    assert "FVD (means)" in figures("comparison.json", "models", "b")
+    status, out, _ = evaluate("--predictions", "a", "--truth", "truth", "--protocol", "videogpt", "--clips", "4")
+    assert status == 0
+    assert asked == [("torch", 2_048, "tats")] * 2 + [("videogpt", 4, "videogpt")]
+    for words, message in (
+        (("--predictions", "a", "--protocol", "tats"), "needs --truth"),
+        (("copy", "truth", "--protocol", "tats"), "is about folders of videos"),
+        (("--predictions", "a", *FEW, "--protocol", "tats"), "--conditioning-frames belongs to the evaluation of"),
+        (("--predictions", "a", *FEW, "--protocol", "bair"), "--protocol belongs to the evaluation of a model"),
+    ):
+        status, _, err = evaluate(*words)
+        assert (status, message in err.replace("\n", " ")) == (2, True), err

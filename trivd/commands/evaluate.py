@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
-from trivd.commands.reports import Outputs, beside, outputs_of_folders, part_of, write_beside, write_joint
+from trivd.commands.folders import Folders
+from trivd.commands.reports import Outputs, beside, outputs_of_folders, write_beside, write_joint
 from trivd.commands.status import DONE, STOPPED
 from trivd.config import DEFAULT_LIMITS, Config, EvaluationConfig, I3DInput, MotionLevels, VideoLimits
 from trivd.data.clips import MOVING_DIGITS
@@ -20,8 +21,8 @@ from trivd.data.splits import Split
 from trivd.evaluation.evaluate import OtherData, evaluate_copies, evaluate_model
 from trivd.evaluation.outcome import REPORT_FILE, Evaluation, check_report
 from trivd.evaluation.predictions.fitting import Cut, Fit
-from trivd.evaluation.predictions.paired import Paired, evaluate_paired, samples_of
 from trivd.evaluation.protocols import PROTOCOLS, ProtocolName, model_of, scored_name, with_protocol
+from trivd.evaluation.set_protocols import SET_PROTOCOLS, SetProtocolName
 from trivd.evaluation.subjects import Progress, TrainedModel
 from trivd.evaluation.tables import print_tables
 from trivd.models.motion import NO_MOTION
@@ -45,6 +46,11 @@ MODEL_SETTINGS = (
     "motion_levels",
     "save_model",
 )
+ABOUT: dict[ProtocolName | SetProtocolName, str] = {
+    **{name: protocol.about for name, protocol in PROTOCOLS.items()},
+    **{name: protocol.about for name, protocol in SET_PROTOCOLS.items()},
+}
+NOT_OF_SETS = ("model", "source", "split", "conditioning_frames", "cut", "best_of_clips", "samples", "i3d_input")
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
@@ -57,8 +63,9 @@ class Evaluate:
     "copy" scores copies of the last given frame without any model, to check DATA and I3D before training."""
     source: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATA")] = None
     """Data set whose clips count; if not given, the one the model was trained on."""
-    protocol: ProtocolName | None = None
-    """A protocol of the paper, which sets the split, the clips and what else the figures depend on. Options win."""
+    protocol: ProtocolName | SetProtocolName | None = None
+    """A protocol of the paper, which sets the split, the clips and what else the figures depend on. Options win. With
+    --predictions: one of another repository, which compares sets of videos without pairs or given frames."""
     split: Split | None = None
     """Whose clips count; if not given, the protocol's or the held-out one (validation, if the data have it)."""
     standing_data: str | None = None
@@ -159,23 +166,30 @@ class Evaluate:
 
     def _files(self, device: torch.device, progress: Progress, outputs: Outputs) -> dict[str, Evaluation]:
         """Evaluations of folders of predictions."""
-        if self.truth is None or self.conditioning_frames is None:
-            raise TrivdError("--predictions needs --truth, a folder, and --conditioning-frames, how many were given.")
-        if self.conditioning_frames < 1:
-            raise TrivdError(f"--conditioning-frames is {self.conditioning_frames}; it must be at least 1.")
-        self._refuse(("model", "source", "protocol", "split", *MODEL_SETTINGS), "leave it out with --predictions")
         fit = Fit(self.cut, self.resolution)
-        files = Paired(self.predictions, self.truth, self.conditioning_frames, self.limits, fit).open()
-        clips = len(files[0])
-        settings = self._settings(Config(evaluation=EvaluationConfig(clips=clips, best_of_clips=clips)))
-        evaluations = {}
-        for (name, out), one, samples in zip(
-            outputs.reports.items(), files, samples_of(files, self.samples), strict=True
-        ):
-            own = replace(settings, samples=samples)
-            shown = progress if len(files) == 1 else part_of(progress, name)
-            evaluations[name] = evaluate_paired(one, own, device=device, report=out, progress=shown)
-        return evaluations
+        folders = Folders(
+            self.predictions, self.truth, self.conditioning_frames, fit, self.limits, outputs, device, progress
+        )
+        name = next((name for name in SET_PROTOCOLS if name == self.protocol), None)
+        if name is None:
+            self._refuse(("model", "source", "protocol", "split", *MODEL_SETTINGS), "leave it out with --predictions")
+            return folders.paired(lambda base: self._settings(Config(evaluation=base)), self.samples)
+        self._refuse(NOT_OF_SETS, f"leave it out with --protocol {name}", "models or pairs")
+        self._refuse(MODEL_SETTINGS, "leave it out with --predictions")
+        protocol = SET_PROTOCOLS[name]
+        base = EvaluationConfig(clips=protocol.clips, i3d_input=protocol.i3d_input)
+        return folders.as_sets(name, self._settings(Config(evaluation=base)))
+
+    @property
+    def _protocol_of_models(self) -> ProtocolName | None:
+        """--protocol, of an evaluation of a model.
+
+        Raises:
+            TrivdError: it is about sets.
+        """
+        if self.protocol in SET_PROTOCOLS:
+            raise TrivdError(f"--protocol {self.protocol} is about folders of videos; name --predictions and --truth.")
+        return next((name for name in PROTOCOLS if name == self.protocol), None)
 
     def _write(self, evaluations: dict[str, Evaluation], outputs: Outputs, console: Console) -> None:
         """Print the figures, and write tables and a plot beside each JSON report."""
@@ -187,7 +201,7 @@ class Evaluate:
         else:
             write_joint(evaluations, outputs.joint, console)
         if self.protocol is not None:
-            say(console, f"{self.protocol}: {PROTOCOLS[self.protocol].about}.")
+            say(console, f"{self.protocol}: {ABOUT[self.protocol]}.")
         for out in outputs.all:
             say(console, f"Written: {out}, {', '.join(path.name for path in reversed(beside(out)))}")
 
@@ -210,7 +224,7 @@ class Evaluate:
             TrainedModel(predictor.generator, predictor.history, predictor.dtype),
             config,
             data,
-            name=scored_name(data, config.data, self.protocol),
+            name=scored_name(data, config.data, self._protocol_of_models),
             split=split,
             device=device,
             report=out,
@@ -225,8 +239,8 @@ class Evaluate:
         if self.source is None:
             raise TrivdError("Name the data too: trivd evaluate copy DATA.")
         self._refuse(("samples", "seed", *MODEL_SETTINGS), 'leave it out with "copy"')
-        config, split = self._resolved(Config(model=model_of(self.protocol)))
-        name = scored_name(self.source, config.data, self.protocol)
+        config, split = self._resolved(Config(model=model_of(self._protocol_of_models)))
+        name = scored_name(self.source, config.data, self._protocol_of_models)
         return evaluate_copies(
             config, self.source, name=name, split=split, device=device, report=out, progress=progress
         )
@@ -234,20 +248,20 @@ class Evaluate:
     def _resolved(self, config: Config) -> tuple[Config, Split | None]:
         """Settings of the clips' model as the protocol and the options want them, and the split; None: any held-out."""
         split: Split | None = None
-        if self.protocol is not None:
-            config, split = with_protocol(config, self.protocol, config.model)
+        if (protocol := self._protocol_of_models) is not None:
+            config, split = with_protocol(config, protocol, config.model)
         data = replace(config.data, limits=self.limits)
         return replace(config, data=data, evaluation=self._settings(config)), self.split or split
 
-    def _refuse(self, options: Sequence[str], remedy: str) -> None:
-        """Refuse options, or MODEL and DATA, of an evaluation of models.
+    def _refuse(self, options: Sequence[str], remedy: str, whose: str = "a model") -> None:
+        """Refuse options, or MODEL and DATA, of an evaluation of models, or of whatever else.
 
         Raises:
             TrivdError: one is given.
         """
         for option in options:
             if getattr(self, option) is not None:
-                raise TrivdError(f"{_spelled(option)} belongs to the evaluation of a model; {remedy}.")
+                raise TrivdError(f"{_spelled(option)} belongs to the evaluation of {whose}; {remedy}.")
 
     def _settings(self, base: Config) -> EvaluationConfig:
         given: dict[str, Any] = {

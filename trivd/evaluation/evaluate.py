@@ -179,7 +179,7 @@ def evaluate(
     lpips = choose_lpips(settings, protocol.resolution, device)
     protocol = replace(protocol, lpips="" if lpips is None else lpips.about)
     if network is not None:
-        _check_count(network, protocol.clips, settings.inception_splits)
+        check_count(network, protocol.clips, settings.inception_splits)
     subject.check(progress)
     counts = best_of_counts(settings.samples, subject.best_of)
     kept = {"batch": settings.batch_size, "data": clips.summary}
@@ -212,7 +212,7 @@ def evaluate(
     missing = sorted((set(ones) - scored) | (set(several_each) - scored_often))
     protocol = replace(protocol, clips=len(scored), best_of_clips=len(scored_often), unreadable=len(missing))
     if network is not None:
-        _check_count(network, protocol.clips, settings.inception_splits)
+        check_count(network, protocol.clips, settings.inception_splits)
     notes = [*left_out(clips, missing), *itertools.chain.from_iterable(all_gather(list(subject.notes)))]
     figures = distribution_figures(reference, singles, network, settings.inception_splits)
     series = curves(reference, singles, bests, settings.samples)
@@ -252,7 +252,7 @@ def evaluate(
     return evaluation
 
 
-def _check_count(network: FeatureNetwork, clips: int, splits: int) -> None:
+def check_count(network: FeatureNetwork, clips: int, splits: int) -> None:
     """Refuse fewer clips than the figures of a network need.
 
     Raises:

@@ -55,13 +55,28 @@ class Protocol:
     fps: float | None = None  # rate at which videos were read; None: their own frames, or of the time before it was set
     unreadable: int = 0  # clips left out because they cannot be read
     lpips: str = ""  # its backbone and weights; "" without, or of the time before it
+    sets: str = ""  # how statistics of unpaired sets are computed, `clips` against `best_of_clips` true ones; "": pairs
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As JSON values. Without LPIPS they are those of the time before it, so that evaluations resume."""
-        return {name: value for name, value in asdict(self).items() if name != "lpips" or value}
+        """As JSON values. Without LPIPS and sets they are those of the time before them, so that evaluations resume."""
+        return {name: value for name, value in asdict(self).items() if name not in ("lpips", "sets") or value}
 
     def __str__(self) -> str:
+        return self._of_sets() if self.sets else self._of_pairs()
+
+    def _of_sets(self) -> str:
+        parts = [
+            f"{self.data}, {self.resolution} pixels, stride {self.stride}",
+            f"{counted(self.clips, 'clip')} of {self.predicted_frames} frames against {self.best_of_clips:,} true "
+            f"ones, no pairs, starts from seed {self.seed}",
+            self.sets,
+        ]
+        if self.features:
+            parts.append(f"features {self.features}, inception score in {counted(self.inception_splits, 'split')}")
+        return "; ".join([*parts, self.subject])
+
+    def _of_pairs(self) -> str:
         truncation = "no truncation" if self.truncation is None else f"truncation {self.truncation:g}"
         included = "given ones included" if self.compared_frames > self.predicted_frames else "given ones left out"
         rate = "" if self.fps is None else f" at {self.fps:g} frames a second"

@@ -27,12 +27,13 @@ LARGEST_UNPACKED = 1 << 30  # bytes of a file of statistics; those of 400 featur
 BIAS_SPLITS = 3  # random halves that a bias is averaged over
 
 
-def frechet_distance(x: Array, y: Array) -> float:
+def frechet_distance(x: Array, y: Array, *, ddof: int = 1) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of features, with unbiased covariances S.
 
     Args:
         x: features (N1, D).
         y: features (N2, D).
+        ddof: covariances are over N - ddof; other tools take 0.
 
     Raises:
         TrivdError: fewer than two rows, different D, or values that are not finite.
@@ -40,7 +41,7 @@ def frechet_distance(x: Array, y: Array) -> float:
     first, second = FrechetStatistics(), FrechetStatistics()
     first.update(x)
     second.update(y)
-    return first.distance(second)
+    return first.distance(second, ddof=ddof)
 
 
 @dataclass(eq=False)
@@ -139,11 +140,12 @@ class FrechetStatistics:
             mean = values.mean(dim=0)
             self._add(len(values), mean, values - mean)
 
-    def distance(self, other: "FrechetStatistics") -> float:
+    def distance(self, other: "FrechetStatistics", *, ddof: int = 1) -> float:
         """Fréchet distance to the statistics of another set.
 
         tr (S1 S2)^(1/2) is the sum of the singular values of A1 A2^T / sqrt((n1 - 1) (n2 - 1)), so no matrix square
-        root of a product is taken and nothing is added to a diagonal, even where n < D makes S singular.
+        root of a product is taken and nothing is added to a diagonal, even where n < D makes S singular. With `ddof` 0,
+        covariances are over n instead of n - 1, as in other tools.
 
         Raises:
             TrivdError: a set has fewer than two features, or their dimensions differ.
@@ -152,8 +154,8 @@ class FrechetStatistics:
         if fewest < 2:
             raise TrivdError(f"The Fréchet distance needs at least 2 clips in each set, but one has {fewest}.")
         _check_dimension(len(self.mean), len(other.mean))
-        a = _compressed(self.factor) / math.sqrt(self.count - 1)
-        b = _compressed(other.factor) / math.sqrt(other.count - 1)
+        a = _compressed(self.factor) / math.sqrt(self.count - ddof)
+        b = _compressed(other.factor) / math.sqrt(other.count - ddof)
         spread = a.square().sum() + b.square().sum() - 2 * torch.linalg.matrix_norm(a @ b.T, "nuc")
         return max(float((self.mean - other.mean).square().sum() + spread), 0.0)  # rounding may leave -1e-14 of tr S
 

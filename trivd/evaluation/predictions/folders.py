@@ -25,7 +25,7 @@ def videos_by_name(folder: Path, preferred: Preferred) -> dict[str, Path]:
     Raises:
         TrivdError: there is no video, or there are two with one name and kind.
     """
-    found = _most_exact(_visible(folder), preferred)
+    found = _most_exact(visible(folder), preferred)
     if not found:
         raise TrivdError(f"{folder} holds no videos; name the folder whose files are one video per clip.")
     return found
@@ -49,10 +49,10 @@ def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred
                 f"{folder} holds the futures of one clip, but there are {len(names)} true ones; name the folder that "
                 "holds a folder of futures for each."
             )
-        return {names[0]: _samples(folder, preferred)}
-    inner = [path for path in _visible(folder) if path.is_dir() and not is_video(path)]
+        return {names[0]: samples_in(folder, preferred)}
+    inner = [path for path in visible(folder) if path.is_dir() and not is_video(path)]
     if inner:
-        return {path.name: _samples(path, preferred) for path in inner}
+        return {path.name: samples_in(path, preferred) for path in inner}
     return {name: [path] for name, path in videos_by_name(folder, preferred).items()}
 
 
@@ -93,8 +93,16 @@ def is_of_predict(folder: Path) -> bool:
     return (folder / GRID_FILE).is_file() and bool(_videos_of_predict(folder))
 
 
-def _samples(folder: Path, preferred: Preferred) -> list[Path]:
-    """The predictions of one clip, in natural order."""
+def samples_in(folder: Path, preferred: Preferred) -> list[Path]:
+    """The predictions of one clip, in natural order.
+
+    Args:
+        folder: with an array of them, a video for each, or what `trivd predict` wrote.
+        preferred: see `videos_by_name`.
+
+    Raises:
+        TrivdError: see `videos_by_name`.
+    """
     if (folder / FUTURES_FILE).is_file():
         return [folder / FUTURES_FILE]
     own = is_of_predict(folder)  # whose GIFs show the same as its MP4s: there is no choice to mention
@@ -103,7 +111,7 @@ def _samples(folder: Path, preferred: Preferred) -> list[Path]:
 
 
 def _videos_of_predict(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if SAMPLE.fullmatch(path.stem)]
+    return [path for path in visible(folder) if SAMPLE.fullmatch(path.stem)]
 
 
 def _most_exact(paths: Iterable[Path], preferred: Preferred) -> dict[str, Path]:
@@ -131,7 +139,7 @@ def _kind(path: Path) -> int:
     return 0 if suffix in ARRAY_SUFFIXES else {".mp4": 2, ".gif": 4}.get(suffix, 3)
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
     """The contents of a folder in alphabetical order, without hidden files.
 
     Raises:

@@ -1,8 +1,9 @@
 """Files of predictions of one clip: a video for each sample, or all samples in one array."""
 
+import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,14 @@ class Samples(Protocol):
         """
         ...
 
+    def clip(self, sample: int, start: int, frames: int, stride: int) -> Pixels:
+        """Frames start, start + stride, ... of a sample, (frames, H, W, 3).
+
+        Raises:
+            UnreadableVideo: they cannot be read.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class OneVideo:
@@ -57,7 +66,10 @@ class OneVideo:
         return 1
 
     def __iter__(self) -> Iterator[Pixels]:
-        yield read_frames(self.path, 0, self.info.frames, 1, short_side=None, channels=3, limits=self.limits)
+        yield self.clip(0, 0, self.info.frames, 1)
+
+    def clip(self, sample: int, start: int, frames: int, stride: int) -> Pixels:
+        return read_frames(self.path, start, frames, stride, short_side=None, channels=3, limits=self.limits)
 
 
 @dataclass(frozen=True)
@@ -76,12 +88,22 @@ class SampleArray:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Pixels]:
+        yield from self._from(0)
+
+    def clip(self, sample: int, start: int, frames: int, stride: int) -> Pixels:
+        with closing(self._from(sample)) as rest:
+            return next(rest)[start : start + frames * stride : stride]
+
+    def _from(self, first: int) -> Generator[Pixels, None, None]:
+        """All samples from one on."""
         sample = self.shape[1:]
+        size = int(np.prod(sample))
         try:
             with closing(_open(self.path)) as stream:
                 _header(stream)
-                for _ in range(len(self)):
-                    data = stream.read(int(np.prod(sample)))
+                stream.seek(first * size, os.SEEK_CUR)
+                for _ in range(first, len(self)):
+                    data = stream.read(size)
                     yield np.broadcast_to(np.frombuffer(data, np.uint8).reshape(sample), (*sample[:-1], 3))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UnreadableVideo(self.path, "truncated, or damaged") from error
