@@ -49,7 +49,7 @@ def test_anybodys_predictions_are_scored(evaluate: Command, folders: list[object
     assert values["protocol"]["predicted_frames"] == FRAMES - GIVEN
     assert "predictions" in values["protocol"]["subject"]
     assert not any("FVD" in figure["name"] for figure in values["figures"])  # no weights, no FVD
-    assert [absent["name"] for absent in values["absent"]] == ["FVD", "IS"]
+    assert [absent["name"] for absent in values["absent"]] == ["FVD", "IS", "LPIPS"]
     assert "trivd weights download" in out
     assert "| FVD | not computed: " in Path("theirs/report.md").read_text()
     assert len(values["curves"]["psnr"]["one sample"]) == FRAMES - GIVEN

@@ -196,7 +196,7 @@ def test_what_does_not_belong_to_copies(evaluate: Command, tmp_path: Path) -> No
             '--samples belongs to the evaluation of a model; leave it out with "copy"',
         ),
         (("moving-digits", "--truncation", "0.8"), "truncation belongs to the evaluation of a model"),
-        (("moving-digits", "--truth", tmp_path), "belong to --predictions"),
+        (("moving-digits", "--truth", tmp_path), "--truth belongs to --predictions"),
     ):
         status, _, err = evaluate("copy", *words)
         assert (status, message in err.replace("\n", " ")) == (2, True), err

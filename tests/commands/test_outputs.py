@@ -136,7 +136,7 @@ def test_commands_say_so_before_they_work(
         "trivd.commands.compare.open_columns",
         "trivd.commands.prepare.write_store",
         "trivd.commands.evaluate.evaluate_model",
-        "trivd.evaluation.networks.weights.library.read_weights",
+        "trivd.commands.weights.read_tensors",
         "trivd.commands.weights.fetch",
         "benchmarks.record.Record.add",
         "research.main.paces",

