@@ -97,7 +97,7 @@ def test_what_is_missing_is_reported_before_anything_is_trained(
 def test_table_1_from_videos_to_the_table(replicate: Command, kinetics: Path) -> None:
     """All nine rows trained, scored by the paper's protocol and set beside its figures; a repeat does nothing."""
     words = ("table1", "--data", kinetics)
-    settings = ("training.steps=20", "training.ema-start=10", "evaluation.features=moving-digits")
+    settings = ("training.steps=6", "training.ema-start=3", "evaluation.features=moving-digits")
     settings += ("training.discriminator-updates=1",)
     status, out, err = replicate(*words, settings=settings)
     assert (status, err) == (0, "")
@@ -106,14 +106,14 @@ def test_table_1_from_videos_to_the_table(replicate: Command, kinetics: Path) ->
     flat = " ".join(text.split())
     assert "**Settings other than the paper's: `data.workers` 0, `evaluation.best_of_clips` 2, " in flat
     assert "kinetics600 by protocol kinetics600-validation, validation split, 64 pixels" in flat
-    for cells in ("| faster | 1 | 46.1 | ", " | 11.7 | ", " | 817,000 | 20 | 453 | ", " | 3.54 |  |"):
+    for cells in ("| faster | 1 | 46.1 | ", " | 11.7 | ", " | 817,000 | 6 | 453 | ", " | 3.54 |  |"):
         assert cells in text
     assert "| copy the last frame |  | 330 |" in text
     assert "stronger better than faster | 6.8 | " in text
     assert Path("results/paper-table1.svg").read_text().startswith("<?xml")
     runs = json.loads(Path("results/paper-table1.json").read_text())["runs"]
     assert [run["cell"] for run in runs] == list(get_args(Decomposition))
-    assert all(run["steps"] == 20 and run["pace"]["seconds"] > 0 for run in runs)
+    assert all(run["steps"] == 6 and run["pace"]["seconds"] > 0 for run in runs)
     models = list(Path("runs").glob("conv_gru-*/best/model.safetensors"))
     assert len(models) == 9
 
