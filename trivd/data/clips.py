@@ -1,5 +1,6 @@
 """Clips of the model's size, uint8, from a data path: random ones for training, fixed ones for evaluation."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -63,6 +64,23 @@ class ClipDataset(Protocol):
     def evaluation_clip(self, index: int) -> Clip:
         """The evaluation clip `index`, the same at every call."""
         ...
+
+
+class FixedClips(ABC):
+    """Clips that are the same in training and in evaluation."""
+
+    @property
+    def evaluation_clips(self) -> int:
+        return len(self)
+
+    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
+        return self.evaluation_clip(index)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def evaluation_clip(self, index: int) -> Clip: ...
 
 
 class VideoClips:
@@ -163,8 +181,8 @@ class ReadableClips(WrappedClips):
         raise failed
 
 
-class DigitClips:
-    """Moving digits: clip i of the split, the same in training and evaluation, since each is random already."""
+class DigitClips(FixedClips):
+    """Moving digits: clip i of the split, which is random already."""
 
     def __init__(self, digits: MovingDigits) -> None:
         self.digits = digits
@@ -175,13 +193,6 @@ class DigitClips:
 
     def __len__(self) -> int:
         return len(self.digits)
-
-    @property
-    def evaluation_clips(self) -> int:
-        return len(self)
-
-    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        return self.evaluation_clip(index)
 
     def evaluation_clip(self, index: int) -> Clip:
         return Clip(self.digits.clip(index), self.digits.label(index))

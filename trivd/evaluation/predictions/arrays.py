@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trivd.data.clips import Clip
+from trivd.data.clips import Clip, FixedClips
 from trivd.data.splits import Split
 from trivd.evaluation.metrics.frame_scores import RANGE_TOLERANCE, check_size
 from trivd.evaluation.scorer import Clips
@@ -20,7 +20,7 @@ Array = NDArray[Any] | Tensor
 ValueRange = tuple[float, float]  # the values of black and white
 
 
-class ArrayPredictions:
+class ArrayPredictions(FixedClips):
     """True clips, and one or more predictions of each: a `ClipDataset` of the truth and a `Forecaster` at once.
 
     Args:
@@ -62,13 +62,6 @@ class ArrayPredictions:
 
     def __len__(self) -> int:
         return self._truth.shape[0]
-
-    @property
-    def evaluation_clips(self) -> int:
-        return len(self)
-
-    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        return self.evaluation_clip(index)
 
     def evaluation_clip(self, index: int) -> Clip:
         return Clip(self._truth.pixels(index), 0)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from trivd.config import DEFAULT_LIMITS, VideoLimits
-from trivd.data.clips import Clip
+from trivd.data.clips import Clip, FixedClips
 from trivd.data.formats import video as video_reader
 from trivd.data.formats.frames import UnreadableVideo
 from trivd.data.splits import Split
@@ -35,7 +35,7 @@ from trivd.runtime.pixels import Pixels, to_float
 RATE_TOLERANCE = 0.01  # relative, below which two frame rates count as the same
 
 
-class PredictionFiles:
+class PredictionFiles(FixedClips):
     """True videos, and one or more predictions of each: a `ClipDataset` of the truth and a `Forecaster` at once.
 
     TRUTH holds one video per clip: clip.mp4, clip.npy, or a folder clip/ of numbered images. PREDICTIONS holds the same
@@ -130,13 +130,6 @@ class PredictionFiles:
         shorter.frames = self.given + predicted
         shorter.summary = [f"{line}; {shorter.frames} frames count" for line in self.summary]
         return shorter
-
-    @property
-    def evaluation_clips(self) -> int:
-        return len(self)
-
-    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        return self.evaluation_clip(index)
 
     def evaluation_clip(self, index: int) -> Clip:
         (video,) = self._truth[index]

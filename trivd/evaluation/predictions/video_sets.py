@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trivd.config import EvaluationConfig, VideoLimits
-from trivd.data.clips import Clip
+from trivd.data.clips import Clip, FixedClips
 from trivd.data.formats.decode import is_video
 from trivd.data.source import span_of
 from trivd.data.splits import Split
@@ -25,7 +25,7 @@ from trivd.evaluation.subjects import Progress
 from trivd.runtime.errors import TrivdError
 
 
-class VideoSet:
+class VideoSet(FixedClips):
     """Clips of one length from the videos of a folder and of the folders in it; a `ClipDataset`.
 
     Args:
@@ -85,13 +85,6 @@ class VideoSet:
 
     def __len__(self) -> int:
         return len(self._clips)
-
-    @property
-    def evaluation_clips(self) -> int:
-        return len(self)
-
-    def training_clip(self, index: int, rng: np.random.Generator) -> Clip:
-        return self.evaluation_clip(index)
 
     def evaluation_clip(self, index: int) -> Clip:
         place, start = self._clips[index]
