@@ -1,5 +1,6 @@
 """Predictions that do not fit the truth at once: missing ones, several lengths, sizes, rates and numbers of samples."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,34 @@ def test_folders_are_told_apart_by_the_ends_of_their_paths(tmp_path: Path) -> No
     assert short_names(paths)[:2] == ["a/run", "b/run"]
     with pytest.raises(TrivdError, match="named twice"):
         short_names([paths[0], tmp_path / "a" / "." / "run"])
+
+
+@pytest.mark.parametrize("side", [0, -5, 10, 5_000])
+def test_a_side_that_cannot_be_scored_is_refused(side: int) -> None:
+    with pytest.raises(TrivdError, match=rf"--resolution is {side}; give 11 to 4,096 pixels"):
+        Fit(resolution=side)
+
+
+def test_batches_of_other_files_or_fits_are_not_taken_for_these(tmp_path: Path) -> None:
+    truth = folder(tmp_path / "t", a=video(0, 6))
+    predictions = folder(tmp_path / "p", a=video(1, 6))
+    summaries = [
+        PredictionFiles(predictions, truth, GIVEN, fit=fit).summary for fit in (Fit(), Fit("whole"), Fit(None, 16))
+    ]
+    assert PredictionFiles(predictions, truth, GIVEN).summary == summaries[0]
+    np.save(predictions / "a.npy", video(2, 6))
+    os.utime(predictions / "a.npy", ns=(0, 0))  # clocks of file systems may be coarse
+    summaries.append(PredictionFiles(predictions, truth, GIVEN).summary)
+    assert len({tuple(lines) for lines in summaries}) == 4
+
+
+def test_one_prediction_and_several_may_lie_side_by_side(tmp_path: Path) -> None:
+    truth = folder(tmp_path / "t", a=video(0, 5), b=video(1, 5))
+    predictions = folder(tmp_path / "p", a=video(2, 5))
+    folder(predictions / "b", first=video(3, 5), second=video(4, 5))
+    files = PredictionFiles(predictions, truth, GIVEN)
+    assert (len(files), files.samples) == (2, 1)
+    assert np.array_equal(scored(files)[1], np.stack([video(2, 5), video(3, 5)])[:, GIVEN:])
+    np.save(predictions / "b.npy", video(5, 5))
+    with pytest.raises(TrivdError, match=r"p holds both b\.npy and a folder b of samples; keep one of the two"):
+        PredictionFiles(predictions, truth, GIVEN)

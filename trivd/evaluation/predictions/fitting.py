@@ -6,12 +6,14 @@ from typing import Literal
 import numpy as np
 
 from trivd.data.formats.frames import FrameConverter, VideoInfo
+from trivd.evaluation.metrics.frame_scores import SSIM_WINDOW
 from trivd.evaluation.predictions.folders import is_of_predict
 from trivd.evaluation.predictions.samples import Samples
 from trivd.runtime.errors import TrivdError
 from trivd.runtime.pixels import Pixels
 
 Cut = Literal["whole", "futures"]
+LARGEST_SIDE = 4_096  # pixels that frames are resized to
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Fit:
 
     cut: Cut | None = None  # to the shortest; whole: predictions begin with the given frames, futures: after them
     resolution: int | None = None  # pixels of the square that all frames are resized and cut to
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and not SSIM_WINDOW <= self.resolution <= LARGEST_SIDE:
+            raise TrivdError(f"--resolution is {self.resolution}; give {SSIM_WINDOW} to {LARGEST_SIDE:,} pixels.")
 
 
 AS_THEY_ARE = Fit()

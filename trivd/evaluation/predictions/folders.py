@@ -7,6 +7,7 @@ from pathlib import Path
 from trivd.data.formats.decode import is_video
 from trivd.evaluation.predictions.samples import ARRAY_SUFFIXES
 from trivd.runtime.errors import TrivdError
+from trivd.runtime.files import json_digest
 
 FUTURES_FILE, GRID_FILE = "futures.npz", "grid.png"  # as `trivd predict` calls them
 SAMPLE = re.compile(r"sample-\d+")  # and its videos, without suffix
@@ -32,7 +33,7 @@ def videos_by_name(folder: Path, preferred: Preferred) -> dict[str, Path]:
 
 
 def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred) -> dict[str, list[Path]]:
-    """The predictions of each clip by name: those in the folder of that name, or the one file.
+    """The predictions of each clip by name: those in the folder of that name, or the one file of that name.
 
     Args:
         folder: with a file or a folder for each clip; or, for a single clip, what `trivd predict` wrote.
@@ -40,7 +41,7 @@ def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred
         preferred: see `videos_by_name`.
 
     Raises:
-        TrivdError: there is no video, or there are two with one name and kind.
+        TrivdError: there is no video, there are two with one name and kind, or a file and a folder with one name.
     """
     if is_of_predict(folder):
         names = list(clips)
@@ -50,10 +51,13 @@ def predictions_by_name(folder: Path, clips: Iterable[str], preferred: Preferred
                 "holds a folder of futures for each."
             )
         return {names[0]: samples_in(folder, preferred)}
-    inner = [path for path in visible(folder) if path.is_dir() and not is_video(path)]
-    if inner:
-        return {path.name: samples_in(path, preferred) for path in inner}
-    return {name: [path] for name, path in videos_by_name(folder, preferred).items()}
+    several = {path.name: samples_in(path, preferred) for path in inner_folders(folder)}
+    single = _most_exact(visible(folder), preferred) if several else videos_by_name(folder, preferred)
+    if both := sorted(set(several) & set(single)):
+        raise TrivdError(
+            f"{folder} holds both {single[both[0]].name} and a folder {both[0]} of samples; keep one of the two."
+        )
+    return several | {name: [path] for name, path in single.items()}
 
 
 def clips_in_common(folders: Sequence[Path], truth: Path) -> list[str]:
@@ -86,6 +90,16 @@ def short_names(folders: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise TrivdError(f"A folder is named twice among {', '.join(map(str, folders))}; name each model's once.")
+
+
+def preference(preferred: Preferred) -> list[str]:
+    """A sentence about the files that were chosen from several of the same name, if there are any."""
+    if not preferred:
+        return []
+    return [
+        f"Of several files of one name the most exact is taken ({', '.join(KINDS)}), {len(preferred)} times; the "
+        f"first: {preferred[0]}."
+    ]
 
 
 def is_of_predict(folder: Path) -> bool:
@@ -137,6 +151,18 @@ def _kind(path: Path) -> int:
         return 1
     suffix = path.suffix.lower()
     return 0 if suffix in ARRAY_SUFFIXES else {".mp4": 2, ".gif": 4}.get(suffix, 3)
+
+
+def inner_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are not videos themselves, as folders of images are."""
+    return [path for path in visible(folder) if path.is_dir() and not is_video(path)]
+
+
+def contents_digest(paths: Iterable[Path]) -> str:
+    """A digest that changes if one of some files, or of the images in some folders, is written anew."""
+    files = (file for path in paths for file in (visible(path) if path.is_dir() else [path]))
+    states = {str(file): file.stat() for file in files}
+    return json_digest({name: [state.st_size, state.st_mtime_ns] for name, state in states.items()})
 
 
 def visible(folder: Path) -> list[Path]:

@@ -23,7 +23,13 @@ from trivd.evaluation.predictions.fitting import (
     reduced,
     squared,
 )
-from trivd.evaluation.predictions.folders import KINDS, Preferred, predictions_by_name, videos_by_name
+from trivd.evaluation.predictions.folders import (
+    Preferred,
+    contents_digest,
+    predictions_by_name,
+    preference,
+    videos_by_name,
+)
 from trivd.evaluation.predictions.samples import ARRAY_SUFFIXES, Samples, find_samples, open_video
 from trivd.evaluation.readable import MOST_NAMED
 from trivd.evaluation.scorer import Clips
@@ -94,6 +100,9 @@ class PredictionFiles(FixedClips):
         factors = {self._factor(samples) for found in self._predictions for samples in found} - {1}
         sizes = f"{self.frames} frames of {self._width} x {self._height}"
         self.summary = [f"{truth}: {len(names)} videos, {sizes}; {self.samples} predictions each in {predictions}"]
+        # What is not seen in the line above, since batches that were kept for resuming count for the same files alone.
+        used = [video.path for video in self._truth] + [one.path for found in self._predictions for one in found]
+        self.summary.append(f"{fit}, files {contents_digest(used)}")
         self.notes: list[str] = []  # sentences about which files are scored, and how
         if missing := sorted(set(true_paths) - set(names)):
             self.notes.append(_left_out(missing, len(true_paths)))
@@ -103,11 +112,7 @@ class PredictionFiles(FixedClips):
                 f"{self.samples} predictions of each clip are scored, as many as there are of {fewest}; others in "
                 f"{predictions} have up to {max(counts)}."
             )
-        if preferred:
-            self.notes.append(
-                f"Of several files of one name the most exact is taken ({', '.join(KINDS)}), {len(preferred)} times; "
-                f"the first: {preferred[0]}."
-            )
+        self.notes += preference(preferred)
         if factors:
             times = " or ".join(map(str, sorted(factors)))
             self.notes.append(

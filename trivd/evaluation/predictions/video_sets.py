@@ -16,7 +16,16 @@ from trivd.data.splits import Split
 from trivd.evaluation.networks.choice import choose_network
 from trivd.evaluation.outcome import Evaluation
 from trivd.evaluation.predictions.fitting import enlargement, reduced, squared
-from trivd.evaluation.predictions.folders import Preferred, samples_in, videos_by_name, visible
+from trivd.evaluation.predictions.folders import (
+    Preferred,
+    contents_digest,
+    inner_folders,
+    is_of_predict,
+    preference,
+    samples_in,
+    videos_by_name,
+    visible,
+)
 from trivd.evaluation.predictions.samples import Samples, find_samples
 from trivd.evaluation.readable import MOST_NAMED
 from trivd.evaluation.set_protocols import SET_PROTOCOLS, Choice, SetProtocolName
@@ -76,10 +85,11 @@ class VideoSet(FixedClips):
         self._videos = videos
         side = f"{self.width} x {self.height}" if resolution is None else f"{resolution} x {resolution}"
         self.summary = [f"{folder}: {len(self._clips)} clips of {frames} frames, {choice}, seed {seed}, {side}"]
-        self.notes: list[str] = []
+        self.summary.append(f"files {contents_digest(samples.path for samples in found)}")  # for resuming
+        self.notes = preference(preferred)
         if short:
             named = ", ".join(short[:MOST_NAMED]) + (", ..." if len(short) > MOST_NAMED else "")
-            self.notes.append(f"Left out, as they have fewer than {span} frames: {named}.")
+            self.notes.append(f"Left out: {len(short):,} videos that have fewer than {span} frames: {named}.")
         if len(self._clips) < clips:
             self.notes.append(f"{folder} gives {len(self._clips):,} clips, where {clips:,} were wanted.")
 
@@ -106,9 +116,13 @@ class VideoSet(FixedClips):
 
 def _videos(folder: Path, preferred: Preferred) -> list[Path]:
     """All videos and arrays of samples of a folder, by name, then those of the folders in it."""
-    inner = [path for path in visible(folder) if path.is_dir() and not is_video(path)]
-    own = videos_by_name(folder, preferred) if not inner or any(map(is_video, visible(folder))) else {}
-    return [*own.values(), *(path for part in inner for path in samples_in(part, preferred))]
+    inner = inner_folders(folder)
+    own: list[Path] = []
+    if is_of_predict(folder):  # among whose files are pictures of motion, and GIFs of what is in the MP4s
+        own = samples_in(folder, preferred)
+    elif not inner or any(map(is_video, visible(folder))):
+        own = list(videos_by_name(folder, preferred).values())
+    return [*own, *(path for part in inner for path in samples_in(part, preferred))]
 
 
 def _chosen(starts: Sequence[int], clips: int, choice: Choice | Literal["first"], seed: int) -> list[tuple[int, int]]:
