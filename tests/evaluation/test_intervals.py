@@ -53,6 +53,18 @@ def test_a_distance_lies_within_its_interval_although_resampled_sets_are_farther
     assert set(found) == {Means.distance, Means.inception}
 
 
+def test_an_interval_has_the_covariance_of_its_figure() -> None:
+    rng = torch.Generator().manual_seed(0)
+    features = {name: scale * torch.randn(12, 6, generator=rng) for name, scale in (("embedding", 5), ("logits", 1))}
+    true = {"embedding": torch.randn(12, 6, generator=rng)}
+    over: dict[int, list[float]] = {
+        ddof: feature_intervals(true, features, Means(), splits=1, seed=0, paired=False, ddof=ddof)[Means.distance]
+        for ddof in (0, 1)
+    }
+    assert over[0] == pytest.approx([11 / 12 * end for end in over[1]], rel=0.1)
+    assert over[0][1] < over[1][1]
+
+
 def test_each_figure_gets_its_own() -> None:
     rng = torch.Generator().manual_seed(0)
     names = [f"{score}/{kind}" for score in ("psnr", "ssim") for kind in ("copy", "single", "mean", "best 2")]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from stand_ins import Means
 
 from trivd.config import DEFAULT_LIMITS, EvaluationConfig
+from trivd.data.clips import Clip
+from trivd.data.formats.frames import UnreadableVideo
 from trivd.evaluation.metrics.frechet import frechet_distance
 from trivd.evaluation.outcome import Evaluation, read_evaluation
 from trivd.evaluation.predictions import video_sets
@@ -73,6 +75,24 @@ def test_an_array_holds_many_clips(tmp_path: Path) -> None:
     found = VideoSet(tmp_path / "set", 4, 1, DEFAULT_LIMITS, clips=6, choice="first")
     assert [int(found.evaluation_clip(number).video.max()) for number in range(len(found))] == [*range(6)]
     assert found.evaluation_clip(3).video.shape == (4, SIZE, SIZE, 3)
+
+
+def test_of_what_predict_wrote_each_sample_counts_once(tmp_path: Path) -> None:
+    numbered(tmp_path / "sample-1.npy", 5)
+    numbered(tmp_path / "sample-10.npy", 5)
+    numbered(tmp_path / "motion-arrows.npy", 5)
+    (tmp_path / "grid.png").touch()
+    assert len(clips(tmp_path, "one", 9)) == 2
+    np.savez(tmp_path / "futures.npz", futures=np.zeros((3, 5, SIZE, SIZE, 3), np.uint8))
+    assert len(clips(tmp_path, "one", 9)) == 3
+
+
+def test_choices_among_files_are_said(folder: Path) -> None:
+    np.savez(folder / "a.npz", np.zeros((5, SIZE, SIZE, 3), np.uint8))
+    (folder / "a.npy").rename(folder / "a.gif")
+    notes = clips(folder, "one", 9).notes
+    assert any("Of several files of one name the most exact" in note and "a.npz" in note for note in notes)
+    assert any("Left out: 1 videos that have fewer than 4 frames" in note for note in notes)
 
 
 def test_what_is_no_set_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -157,3 +177,23 @@ def test_two_folders_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }  # fmt: skip
     assert any("gives 7 clips, where 2,048 were wanted" in line for line in evaluation.warnings)
     assert not list(report.parent.glob(".*partial"))
+
+
+def test_clips_that_cannot_be_read_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("truth", 6), ("made", 5)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            np.save(tmp_path / name / f"{number}.npy", rng.integers(256, size=(16, SIZE, SIZE, 3), dtype=np.uint8))
+    read = VideoSet.evaluation_clip
+
+    def broken(clips: VideoSet, index: int) -> Clip:
+        if clips.folder.name == "made" and index == 3:
+            raise UnreadableVideo(tmp_path / "made" / "3.npy", "truncated")
+        return read(clips, index)
+
+    monkeypatch.setattr(VideoSet, "evaluation_clip", broken)
+    evaluation = evaluated(tmp_path / "truth", tmp_path / "made", tmp_path / "report.json", monkeypatch)
+    counts = (evaluation.protocol.clips, evaluation.protocol.best_of_clips, evaluation.protocol.unreadable)
+    assert counts == (4, 6, 1)
+    assert any("3.npy cannot be used" in line for line in evaluation.warnings)

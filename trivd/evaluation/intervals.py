@@ -7,6 +7,7 @@ distance as a bias is not removed; it stands beside it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -55,7 +56,14 @@ def bootstrap(
 
 
 def feature_intervals(
-    truth: Columns, model: Columns, network: FeatureNetwork, *, splits: int, seed: int, paired: bool
+    truth: Columns,
+    model: Columns,
+    network: FeatureNetwork,
+    *,
+    splits: int,
+    seed: int,
+    paired: bool,
+    ddof: Literal[0, 1] = 1,
 ) -> dict[str, Interval]:
     """Intervals of the Fréchet distance and the inception score.
 
@@ -66,10 +74,11 @@ def feature_intervals(
         splits: of the inception score.
         seed: of the resamples.
         paired: whether row i of both is of the same clip, and chosen together.
+        ddof: covariances are over N - ddof, as in the figure.
     """
 
     def measure(chosen: Chosen) -> tuple[float, float]:
-        distance = frechet_distance(truth["embedding"][chosen[0]], model["embedding"][chosen[-1]])
+        distance = frechet_distance(truth["embedding"][chosen[0]], model["embedding"][chosen[-1]], ddof=ddof)
         return distance, inception_score(model["logits"][chosen[-1]], splits)[0]
 
     sizes = [len(truth["embedding"]), len(model["embedding"])][: 1 if paired else 2]

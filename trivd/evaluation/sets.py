@@ -1,6 +1,7 @@
 """Resumable comparison of two sets of clips that are no pairs, by protocols of other repositories."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -98,14 +99,18 @@ def evaluate_sets(
         missing += left_out(clips, sorted(set(numbers) - set(found[NUMBER].tolist())))
         columns.append(found)
     true, model = columns
+    scored, counted = len(model[NUMBER]), len(true[NUMBER])
+    unreadable = len(generated) + len(truth) - scored - counted
+    described = replace(described, clips=scored, best_of_clips=counted, unreadable=unreadable)
+    if network is not None:
+        check_count(network, min(scored, counted), settings.inception_splits)
     warnings = [*missing, *notes]
     figures = []
     if network is not None:
         figures = _feature_figures(true, model, network, protocol, settings)
         bias = figures[0].truth
         assert bias is not None
-        fewest = min(len(true[NUMBER]), len(model[NUMBER]))
-        if warning := small_sample_warning(fewest, bias, network.distance):
+        if warning := small_sample_warning(min(scored, counted), bias, network.distance):
             warnings.insert(0, warning)
     means = {title: model[column].double().mean(dim=1) for column, title in APPEARANCE.items()}
     intervals = mean_intervals(means, settings.seed)
@@ -143,7 +148,9 @@ def _feature_figures(
 ) -> list[Figure]:
     splits = settings.inception_splits
     distance = frechet_distance(true["embedding"], model["embedding"], ddof=protocol.ddof)
-    intervals = feature_intervals(true, model, network, splits=splits, seed=settings.seed, paired=False)
+    intervals = feature_intervals(
+        true, model, network, splits=splits, seed=settings.seed, paired=False, ddof=protocol.ddof
+    )
     score, true_score = (inception_score(columns["logits"], splits)[0] for columns in (model, true))
     bias = bias_estimate(true["embedding"])
     return [
