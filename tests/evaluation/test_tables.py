@@ -9,6 +9,7 @@ from stand_ins import PROTOCOL
 
 from trivd.evaluation.metrics.motion_error import MotionScore
 from trivd.evaluation.outcome import COPIES, Absent, Evaluation, Figure, Spread
+from trivd.evaluation.several import joint_markdown
 from trivd.evaluation.tables import markdown, print_tables
 
 
@@ -49,6 +50,17 @@ def test_frames_are_rows_that_end_with_their_mean(evaluation: Evaluation) -> Non
     lines = markdown(evaluation, "report.png").splitlines()
     start = lines.index("| PSNR [dB], predicted frame | one sample |")
     assert lines[start + 2 : start + 6] == ["| 1 | 20.00 |", "| 2 | 18.50 |", "| 3 | 16.00 |", "| mean | 18.17 |"]
+
+
+def test_sets_have_no_copies(evaluation: Evaluation) -> None:
+    figures = [replace(figure, copy=None) for figure in evaluation.figures]
+    protocol = replace(evaluation.protocol, sets="covariances over N")
+    sets = replace(evaluation, protocol=protocol, figures=figures, motion=None, absent=[Absent("IS", "no weights")])
+    for text in (markdown(sets, "report.png"), joint_markdown({"a": sets}, "comparison.png")):
+        assert "copy" not in text
+        assert "| IS | not computed: no weights | - |" in text
+        assert "| FVD (lower is better) | 5.50 ± 0.71 | 0.12 |" in text
+    assert "| figure | a | copy the last frame | true clips |" in joint_markdown({"a": evaluation}, "comparison.png")
 
 
 def test_a_figure_that_cannot_be_had_says_why(evaluation: Evaluation) -> None:

@@ -19,6 +19,9 @@ JOINT_FILE = "comparison.json"
 
 def joint_table(evaluations: Evaluations) -> Table:
     """A row for each figure, and a column for each model; baselines are those of the first that has them."""
+    kinds = {"copy": COPY, "truth": "true clips"}
+    if all(one.protocol.sets for one in evaluations.values()):  # there are no given frames that could be copied
+        del kinds["copy"]
     rows = []
     for name in _in_order([[*_absent(one), *_figures(one)] for one in evaluations.values()]):
         figures = [_figures(one).get(name) for one in evaluations.values()]
@@ -27,9 +30,9 @@ def joint_table(evaluations: Evaluations) -> Table:
             _absent(one).get(name, NONE) if figure is None else figure.text
             for one, figure in zip(evaluations.values(), figures, strict=True)
         ]
-        baselines = [number(getattr(known[0], kind), known[0].digits) if known else NONE for kind in ("copy", "truth")]
+        baselines = [number(getattr(known[0], kind), known[0].digits) if known else NONE for kind in kinds]
         rows.append([with_direction(known[0]) if known else name, *cells, *baselines])
-    return Table(["figure", *evaluations, COPY, "true clips"], rows)
+    return Table(["figure", *evaluations, *kinds.values()], rows)
 
 
 def joint_curves(evaluations: Evaluations) -> dict[str, dict[str, Sequence[float]]]:

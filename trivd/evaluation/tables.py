@@ -41,6 +41,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
     if evaluation.protocol.subject == COPIES:  # there is no model
         header, *rows = ([name, *values] for name, _, *values in (header, *rows))
         rows[: len(evaluation.absent)] = [[absent.name, absent.text, NONE] for absent in evaluation.absent]
+    if evaluation.protocol.sets:  # there are no given frames that could be copied
+        header, *rows = ([*values[:2], *values[3:]] for values in (header, *rows))
     result = [Table(header, rows, note)]
     for score, series in evaluation.curves.items():
         title, digits = CURVE_TITLES[score]
