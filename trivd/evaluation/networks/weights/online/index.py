@@ -69,7 +69,9 @@ def _links(place: str, name: str, connection: Connection) -> Sequence[str]:
             return list(_targets(file.read(LARGEST_PAGE), "", page.absolute().as_uri()))
     with connection.open(place, ACCEPT) as response:
         # A password of the index counts for its links too; `Connection` knows it by the host.
-        return list(_targets(response.read(LARGEST_PAGE), response.headers.get_content_type(), response.geturl()))
+        targets = _targets(response.read(LARGEST_PAGE), response.headers.get_content_type(), response.geturl())
+        # Not files of this machine, which may have no end.
+        return [target for target in targets if urlsplit(target).scheme in ("http", "https")]
 
 
 def _targets(page: bytes, content_type: str, base: str) -> Iterator[str]:
