@@ -121,5 +121,11 @@ def test_the_heads_of_a_wheel_are_those_of_version_0_1(
         if data is content:
             (part,) = parts_of_wheel(wheel)
             assert content_sha256(part.weights) == content_sha256(alex[1])
-    with pytest.raises(TrivdError, match="cannot be read as tensors alone"):
+    with pytest.raises(TrivdError, match=r"alex\.pth in .*lpips\.whl is damaged .*cannot be read as tensors alone"):
+        parts_of_wheel(wheel)
+    stored = b"numbers" * 100
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("lpips/weights/v0.1/alex.pth", stored)
+    wheel.write_bytes(wheel.read_bytes().replace(stored, stored[::-1]))
+    with pytest.raises(TrivdError, match=r"is damaged \(Bad CRC-32.*fetch it again"):
         parts_of_wheel(wheel)

