@@ -322,7 +322,7 @@ def test_the_file_gives_back_the_evaluation(evaluation: Evaluation, report: Path
 
 
 def test_too_few_clips_are_refused(tiny_config: MakeConfig, make_generator: MakeGenerator, tmp_path: Path) -> None:
-    with pytest.raises(TrivdError, match=r"FVD \(means\) needs at least 4 clips, but there are 3; raise --clips"):
+    with pytest.raises(TrivdError, match=r"FVD \(means\) needs at least 4 clips, but there are 3; give more"):
         score(tiny_config(evaluation={"clips": 3}), make_generator(), tmp_path / "report.json", Means())
 
 

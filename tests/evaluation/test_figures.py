@@ -86,7 +86,9 @@ def test_lpips_stands_where_it_was_computed() -> None:
     assert figure.model.mean == pytest.approx(float(run["lpips-vgg/single"].mean()))
     assert "lpips-vgg" in curves(columns("truth", 5, 0) | columns("copy", 5, 1), [columns("model", 5, 2)], [run], 1)
     (row,) = absent_lpips(None, EvaluationConfig(), 64)
-    assert row.text.startswith("not computed: there are no weights of it; see")
+    assert row.text.startswith("not computed: there are no weights; see")
+    text = absent_lpips(None, EvaluationConfig(), 30)[0].text
+    assert text.startswith("not computed: frames are too small for AlexNet; of others there are no weights; see")
     assert "fewer than 16 pixels" in absent_lpips(None, EvaluationConfig(), 15)[0].text
     assert absent_lpips(None, EvaluationConfig(lpips="none"), 64) == []
 

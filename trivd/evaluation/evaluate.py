@@ -175,8 +175,10 @@ def evaluate(
     """
     check_report(report)
     clips = held_out.clips
-    protocol = _protocol(subject, held_out, settings, network)
-    lpips = choose_lpips(settings, protocol.resolution, device)
+    frames, height, width = ReadableClips(clips).evaluation_clip(0).video.shape[:3]
+    check_size(height, width)
+    protocol = _protocol(subject, held_out, settings, network, frames=frames, resolution=height)
+    lpips = choose_lpips(settings, min(height, width), device)
     protocol = replace(protocol, lpips="" if lpips is None else lpips.about)
     if network is not None:
         check_count(network, protocol.clips, settings.inception_splits)
@@ -243,7 +245,7 @@ def evaluate(
         series,
         motion,
         [*warnings, *dict.fromkeys(notes)],
-        absent_figures(network, settings.features) + absent_lpips(lpips, settings, protocol.resolution),
+        absent_figures(network, settings.features) + absent_lpips(lpips, settings, min(height, width)),
     )
     barrier()  # every process has read all batches
     if rank() == 0:
@@ -260,8 +262,8 @@ def check_count(network: FeatureNetwork, clips: int, splits: int) -> None:
     """
     if clips < FEWEST_CLIPS:
         raise TrivdError(
-            f"{network.distance} needs at least {FEWEST_CLIPS} clips, but there are {clips}; "
-            "raise --clips or give --features none."
+            f"{network.distance} needs at least {FEWEST_CLIPS} clips, but there are {clips}; give more (--clips), or "
+            "features none (--features none) to leave it out."
         )
     if splits > clips:
         raise TrivdError(
@@ -271,18 +273,22 @@ def check_count(network: FeatureNetwork, clips: int, splits: int) -> None:
 
 
 def _protocol(
-    subject: Subject, held_out: HeldOut, settings: EvaluationConfig, network: FeatureNetwork | None
+    subject: Subject,
+    held_out: HeldOut,
+    settings: EvaluationConfig,
+    network: FeatureNetwork | None,
+    *,
+    frames: int,
+    resolution: int,
 ) -> Protocol:
     clips = held_out.clips
-    frames, height, width = ReadableClips(clips).evaluation_clip(0).video.shape[:3]
-    check_size(height, width)
     predicted = frames - subject.conditioning_frames
     return Protocol(
         data=held_out.name,
         split=clips.split,
         clips=min(settings.clips, clips.evaluation_clips),
         best_of_clips=min(settings.best_of_clips, clips.evaluation_clips),
-        resolution=height,
+        resolution=resolution,
         stride=held_out.stride,
         fps=clips.fps,
         conditioning_frames=subject.conditioning_frames,

@@ -16,7 +16,7 @@ from trivd.evaluation.outcome import APPEARANCE, LPIPS, TITLES, Absent, Figure, 
 COPY, ONE = "copy the last frame", "one sample"  # names of series
 DIVERSITY = "diversity [grey levels]"
 DISTANCE, INCEPTION = "FVD", "IS"  # of I3D with the reference weights
-NO_LPIPS = "there are no weights of it; see evaluation.md, and run `trivd weights import FILE`"
+NO_LPIPS = "there are no weights; see evaluation.md, and run `trivd weights import FILE`"
 NO_WEIGHTS = "there are no I3D weights; run `trivd weights download`"
 
 
@@ -78,8 +78,11 @@ def absent_lpips(lpips: Lpips | None, settings: EvaluationConfig, resolution: in
     """The row of LPIPS where it is missing although nobody asked to leave it out."""
     if lpips is not None or settings.lpips == "none":
         return []
-    smallest = min(backbone.smallest for backbone in BACKBONES.values())
-    return [Absent("LPIPS", NO_LPIPS if resolution >= smallest else f"frames have fewer than {smallest} pixels")]
+    blind = [backbone for backbone in BACKBONES.values() if backbone.smallest > resolution]
+    if len(blind) == len(BACKBONES):
+        return [Absent("LPIPS", f"frames have fewer than {min(backbone.smallest for backbone in blind)} pixels")]
+    small = "".join(f"frames are too small for {backbone.title}; of others " for backbone in blind)
+    return [Absent("LPIPS", small + NO_LPIPS)]
 
 
 def frame_scores(best: Columns) -> list[str]:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lpips_weights import made_up
 from numpy.typing import NDArray
 
 import trivd
 from trivd.evaluation.figures import DIVERSITY
+from trivd.evaluation.networks.weights.perceptual import install, recognise_part
 from trivd.evaluation.outcome import Evaluation, read_evaluation
 from trivd.metrics import FramePSNR, FrameSSIM, SampleDiversity, Sharpness
 
@@ -79,6 +81,7 @@ def test_figures_are_those_of_the_metrics() -> None:
         lambda video: (first(video), (-1, 1)),
         lambda video: (first(video).double().numpy(), (-1.0, 1.0)),
         lambda video: (video.astype(np.float64) / 255, (0, 1)),
+        lambda video: (video.astype(">f4"), (0, 255)),
         lambda video: (torch.from_numpy(video).half(), (0, 255)),
     ],
 )
@@ -105,7 +108,9 @@ def test_every_form_gives_the_same_figures(changed: Any) -> None:
         (SAMPLES, TRUTH / 127.5, {"value_range": (0, 1)}, r"The truth span \[0, 2\], beyond value_range \(0, 1\)"),
         (SAMPLES, TRUTH * np.nan, {"value_range": (0, 1)}, r"The truth span \[nan, nan\]"),
         (SAMPLES, TRUTH / 255, {"value_range": (1, 0)}, "give value_range"),
-        (SAMPLES, [["a"]], {}, "must be an array or tensor of frames, not list"),
+        (SAMPLES, [["a"]], {}, "must be one array or tensor of frames, uint8 or floats, not list"),
+        (SAMPLES, [TRUTH[0], TRUTH[1, 1:]], {}, "not list; stack videos of one length and size"),
+        (SAMPLES, TRUTH.astype(np.longdouble), {}, "must be one array or tensor of frames, uint8 or floats"),
         (SAMPLES, "truth", {}, "must both be folders, or both arrays"),
         (SAMPLES, TRUTH[:, :GIVEN], {}, "leaves none to score"),
         (SAMPLES[..., :9, :], TRUTH[..., :9, :], {}, "SSIM needs frames of at least 11 pixels"),
@@ -117,3 +122,15 @@ def test_what_does_not_fit_is_named(predictions: Any, truth: Any, settings: dict
     given = {"conditioning_frames": GIVEN, "features": "moving-digits"} | settings
     with pytest.raises(trivd.TrivdError, match=message):
         trivd.evaluate(predictions, truth, **given)
+
+
+def test_lpips_is_left_out_where_frames_are_too_narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIVD_HOME", str(tmp_path))
+    for tensors in made_up("alex"):
+        part = recognise_part(tensors, Path(__file__))
+        assert part is not None
+        install(part, "made up")
+    narrow = TRUTH[:4, :, :, :30]  # AlexNet sees 31 pixels
+    evaluation = evaluated(narrow, narrow, features="none")
+    assert [absent.name for absent in evaluation.absent] == ["LPIPS"]
+    assert evaluation.protocol.lpips == ""

@@ -95,10 +95,7 @@ class _Videos:
             TrivdError: its shape, type or values are others.
         """
         if not isinstance(array, Tensor):
-            numbers = np.asarray(array)
-            if numbers.dtype.kind not in "buif":
-                raise TrivdError(f"The {name} must be an array or tensor of frames, not {type(array).__name__}.")
-            array = torch.from_numpy(np.require(numbers, requirements=("C", "W")))
+            array = _tensor(name, array)
         array = array.detach()
         kind = str(array.dtype).removeprefix("torch.")
         if not (array.dtype == torch.uint8 or array.is_floating_point()):
@@ -139,3 +136,22 @@ class _Videos:
         if self.value_range is None:
             return np.ascontiguousarray(self.array[index].cpu().numpy())
         return to_uint8(self.frames(*index))
+
+
+def _tensor(name: str, array: Any) -> Tensor:
+    """Any array, in this machine's order of bytes.
+
+    Raises:
+        TrivdError: it is none, or of numbers that torch does not have.
+    """
+    try:
+        numbers = np.asarray(array)
+        numbers = np.require(numbers, numbers.dtype.newbyteorder("="), ("C", "W"))
+        if numbers.dtype.kind in "buif":
+            return torch.from_numpy(numbers)
+    except (TypeError, ValueError):  # of lists of arrays of several shapes, of numbers of 128 bits
+        pass
+    raise TrivdError(
+        f"The {name} must be one array or tensor of frames, uint8 or floats, not {type(array).__name__}; stack videos "
+        "of one length and size."
+    )
