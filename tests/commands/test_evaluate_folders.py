@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from run_checks import Command
 from stand_ins import Means
+
+from trivd.commands.evaluate import progress_shown
+from trivd.commands.reports import outputs_of_folders
+from trivd.runtime.errors import TrivdError
 
 FRAMES, GIVEN, SIZE, CLIPS = 6, 2, 16, 5
 FEW = ("--truth", "truth", "--conditioning-frames", GIVEN)
@@ -129,7 +134,21 @@ def test_sets_by_protocols_of_others(evaluate: Command, tmp_path: Path, monkeypa
         (("--predictions", "a", "--protocol", "tats"), "needs --truth"),
         (("copy", "truth", "--protocol", "tats"), "is about folders of videos"),
         (("--predictions", "a", *FEW, "--protocol", "tats"), "--conditioning-frames belongs to the evaluation of"),
+        (("--predictions", "a", *FEW[:2], "--protocol", "tats", "--lpips", "vgg"), "--lpips belongs to"),
+        (("--predictions", "a", *FEW[:2], "--protocol", "tats", "--resolution", "0"), "--resolution is 0; give 11"),
         (("--predictions", "a", *FEW, "--protocol", "bair"), "--protocol belongs to the evaluation of a model"),
     ):
         status, _, err = evaluate(*words)
         assert (status, message in err.replace("\n", " ")) == (2, True), err
+
+
+def test_reports_beside_one_have_names_of_their_own() -> None:
+    folders = [Path("p/q-r"), Path("s/q-r"), Path("p-q/r")]
+    with pytest.raises(TrivdError, match=r"beside all\.json would have the same name"):
+        outputs_of_folders(folders, Path("all.json"))
+    assert len(set(outputs_of_folders(folders, None).all)) == 4
+
+
+def test_a_process_without_files_shows_no_progress() -> None:
+    with progress_shown(Console(quiet=True)) as progress:
+        progress("reading all files", 0, 0)

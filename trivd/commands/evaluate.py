@@ -50,7 +50,18 @@ ABOUT: dict[ProtocolName | SetProtocolName, str] = {
     **{name: protocol.about for name, protocol in PROTOCOLS.items()},
     **{name: protocol.about for name, protocol in SET_PROTOCOLS.items()},
 }
-NOT_OF_SETS = ("model", "source", "split", "conditioning_frames", "cut", "best_of_clips", "samples", "i3d_input")
+NOT_OF_SETS = (
+    "model",
+    "source",
+    "split",
+    "conditioning_frames",
+    "cut",
+    "best_of_clips",
+    "samples",
+    "i3d_input",
+    "lpips",
+    "count_conditioning",
+)
 PATIENCE = 3_600  # seconds that processes of torchrun wait for the slowest of them
 
 
@@ -288,8 +299,9 @@ def progress_shown(console: Console) -> Iterator[Progress]:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
-            if not console.is_terminal and tenths.get(what) != 10 * done // total:
-                tenths[what] = 10 * done // total
+            tenth = 10 * done // max(total, 1)  # a process of several may have nothing to do
+            if not console.is_terminal and tenths.get(what) != tenth:
+                tenths[what] = tenth
                 say(console, f"{what}: {done:,} of {total:,} clips")
 
         yield show

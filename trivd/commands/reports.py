@@ -22,6 +22,7 @@ from trivd.evaluation.subjects import Progress
 from trivd.evaluation.tables import markdown
 from trivd.pictures.plots import frame_curves, to_png
 from trivd.runtime.console import say, show_table
+from trivd.runtime.errors import TrivdError
 from trivd.runtime.files import write_atomically
 
 SUFFIX = ".json"
@@ -49,7 +50,7 @@ def outputs_of_folders(folders: Sequence[Path], out: Path | None) -> Outputs:
             and that of all here.
 
     Raises:
-        TrivdError: a folder is named twice.
+        TrivdError: a folder is named twice, or two reports would be the same file.
     """
     names = short_names(folders)
     if len(folders) == 1:
@@ -59,6 +60,8 @@ def outputs_of_folders(folders: Sequence[Path], out: Path | None) -> Outputs:
     else:
         start = out.name.removesuffix(SUFFIX)
         own = [out.with_name(f"{start}-{name.replace('/', '-')}{SUFFIX}") for name in names]
+        if len(set(own)) < len(own):
+            raise TrivdError(f"Reports of {', '.join(names)} beside {out} would have the same name; leave out --out.")
     return Outputs(dict(zip(names, own, strict=True)), out or Path(JOINT_FILE))
 
 
